@@ -1,0 +1,332 @@
+#include "descent/core/arithmetic.hpp"
+
+#include <cmath>
+#include <fmt/format.h>
+
+#include "descent/core/elementwise.hpp"
+#include "descent/core/graph.hpp"
+#include "descent/core/pointwise.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+
+/// map with a C++ number beside x, as x's dtype holds it.
+template <Kinds K, class F> Tensor map_with(const char* op, const In& x, double c, F f) {
+  if (x.defined()) detail::check_scalar(op, x.dtype(), c, x.at);
+  return map<K>(op, x, [c, f](auto v) { return f(v, static_cast<decltype(v)>(c)); });
+}
+
+}  // namespace
+
+Tensor add(const In& a, const In& b) {
+  return record("add", zip<Kinds::numeric>("add", a, b, [](auto x, auto y) { return x + y; }),
+                wrt(a, [](const Tensor& g) { return g; }),
+                wrt(b, [](const Tensor& g) { return g; }));
+}
+Tensor sub(const In& a, const In& b) {
+  return record("sub", zip<Kinds::numeric>("sub", a, b, [](auto x, auto y) { return x - y; }),
+                wrt(a, [](const Tensor& g) { return g; }),
+                wrt(b, [](const Tensor& g) { return -g; }));
+}
+Tensor mul(const In& a, const In& b) {
+  return record("mul", zip<Kinds::numeric>("mul", a, b, [](auto x, auto y) { return x * y; }),
+                wrt(a, [b](const Tensor& g) { return g * b; }),
+                wrt(b, [a](const Tensor& g) { return g * a; }));
+}
+Tensor div(const In& a, const In& b) {
+  return record("div", zip("div", a, b, [](auto x, auto y) { return x / y; }),
+                wrt(a, [b](const Tensor& g) { return g / b; }),
+                wrt(b, [b](const Tensor& g, const Tensor& y) { return -g * y / b; }));
+}
+Tensor neg(const In& x) {
+  return record("neg", map<Kinds::numeric>("neg", x, [](auto v) { return -v; }),
+                wrt(x, [](const Tensor& g) { return -g; }));
+}
+
+Tensor add(const In& a, double b) {
+  return record("add", map_with<Kinds::numeric>("add", a, b, [](auto x, auto c) { return x + c; }),
+                wrt(a, [](const Tensor& g) { return g; }));
+}
+Tensor sub(const In& a, double b) {
+  return record("sub", map_with<Kinds::numeric>("sub", a, b, [](auto x, auto c) { return x - c; }),
+                wrt(a, [](const Tensor& g) { return g; }));
+}
+Tensor sub(double a, const In& b) {
+  return record("sub", map_with<Kinds::numeric>("sub", b, a, [](auto x, auto c) { return c - x; }),
+                wrt(b, [](const Tensor& g) { return -g; }));
+}
+Tensor mul(const In& a, double b) {
+  return record("mul", map_with<Kinds::numeric>("mul", a, b, [](auto x, auto c) { return x * c; }),
+                wrt(a, [b](const Tensor& g) { return g * b; }));
+}
+Tensor div(const In& a, double b) {
+  return record("div", map_with<Kinds::floating>("div", a, b, [](auto x, auto c) { return x / c; }),
+                wrt(a, [b](const Tensor& g) { return g / b; }));
+}
+Tensor div(double a, const In& b) {
+  return record("div", map_with<Kinds::floating>("div", b, a, [](auto x, auto c) { return c / x; }),
+                wrt(b, [b](const Tensor& g, const Tensor& y) { return -g * y / b; }));
+}
+
+Tensor pow(const In& x, double p) {
+  return record(
+      "pow", map("pow", x, [p](auto v) { return static_cast<decltype(v)>(std::pow(v, p)); }),
+      wrt(x, [x, p](const Tensor& g) { return p == 0 ? g * 0.0 : g * (p * pow(x, p - 1)); }));
+}
+Tensor pow(const In& x, const In& p) {
+  return record(
+      "pow", zip("pow", x, p, [](auto v, auto q) { return std::pow(v, q); }),
+      wrt(x, [x, p](const Tensor& g) { return g * where(p == 0, 0.0, p * pow(x, p - 1)); }),
+      wrt(p, [x, p](const Tensor& g, const Tensor& y) {
+        Tensor at_zero = logical_and(x == 0, p >= 0);
+        return g * where(at_zero, 0.0, y * log(where(at_zero, 1.0, x)));
+      }));
+}
+
+/// What a tie-sharing choice passes on: all where a wins, half where both do.
+static Tensor share(const Tensor& g, const Tensor& wins, const Tensor& ties) {
+  return where(wins, g, where(ties, g * 0.5, 0.0));
+}
+Tensor maximum(const In& a, const In& b) {
+  return record(
+      "maximum",
+      zip<Kinds::numeric>("maximum", a, b, [](auto x, auto y) { return x > y || x != x ? x : y; }),
+      wrt(a, [a, b](const Tensor& g) { return share(g, a > b, a == b); }),
+      wrt(b, [a, b](const Tensor& g) { return share(g, b > a, a == b); }));
+}
+Tensor minimum(const In& a, const In& b) {
+  return record(
+      "minimum",
+      zip<Kinds::numeric>("minimum", a, b, [](auto x, auto y) { return x < y || x != x ? x : y; }),
+      wrt(a, [a, b](const Tensor& g) { return share(g, a < b, a == b); }),
+      wrt(b, [a, b](const Tensor& g) { return share(g, b < a, a == b); }));
+}
+
+Tensor clamp(const In& x, double low, double high) {
+  if (!(low <= high))
+    throw ValueError(fmt::format("clamp: low {} and high {}: need low <= high", low, high), x.at);
+  return record("clamp",
+                map("clamp", x,
+                    [low, high](auto v) {
+                      const auto lo = static_cast<decltype(v)>(low);
+                      const auto hi = static_cast<decltype(v)>(high);
+                      return v < lo ? lo : v > hi ? hi : v;
+                    }),
+                wrt(x, [x, low, high](const Tensor& g) {
+                  return where(logical_and(x >= low, x <= high), g, 0.0);
+                }));
+}
+
+namespace {
+
+using Byte = unsigned char;  // a bool as a kernel reads it: with bool itself, gcc leaves a branch
+
+void check_bool(const char* op, const In& x) {
+  detail::check(op, x);
+  if (x.dtype() != boolean)
+    throw DtypeError(fmt::format("{}: the input is {}: need bool", op, str(x.dtype())), x.at);
+}
+
+/// f(T{}, out) for the C++ type of `dtype`, to fill a new tensor.
+template <class F> Tensor chosen(const Shape& shape, DType dtype, At at, F fill) {
+  Tensor out = detail::empty("where", shape, dtype, at);
+  detail::visit<Kinds::any>("where", dtype, at, [&](auto zero) { fill(zero, out); });
+  return out;
+}
+
+/// where with a number on one side: `kept` says on which value of the condition x stays.
+Tensor where_scalar(const In& condition, const In& x, double number, bool kept) {
+  check_bool("where", condition);
+  detail::check("where", x);
+  detail::check_scalar("where", x.dtype(), number, x.at);
+  const Shape shape = broadcast_shapes("where", condition.shape(), x.shape(), x.at);
+  Tensor out = chosen(shape, x.dtype(), x.at, [&](auto zero, const Tensor& y) {
+    using T = decltype(zero);
+    detail::transform<T>([kept, other = static_cast<T>(number)](
+                             Byte c, T v) { return (c != 0) == kept ? v : other; },
+                         y, detail::Operand<Byte>(condition), detail::Operand<T>(x));
+  });
+  return record("where", out, wrt(x, [condition, kept](const Tensor& g) {
+                  return where_scalar(condition, g, 0, kept);
+                }));
+}
+
+}  // namespace
+
+Tensor where(const In& condition, const In& a, const In& b) {
+  check_bool("where", condition);
+  detail::check("where", a);
+  detail::check("where", b);
+  detail::check_same_dtype("where", a, b);
+  const Shape ab = broadcast_shapes("where", a.shape(), b.shape(), a.at);
+  const Shape shape = broadcast_shapes("where", condition.shape(), ab, condition.at);
+  Tensor out = chosen(shape, a.dtype(), a.at, [&](auto zero, const Tensor& y) {
+    using T = decltype(zero);
+    detail::transform<T>([](Byte c, T u, T v) { return c != 0 ? u : v; }, y,
+                         detail::Operand<Byte>(condition), detail::Operand<T>(a),
+                         detail::Operand<T>(b));
+  });
+  return record("where", out,
+                wrt(a, [condition](const Tensor& g) { return where(condition, g, 0.0); }),
+                wrt(b, [condition](const Tensor& g) { return where(condition, 0.0, g); }));
+}
+Tensor where(const In& condition, const In& a, double b) {
+  return where_scalar(condition, a, b, true);
+}
+Tensor where(const In& condition, double a, const In& b) {
+  return where_scalar(condition, b, a, false);
+}
+
+Tensor eq(const In& a, const In& b) {
+  return zip<Kinds::any>("eq", a, b, [](auto x, auto y) { return x == y; });
+}
+Tensor ne(const In& a, const In& b) {
+  return zip<Kinds::any>("ne", a, b, [](auto x, auto y) { return x != y; });
+}
+Tensor lt(const In& a, const In& b) {
+  return zip<Kinds::numeric>("lt", a, b, [](auto x, auto y) { return x < y; });
+}
+Tensor le(const In& a, const In& b) {
+  return zip<Kinds::numeric>("le", a, b, [](auto x, auto y) { return x <= y; });
+}
+Tensor gt(const In& a, const In& b) {
+  return zip<Kinds::numeric>("gt", a, b, [](auto x, auto y) { return x > y; });
+}
+Tensor ge(const In& a, const In& b) {
+  return zip<Kinds::numeric>("ge", a, b, [](auto x, auto y) { return x >= y; });
+}
+Tensor eq(const In& a, double b) {
+  return map_with<Kinds::any>("eq", a, b, [](auto x, auto c) { return x == c; });
+}
+Tensor ne(const In& a, double b) {
+  return map_with<Kinds::any>("ne", a, b, [](auto x, auto c) { return x != c; });
+}
+Tensor lt(const In& a, double b) {
+  return map_with<Kinds::numeric>("lt", a, b, [](auto x, auto c) { return x < c; });
+}
+Tensor le(const In& a, double b) {
+  return map_with<Kinds::numeric>("le", a, b, [](auto x, auto c) { return x <= c; });
+}
+Tensor gt(const In& a, double b) {
+  return map_with<Kinds::numeric>("gt", a, b, [](auto x, auto c) { return x > c; });
+}
+Tensor ge(const In& a, double b) {
+  return map_with<Kinds::numeric>("ge", a, b, [](auto x, auto c) { return x >= c; });
+}
+
+Tensor logical_and(const In& a, const In& b) {
+  check_bool("logical_and", a);
+  return zip<Kinds::any>("logical_and", a, b,
+                         [](auto x, auto y) -> bool { return bool(x) && bool(y); });
+}
+Tensor logical_or(const In& a, const In& b) {
+  check_bool("logical_or", a);
+  return zip<Kinds::any>("logical_or", a, b,
+                         [](auto x, auto y) -> bool { return bool(x) || bool(y); });
+}
+Tensor logical_not(const In& x) {
+  check_bool("logical_not", x);
+  return map<Kinds::any>("logical_not", x, [](auto v) -> bool { return !bool(v); });
+}
+
+// ---- in place: methods of Tensor. All is checked before the first element is written.
+
+namespace {
+
+/// Whether the two windows share elements without being the same window.
+bool overlaps(const Tensor& a, const Tensor& b) {
+  const detail::Header *x = Peek::header(a), *y = Peek::header(b);
+  return x->storage == y->storage &&
+         !(x->data == y->data && x->shape == y->shape && x->strides == y->strides);
+}
+
+/// Checks a right side for self, lets write(T{}, source) do the change, and returns self.
+template <Kinds K, class Write>
+const Tensor& update(const char* op, const Tensor& self, const In& other, Write write) {
+  detail::check(op, other);
+  detail::check_same_dtype(op, {self, other.at}, other);
+  if (!broadcasts_to(other.shape(), self.shape()))
+    throw ShapeError(fmt::format("{}: {} does not broadcast to {}: a tensor does not change its "
+                                 "shape in place",
+                                 op, str(other.shape()), str(self.shape())),
+                     other.at);
+  if (other.requires_grad() && detail::grad_mode)
+    throw GraphError(fmt::format("{}: the right side requires a gradient, which a change in place "
+                                 "would lose: use NoGradGuard or detach()",
+                                 op),
+                     other.at);
+  detail::visit<K>(op, self.dtype(), other.at, [&](auto zero) {
+    const Tensor source = overlaps(self, other) ? other.detach().clone() : Tensor(other);
+    detail::will_write(op, self, other.at);
+    write(zero, source);
+  });
+  return self;
+}
+
+/// self[i] = f(self[i], other[i]), `other` broadcast to self's shape.
+template <Kinds K, class F>
+const Tensor& combine(const char* op, const Tensor& self, const In& other, F f) {
+  return update<K>(op, self, other, [&](auto zero, const Tensor& source) {
+    using T = decltype(zero);
+    detail::transform<T>(f, self, detail::Operand<T>(self), detail::Operand<T>(source));
+  });
+}
+
+/// self[i] = f(self[i], number).
+template <Kinds K, class F>
+const Tensor& combine(const char* op, const Tensor& self, Scalar number, F f) {
+  detail::visit<K>(op, self.dtype(), number.at, [&](auto zero) {
+    using T = decltype(zero);
+    detail::check_scalar(op, self.dtype(), number.value, number.at);
+    detail::will_write(op, self, number.at);
+    detail::transform<T>([f, c = static_cast<T>(number.value)](T x) { return f(x, c); }, self,
+                         detail::Operand<T>(self));
+  });
+  return self;
+}
+
+}  // namespace
+
+const Tensor& Tensor::operator+=(const In& other) const {
+  return combine<Kinds::numeric>("add_", *this, other, [](auto x, auto y) { return x + y; });
+}
+const Tensor& Tensor::operator-=(const In& other) const {
+  return combine<Kinds::numeric>("sub_", *this, other, [](auto x, auto y) { return x - y; });
+}
+const Tensor& Tensor::operator*=(const In& other) const {
+  return combine<Kinds::numeric>("mul_", *this, other, [](auto x, auto y) { return x * y; });
+}
+const Tensor& Tensor::operator/=(const In& other) const {
+  return combine<Kinds::floating>("div_", *this, other, [](auto x, auto y) { return x / y; });
+}
+const Tensor& Tensor::operator+=(Scalar other) const {
+  return combine<Kinds::numeric>("add_", *this, other, [](auto x, auto y) { return x + y; });
+}
+const Tensor& Tensor::operator-=(Scalar other) const {
+  return combine<Kinds::numeric>("sub_", *this, other, [](auto x, auto y) { return x - y; });
+}
+const Tensor& Tensor::operator*=(Scalar other) const {
+  return combine<Kinds::numeric>("mul_", *this, other, [](auto x, auto y) { return x * y; });
+}
+const Tensor& Tensor::operator/=(Scalar other) const {
+  return combine<Kinds::floating>("div_", *this, other, [](auto x, auto y) { return x / y; });
+}
+
+// These two never read what was there: it may be uninitialised.
+const Tensor& Tensor::copy_(const In& source) const {
+  return update<Kinds::any>("copy_", *this, source, [&](auto zero, const Tensor& from) {
+    using T = decltype(zero);
+    detail::transform<T>([](T v) { return v; }, *this, detail::Operand<T>(from));
+  });
+}
+const Tensor& Tensor::fill_(double value, At at) const {
+  detail::visit<Kinds::any>("fill_", dtype(), at, [&](auto zero) {
+    using T = decltype(zero);
+    detail::check_scalar("fill_", dtype(), value, at);
+    detail::will_write("fill_", *this, at);
+    detail::transform<T>([v = static_cast<T>(value)]() { return v; }, *this);
+  });
+  return *this;
+}
+
+}  // namespace descent

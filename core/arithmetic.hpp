@@ -1,0 +1,80 @@
+#pragma once
+#include "descent/core/tensor.hpp"
+
+// Arithmetic, comparisons and choice. Two tensors broadcast by NumPy's rule and have one dtype; a
+// C++ number adopts the tensor's dtype (a fraction with an int64 tensor is a DtypeError). Shapes
+// that do not broadcast are a ShapeError.
+
+namespace [[gnu::visibility("default")]] descent {
+
+/// a + b, a - b, a b, elementwise; float32, float64, int64.
+Tensor add(const In& a, const In& b);
+Tensor sub(const In& a, const In& b);
+Tensor mul(const In& a, const In& b);
+/// a / b, floating only.
+Tensor div(const In& a, const In& b);
+Tensor neg(const In& x);
+Tensor add(const In& a, double b);
+Tensor sub(const In& a, double b);
+Tensor sub(double a, const In& b);
+Tensor mul(const In& a, double b);
+Tensor div(const In& a, double b);
+Tensor div(double a, const In& b);
+/// x^p, floating. The gradient with respect to p is 0 where x = 0 and p >= 0.
+Tensor pow(const In& x, double p);
+Tensor pow(const In& x, const In& p);
+/// The larger (smaller) of a and b; NaN if either is. A tie sends half of the gradient each way.
+Tensor maximum(const In& a, const In& b);
+Tensor minimum(const In& a, const In& b);
+/// x limited to [low, high]; the gradient passes inside, ends included. NaN stays.
+Tensor clamp(const In& x, double low, double high);
+/// a where `condition` (bool) holds, b elsewhere; all three broadcast.
+Tensor where(const In& condition, const In& a, const In& b);
+Tensor where(const In& condition, const In& a, double b);
+Tensor where(const In& condition, double a, const In& b);
+
+/// Comparisons: bool tensors, no gradient. NaN compares unequal to everything.
+Tensor eq(const In& a, const In& b);
+Tensor ne(const In& a, const In& b);
+Tensor lt(const In& a, const In& b);
+Tensor le(const In& a, const In& b);
+Tensor gt(const In& a, const In& b);
+Tensor ge(const In& a, const In& b);
+Tensor eq(const In& a, double b);
+Tensor ne(const In& a, double b);
+Tensor lt(const In& a, double b);
+Tensor le(const In& a, double b);
+Tensor gt(const In& a, double b);
+Tensor ge(const In& a, double b);
+/// Of bool tensors.
+Tensor logical_and(const In& a, const In& b);
+Tensor logical_or(const In& a, const In& b);
+Tensor logical_not(const In& x);
+
+inline Tensor operator+(const In& a, const In& b) { return add(a, b); }
+inline Tensor operator-(const In& a, const In& b) { return sub(a, b); }
+inline Tensor operator*(const In& a, const In& b) { return mul(a, b); }
+inline Tensor operator/(const In& a, const In& b) { return div(a, b); }
+inline Tensor operator-(const In& x) { return neg(x); }
+inline Tensor operator+(const In& a, double b) { return add(a, b); }
+inline Tensor operator+(double a, const In& b) { return add(b, a); }
+inline Tensor operator-(const In& a, double b) { return sub(a, b); }
+inline Tensor operator-(double a, const In& b) { return sub(a, b); }
+inline Tensor operator*(const In& a, double b) { return mul(a, b); }
+inline Tensor operator*(double a, const In& b) { return mul(b, a); }
+inline Tensor operator/(const In& a, double b) { return div(a, b); }
+inline Tensor operator/(double a, const In& b) { return div(a, b); }
+inline Tensor operator==(const In& a, const In& b) { return eq(a, b); }
+inline Tensor operator!=(const In& a, const In& b) { return ne(a, b); }
+inline Tensor operator<(const In& a, const In& b) { return lt(a, b); }
+inline Tensor operator<=(const In& a, const In& b) { return le(a, b); }
+inline Tensor operator>(const In& a, const In& b) { return gt(a, b); }
+inline Tensor operator>=(const In& a, const In& b) { return ge(a, b); }
+inline Tensor operator==(const In& a, double b) { return eq(a, b); }
+inline Tensor operator!=(const In& a, double b) { return ne(a, b); }
+inline Tensor operator<(const In& a, double b) { return lt(a, b); }
+inline Tensor operator<=(const In& a, double b) { return le(a, b); }
+inline Tensor operator>(const In& a, double b) { return gt(a, b); }
+inline Tensor operator>=(const In& a, double b) { return ge(a, b); }
+
+}  // namespace descent

@@ -1,0 +1,82 @@
+#include "descent/core/elementwise.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <fmt/format.h>
+
+namespace [[gnu::visibility("default")]] descent {
+namespace detail {
+
+int plan_walk(const Shape& shape, const Header* const* operands, std::size_t n, int64_t* size,
+              int64_t* stride) {
+  auto stride_of = [&](std::size_t k, int axis) -> int64_t {
+    const Header& h = *operands[k];
+    int own = axis - (shape.rank() - h.shape.rank());
+    return own < 0 || h.shape[own] == 1 ? 0 : h.strides[own];
+  };
+  int rank = 0;
+  for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+    if (shape[axis] == 1) continue;
+    int64_t* previous = stride + (rank - 1) * static_cast<int>(n);
+    bool merges = rank > 0;
+    for (std::size_t k = 0; merges && k < n; ++k)
+      merges = stride_of(k, axis) == previous[k] * size[rank - 1];
+    if (merges) {
+      size[rank - 1] *= shape[axis];
+      continue;
+    }
+    size[rank] = shape[axis];
+    for (std::size_t k = 0; k < n; ++k)
+      stride[static_cast<std::size_t>(rank) * n + k] = stride_of(k, axis);
+    ++rank;
+  }
+  if (rank == 0) {  // one element
+    size[0] = 1;
+    for (std::size_t k = 0; k < n; ++k) stride[k] = 1;
+    rank = 1;
+  }
+  return rank;
+}
+
+void refuse_dtypes(const char* op, const In& a, const In& b) {
+  throw DtypeError(fmt::format("{}: a is {} and b is {}: need one dtype (use to())", op,
+                               str(a.dtype()), str(b.dtype())),
+                   a.at);
+}
+
+void check_scalar(const char* op, DType dtype, double value, At at) {
+  if (dtype == int64 && !(value == std::trunc(value) && std::abs(value) < 0x1p63))
+    throw DtypeError(
+        fmt::format("{}: an int64 tensor with {}: need a whole number (use to())", op, value), at);
+}
+
+}  // namespace detail
+
+bool broadcasts_to(const Shape& from, const Shape& to) {
+  int shift = to.rank() - from.rank();
+  if (shift < 0) return false;
+  for (int i = 0; i < from.rank(); ++i)
+    if (from[i] != 1 && from[i] != to[i + shift]) return false;
+  return true;
+}
+
+Shape broadcast_shapes(const char* op, const Shape& x, const Shape& y, At at) {
+  const int rank = std::max(x.rank(), y.rank());
+  Shape result = Shape::filled(rank, 1);
+  for (int back = 1; back <= rank; ++back) {
+    int64_t m = back <= x.rank() ? x[x.rank() - back] : 1;
+    int64_t n = back <= y.rank() ? y[y.rank() - back] : 1;
+    if (m != n && m != 1 && n != 1) {
+      std::string hint;
+      if (y.rank() == 1 && x.rank() == 2 && y[0] == x[0])
+        hint = fmt::format(" (b aligns to the right; b.reshape({{{}, 1}})?)", y[0]);
+      throw ShapeError(fmt::format("{}: cannot broadcast a {} with b {}: dim {} is {} vs {}{}", op,
+                                   str(x), str(y), rank - back, m, n, hint),
+                       at);
+    }
+    result[rank - back] = m == 1 ? n : m;
+  }
+  return result;
+}
+
+}  // namespace descent

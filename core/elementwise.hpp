@@ -1,0 +1,167 @@
+#pragma once
+#include <array>
+
+#include "descent/core/simd.hpp"
+#include "descent/core/tensor.hpp"
+#include "descent/core/threads.hpp"
+
+// Elementwise kernels for ops, the library's and yours: a scalar formula becomes a loop over
+// tensors of any shape, stride and broadcast, vectorised and threaded. Kernels compute values and
+// record nothing: `record` puts a derivative beside them.
+
+namespace [[gnu::visibility("default")]] descent {
+
+namespace detail {
+
+/// How to walk an output and N - 1 inputs of one shape together: neighbouring axes that lie evenly
+/// in all of them are merged; the innermost axis comes first. Strides are in elements.
+template <std::size_t N> struct Walk {
+  int rank = 0;
+  int64_t numel = 0;
+  int64_t size[kMaxRank];
+  int64_t stride[kMaxRank][N];
+};
+
+/// Fills `size` and `stride` (rows of n) and returns the rank; operand k broadcasts to `shape`.
+int plan_walk(const Shape& shape, const Header* const* operands, std::size_t n, int64_t* size,
+              int64_t* stride);
+
+template <std::size_t N>
+Walk<N> plan(const Shape& shape, int64_t numel, const std::array<const Header*, N>& operands) {
+  Walk<N> w;
+  w.numel = numel;
+  w.rank = plan_walk(shape, operands.data(), N, w.size, &w.stride[0][0]);
+  return w;
+}
+
+/// Elements per tile: tiles are cut by the problem, so results do not depend on the threads.
+inline constexpr int64_t kGrain = 1 << 15;
+inline int64_t tiles_of(int64_t n) { return (n + kGrain - 1) / kGrain; }
+
+/// Calls body(n, offset) for the runs of [begin, end): n elements along the innermost axis,
+/// starting offset[k] elements into operand k.
+template <std::size_t N, class Body>
+void for_each_run(const Walk<N>& w, int64_t begin, int64_t end, Body&& body) {
+  int64_t index[kMaxRank], rest = begin;
+  std::array<int64_t, N> offset{};
+  for (int d = 0; d < w.rank; ++d) {
+    index[d] = rest % w.size[d];
+    rest /= w.size[d];
+    for (std::size_t k = 0; k < N; ++k) offset[k] += index[d] * w.stride[d][k];
+  }
+  for (int64_t at = begin; at < end;) {
+    int64_t n = std::min(w.size[0] - index[0], end - at);
+    body(n, offset);
+    at += n;
+    index[0] += n;
+    for (std::size_t k = 0; k < N; ++k) offset[k] += n * w.stride[0][k];
+    for (int d = 0; d + 1 < w.rank && index[d] == w.size[d]; ++d) {
+      ++index[d + 1];
+      for (std::size_t k = 0; k < N; ++k)
+        offset[k] += w.stride[d + 1][k] - w.size[d] * w.stride[d][k];
+      index[d] = 0;
+    }
+  }
+}
+
+template <class T> T* elements_of(const Tensor& t) {
+  return reinterpret_cast<T*>(Peek::header(t)->data);
+}
+
+/// An input of a kernel: a tensor whose elements are T.
+template <class T> struct Operand {
+  explicit Operand(const Tensor& t) : header(Peek::header(t)) {}
+  const T* data() const { return reinterpret_cast<const T*>(header->data); }
+  const Header* header;
+};
+
+/// One run: stride[0] is out's, the others the inputs'. An even run, or one with a repeated
+/// operand, is vectorised.
+template <std::size_t... I, class F, class Out, class... T>
+void map_run(std::index_sequence<I...>, F& f, int64_t n, const int64_t* stride, Out* out,
+             const T*... in) {
+  if (stride[0] == 1 && ((stride[I + 1] == 1) && ...)) return simd::map(f, n, out, in...);
+  if constexpr (sizeof...(T) == 2) {
+    if (stride[0] == 1 && stride[1] + stride[2] == 1) {  // (1, 0) or (0, 1)
+      [&](const auto* a, const auto* b) {
+        if (stride[1] == 0) simd::map(f, n, out, simd::Scalar{*a}, b);
+        else simd::map(f, n, out, a, simd::Scalar{*b});
+      }(in...);
+      return;
+    }
+  }
+  for (int64_t i = 0; i < n; ++i) out[i * stride[0]] = f(in[i * stride[I + 1]]...);
+}
+
+/// out[i] = f(in[i]...), where the inputs broadcast to out's shape. An input may be out itself, but
+/// may not overlap it otherwise.
+template <class Out, class F, class... T> void transform(F f, const Tensor& out, Operand<T>... in) {
+  constexpr std::size_t N = sizeof...(T) + 1;
+  const Header* h = Peek::header(out);
+  Out* o = reinterpret_cast<Out*>(h->data);
+  if (h->contiguous && ((in.header->contiguous && in.header->shape == h->shape) && ...)) {
+    parallel_for(tiles_of(h->numel), [&](int64_t tile) {
+      int64_t begin = tile * kGrain, n = std::min(kGrain, h->numel - begin);
+      simd::map(f, n, o + begin, in.data() + begin...);
+    });
+    return;
+  }
+  Walk<N> w = plan<N>(h->shape, h->numel, {h, in.header...});
+  parallel_for(tiles_of(h->numel), [&](int64_t tile) {
+    int64_t begin = tile * kGrain, end = std::min(begin + kGrain, h->numel);
+    for_each_run(w, begin, end, [&](int64_t n, const std::array<int64_t, N>& offset) {
+      [&]<std::size_t... I>(std::index_sequence<I...> each) {
+        map_run(each, f, n, w.stride[0], o + offset[0], in.data() + offset[I + 1]...);
+      }
+      (std::index_sequence_for<T...>{});
+    });
+  });
+}
+
+[[noreturn]] void refuse_dtypes(const char* op, const In& a, const In& b);
+inline void check_same_dtype(const char* op, const In& a, const In& b) {
+  if (a.dtype() != b.dtype()) [[unlikely]]
+    refuse_dtypes(op, a, b);
+}
+
+/// A C++ number beside an int64 tensor must be a whole number: DtypeError.
+void check_scalar(const char* op, DType dtype, double value, At at);
+
+}  // namespace detail
+
+/// The shape that a and b broadcast to by NumPy's rule; ShapeError naming the axis.
+Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b, At at = At::here());
+/// Whether a tensor of shape `from` broadcasts to exactly `to`.
+bool broadcasts_to(const Shape& from, const Shape& to);
+
+/// f of each element: a new tensor of x's shape, its dtype what f returns. `f` is called with the
+/// C++ type of x's dtype, which must be among `K`: floating by default.
+template <Kinds K = Kinds::floating, class F> Tensor map(const char* op, const In& x, F f) {
+  detail::check(op, x);
+  return detail::visit<K>(op, x.dtype(), x.at, [&](auto zero) {
+    using T = decltype(zero);
+    using Out = std::decay_t<decltype(f(zero))>;
+    Tensor out = detail::empty(op, x.shape(), dtype_of<Out>(), x.at);
+    detail::transform<Out>(f, out, detail::Operand<T>(x));
+    return out;
+  });
+}
+
+/// f(a, b) of each pair of elements after broadcasting; a and b have one dtype, among `K`.
+template <Kinds K = Kinds::floating, class F>
+Tensor zip(const char* op, const In& a, const In& b, F f) {
+  detail::check(op, a);
+  detail::check(op, b);
+  detail::check_same_dtype(op, a, b);
+  const Shape shape =
+      a.shape() == b.shape() ? a.shape() : broadcast_shapes(op, a.shape(), b.shape(), a.at);
+  return detail::visit<K>(op, a.dtype(), a.at, [&](auto zero) {
+    using T = decltype(zero);
+    using Out = std::decay_t<decltype(f(zero, zero))>;
+    Tensor out = detail::empty(op, shape, dtype_of<Out>(), a.at);
+    detail::transform<Out>(f, out, detail::Operand<T>(a), detail::Operand<T>(b));
+    return out;
+  });
+}
+
+}  // namespace descent

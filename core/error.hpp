@@ -1,0 +1,115 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace [[gnu::visibility("default")]] descent {
+
+/// A place in somebody's source: file and line, packed in 8 bytes (48 bits of pointer, 16 of line).
+/// Public functions take `At at = At::here()` last, so that an error names the caller's line.
+class At {
+  struct Key {};  // keeps `{}` and `{0, 1}` from meaning a place
+
+ public:
+  static At here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return At(Key{},
+              reinterpret_cast<uint64_t>(file) << 16 | (static_cast<uint64_t>(line) & 0xffff));
+  }
+  static At unknown() { return At(Key{}, 0); }
+  const char* file() const { return reinterpret_cast<const char*>(bits_ >> 16); }
+  int line() const { return static_cast<int>(bits_ & 0xffff); }
+
+ private:
+  At(Key, uint64_t bits) : bits_(bits) {}
+  uint64_t bits_;
+};
+
+namespace detail {
+/// Base of what is neither copied nor moved.
+struct Pinned {
+  Pinned() = default;
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+};
+}  // namespace detail
+
+/// While it lives, errors below it name `at`, the line of the library's caller, and `module`, one
+/// step of the module path (null in a composite function). Frames form a list on each thread's
+/// stack.
+class Frame : detail::Pinned {
+ public:
+  explicit Frame(At at, const char* module = nullptr);
+  ~Frame();
+
+  static const Frame* current();
+  /// The modules that are being called, "encoder.fc1", and how many they are.
+  static std::pair<std::string, int> path();
+  At at() const { return at_; }
+  const Frame* up() const { return up_; }
+
+ private:
+  At at_;
+  const char* module_;
+  Frame* up_;
+};
+
+/// "(train.cpp:42, in encoder.fc1)": the innermost place at or above `at` that is not a file of
+/// the library itself, and the path of the modules being called.
+std::string where(At at);
+
+/// Base of all errors that descent throws; what() is "<op>: <what, with shapes>: <rule> (place)".
+class Error : public std::runtime_error {
+ public:
+  explicit Error(const std::string& message, At at = At::here());
+};
+/// Shapes or ranks that do not fit.
+struct ShapeError : Error {
+  using Error::Error;
+};
+/// Dtypes that do not fit: there is no implicit promotion between tensors.
+struct DtypeError : Error {
+  using Error::Error;
+};
+/// An index, label or dimension out of range.
+struct IndexError : Error {
+  using Error::Error;
+};
+/// Misuse of the autograd graph.
+struct GraphError : Error {
+  using Error::Error;
+};
+/// A number that is not finite, or otherwise not usable.
+struct NumericError : Error {
+  using Error::Error;
+};
+/// A size that does not fit in memory arithmetic.
+struct SizeError : Error {
+  using Error::Error;
+};
+/// An option or argument outside its range.
+struct ValueError : Error {
+  using Error::Error;
+};
+/// The operating system refused: the message carries errno's text.
+struct IoError : Error {
+  using Error::Error;
+};
+/// A file that is not what it claims to be: path, byte offset or row, what was expected.
+struct FormatError : Error {
+  using Error::Error;
+};
+
+/// Memory ran out, by the system's word or by `set_memory_limit`.
+class OutOfMemory : public std::bad_alloc {
+ public:
+  OutOfMemory(std::size_t bytes, std::size_t live, std::size_t limit);
+  const char* what() const noexcept override { return message_.c_str(); }
+
+ private:
+  std::string message_;
+};
+
+}  // namespace descent

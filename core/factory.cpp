@@ -1,0 +1,103 @@
+#include "descent/core/factory.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <fmt/format.h>
+
+#include "descent/core/checked.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace detail {
+
+template <class T>
+void store(const T* values, std::size_t count, const Tensor& out, int64_t offset) {
+  visit<Kinds::any>("tensor", out.dtype(), At::unknown(), [&](auto zero) {
+    auto* p = reinterpret_cast<decltype(zero)*>(Peek::header(out)->data) + offset;
+    for (std::size_t i = 0; i < count; ++i) p[i] = static_cast<decltype(zero)>(values[i]);
+  });
+}
+template void store(const bool*, std::size_t, const Tensor&, int64_t);
+template void store(const unsigned char*, std::size_t, const Tensor&, int64_t);
+template void store(const int*, std::size_t, const Tensor&, int64_t);
+template void store(const long*, std::size_t, const Tensor&, int64_t);
+template void store(const long long*, std::size_t, const Tensor&, int64_t);
+template void store(const unsigned long*, std::size_t, const Tensor&, int64_t);
+template void store(const float*, std::size_t, const Tensor&, int64_t);
+template void store(const double*, std::size_t, const Tensor&, int64_t);
+
+void refuse_ragged(std::size_t row, std::size_t first, std::size_t found, At at) {
+  throw ShapeError(fmt::format("tensor: row {} has {} elements, row 0 has {}: need equal rows", row,
+                               found, first),
+                   at);
+}
+
+void refuse_count(std::size_t count, const Shape& shape, At at) {
+  throw ShapeError(fmt::format("tensor: {} values do not fill shape {}", count, str(shape)), at);
+}
+
+}  // namespace detail
+
+Tensor empty(const Shape& shape, DType dtype, At at) {
+  return detail::empty("empty", shape, dtype, at);
+}
+
+static Tensor filled(const char* op, const Shape& shape, double value, DType dtype, At at) {
+  Tensor out = detail::empty(op, shape, dtype, at);
+  out.fill_(value, at);
+  return out;
+}
+
+Tensor zeros(const Shape& shape, DType dtype, At at) {
+  Tensor out = detail::empty("zeros", shape, dtype, at);  // all dtypes' zeros are zero bytes
+  std::memset(Peek::header(out)->data, 0, static_cast<std::size_t>(out.numel() * itemsize(dtype)));
+  return out;
+}
+Tensor ones(const Shape& shape, DType dtype, At at) { return filled("ones", shape, 1, dtype, at); }
+Tensor full(const Shape& shape, double value, DType dtype, At at) {
+  return filled("full", shape, value, dtype, at);
+}
+Tensor zeros_like(const In& x) { return zeros(x.shape(), x.dtype(), x.at); }
+Tensor ones_like(const In& x) { return ones(x.shape(), x.dtype(), x.at); }
+Tensor full_like(const In& x, double value) { return full(x.shape(), value, x.dtype(), x.at); }
+
+/// start + i * step for i in [0, count).
+static Tensor ramp(const char* op, double start, double step, int64_t count, DType dtype, At at) {
+  Tensor out = detail::empty(op, {count}, dtype, at);
+  detail::visit<Kinds::numeric>(op, dtype, at, [&](auto zero) {
+    auto* p = reinterpret_cast<decltype(zero)*>(Peek::header(out)->data);
+    for (int64_t i = 0; i < count; ++i)
+      p[i] = static_cast<decltype(zero)>(start + static_cast<double>(i) * step);
+  });
+  return out;
+}
+
+Tensor arange(double start, double end, double step, DType dtype, At at) {
+  if (step == 0 || !std::isfinite(start) || !std::isfinite(end) || !std::isfinite(step))
+    throw ValueError(fmt::format("arange: from {} to {} by {}: need finite ends and a step that is "
+                                 "not 0",
+                                 start, end, step),
+                     at);
+  double count = std::max(0.0, std::ceil((end - start) / step));
+  if (count > 9e18) throw SizeError(fmt::format("arange: {} elements", count), at);
+  return ramp("arange", start, step, static_cast<int64_t>(count), dtype, at);
+}
+Tensor arange(int64_t end, DType dtype, At at) {
+  return ramp("arange", 0, 1, std::max<int64_t>(end, 0), dtype, at);
+}
+
+Tensor linspace(double start, double end, int64_t count, DType dtype, At at) {
+  Tensor out =
+      ramp("linspace", start, count > 1 ? (end - start) / static_cast<double>(count - 1) : 0, count,
+           dtype, at);
+  if (count > 1) detail::store(&end, 1, out, count - 1);  // exactly, whatever the step's rounding
+  return out;
+}
+
+Tensor eye(int64_t n, DType dtype, At at) {
+  Tensor out = zeros({n, n}, dtype, at);
+  const int one = 1;
+  for (int64_t i = 0; i < n; ++i) detail::store(&one, 1, out, i * n + i);
+  return out;
+}
+
+}  // namespace descent

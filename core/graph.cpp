@@ -1,0 +1,440 @@
+#include "descent/core/graph.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <fmt/format.h>
+#include <unordered_set>
+
+#include "descent/core/elementwise.hpp"
+#include "descent/core/ops.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace detail {
+
+constinit thread_local bool grad_mode = true;
+
+namespace {
+
+class Backward;
+
+/// Where a gradient ends up. One backward at a time may feed it: two at once are a GraphError.
+struct LeafNode final : Node {
+  LeafNode(const Tensor& x, At at_) : Node("leaf", at_) {
+    shape = x.shape();
+    dtype = x.dtype();
+  }
+  Tensor derivative(std::size_t, const Tensor&, const Tensor&) override { return {}; }
+  void release() override {}
+  bool is_leaf() const override { return true; }
+
+  Tensor grad;
+  std::atomic<const Backward*> owner = nullptr;
+};
+
+LeafNode* leaf_node(const Tensor& x) {
+  Node* n = Peek::node(x);
+  return n && n->is_leaf() ? static_cast<LeafNode*>(n) : nullptr;
+}
+
+// Nodes whose last owner has gone. Destroying one may drop others: they queue here, so that the
+// stack stays flat however long the chain.
+constinit thread_local Node* doomed = nullptr;
+constinit thread_local bool destroying = false;
+
+}  // namespace
+
+void drop(Node* node) {
+  if (!release(node->refs)) return;
+  node->next = std::exchange(doomed, node);
+  if (destroying) return;
+  destroying = true;
+  while (doomed) delete std::exchange(doomed, doomed->next);
+  destroying = false;
+}
+
+Node::~Node() {
+  delete hooks;
+  count_node(-1);
+}
+
+void Node::disconnect() {
+  for (std::size_t i = 0; i < inputs; ++i)
+    if (input[i]) drop(input[i]);
+}
+
+void Node::connect(std::size_t i, const In& x) {
+  input[i] = Peek::node(x);
+  retain(input[i]->refs);
+  depth = std::max(depth, input[i]->depth + 1);
+}
+
+Tensor Node::saved_output(bool create_graph) {
+  if (!needs_output) return {};
+  const Storage* s = Peek::header(output)->storage;
+  if (s->version != output_version)
+    throw GraphError(
+        fmt::format("{}: its output {} was changed in place by {} (it is at version {}, saved at "
+                    "{}): clone() it first, or change it after backward",
+                    name, str(shape), s->writer, s->version, output_version),
+        at);
+  if (!create_graph) return output;
+  Tensor y = output.detach();
+  retain(refs);
+  Peek::set_node(y, this);
+  return y;
+}
+
+Tensor attach(Tensor value, Node* node) {
+  struct Guard {
+    Node* node;
+    ~Guard() {
+      if (node) drop(node);
+    }
+  } guard{node};
+  // A view of an input must not put its node on the input's own header.
+  if (Peek::node(value) || Peek::header(value)->refs > 1) value = value.detach();
+  node->shape = value.shape();
+  node->dtype = value.dtype();
+  if (!is_floating(node->dtype))
+    throw DtypeError(fmt::format("{}: the result is {}: only floating tensors have gradients",
+                                 node->name, str(node->dtype)),
+                     node->at);
+  if (node->needs_output) {
+    node->output = value.detach();
+    node->output_version = Peek::header(value)->storage->version;
+  }
+  Peek::set_node(value, std::exchange(guard.node, nullptr));
+  return value;
+}
+
+void set_data(const Tensor& x, const Tensor& value) {
+  Header *h = Peek::header(x), *v = Peek::header(value);
+  // Whoever saved x must see the change, though its new storage has versions of its own.
+  v->storage->version = std::max(h->storage->version, v->storage->version) + 1;
+  v->storage->writer = "set_data";
+  std::swap(h->storage, v->storage);
+  std::swap(h->data, v->data);
+  std::swap(h->dtype, v->dtype);
+  std::swap(h->contiguous, v->contiguous);
+  std::swap(h->numel, v->numel);
+  std::swap(h->shape, v->shape);
+  std::swap(h->strides, v->strides);
+  if (auto* leaf = leaf_node(x)) {
+    leaf->grad = leaf->output = {};
+    leaf->shape = h->shape;
+    leaf->dtype = h->dtype;
+  }
+}
+
+ListNode::ListNode(const char* name_, At at_, const std::vector<In>& x, Derivative f)
+    : Node(name_, at_), nodes_(x.size()), f_(std::move(f)) {
+  input = nodes_.data();
+  inputs = x.size();
+  for (std::size_t i = 0; i < inputs; ++i)
+    if (x[i].requires_grad()) connect(i, x[i]);
+}
+
+namespace {
+
+/// One backward: nodes wait in a heap by depth. A consumer is deeper than its inputs, so whatever
+/// is popped has all of its gradient; ties fall as the same program always pushes them.
+class Backward : detail::Pinned {
+ public:
+  Backward(bool create_graph, bool retain_graph, At at)
+      : create_(create_graph), retain_(retain_graph), at_(at), mode_(grad_mode) {
+    grad_mode = create_graph;
+  }
+  ~Backward() {
+    grad_mode = mode_;
+    for (Node* n : heap_) n->pending = {};
+    for (LeafNode* leaf : claimed_) leaf->owner.store(nullptr, std::memory_order_release);
+  }
+
+  /// Only nodes in `wanted`'s ancestry are visited, and gradients land in `found`, not in leaves.
+  void restrict_to(const std::vector<Tensor>& outputs, const std::vector<Tensor>& wanted);
+  void seed(const Tensor& output, const Tensor& gradient) {
+    roots_.push_back(output);  // a hook may drop the user's own handle
+    feed(Peek::node(output), gradient);
+  }
+  void run();
+  std::vector<Tensor> found;
+
+ private:
+  static bool shallower(const Node* a, const Node* b) { return a->depth < b->depth; }
+  bool visits(Node* n) const { return targets_.empty() || on_path_.count(n) != 0; }
+  void claim(LeafNode* leaf);
+  void feed(Node* n, Tensor g);
+  void finish(LeafNode* leaf, Tensor g);
+  void expand(Node* n, const Tensor& g);
+  Tensor fitted(const Node* n, const Node* input, Tensor g) const;
+  Tensor run_hooks(const Node* n, Tensor g) const;
+
+  bool create_, retain_;
+  At at_;
+  bool mode_;
+  std::vector<Tensor> roots_;
+  std::vector<Node*> heap_;
+  std::vector<LeafNode*> claimed_;
+  std::vector<Node*> targets_;
+  std::unordered_set<Node*> on_path_;
+};
+
+void Backward::restrict_to(const std::vector<Tensor>& outputs, const std::vector<Tensor>& wanted) {
+  for (const Tensor& t : wanted) targets_.push_back(Peek::node(t));
+  found.resize(wanted.size());
+  on_path_.insert(targets_.begin(), targets_.end());
+  std::unordered_set<Node*> seen;
+  std::vector<std::pair<Node*, std::size_t>> stack;
+  for (const Tensor& t : outputs) {
+    if (seen.insert(Peek::node(t)).second) stack.emplace_back(Peek::node(t), 0);
+    while (!stack.empty()) {
+      Node* n = stack.back().first;
+      if (stack.back().second < n->inputs) {
+        Node* next = n->input[stack.back().second++];
+        if (next && seen.insert(next).second) stack.emplace_back(next, 0);
+        continue;
+      }
+      stack.pop_back();
+      for (std::size_t i = 0; i < n->inputs; ++i)
+        if (n->input[i] && on_path_.count(n->input[i]) != 0) on_path_.insert(n);
+    }
+  }
+}
+
+void Backward::claim(LeafNode* leaf) {
+  const Backward* owner = nullptr;
+  if (leaf->owner.compare_exchange_strong(owner, this, std::memory_order_acquire)) {
+    claimed_.push_back(leaf);
+  } else if (owner != this) {
+    throw GraphError(fmt::format("backward: another backward is adding to the same leaf {} now: "
+                                 "run them one after the other",
+                                 str(leaf->shape)),
+                     at_);
+  }
+}
+
+void Backward::feed(Node* n, Tensor g) {
+  if (n->is_leaf()) claim(static_cast<LeafNode*>(n));  // before a look at what it has
+  if (!n->pending.defined()) {
+    heap_.push_back(n);
+    n->pending = std::move(g);
+    std::push_heap(heap_.begin(), heap_.end(), shallower);
+  } else if (!create_ && Peek::unique(n->pending)) {
+    n->pending += g;
+  } else {
+    n->pending = n->pending + g;
+  }
+}
+
+Tensor Backward::run_hooks(const Node* n, Tensor g) const {
+  if (!n->hooks) return g;
+  for (const TensorHook& hook : n->hooks->on_grad) {
+    Tensor replaced = hook(g);
+    if (!replaced.defined()) continue;
+    if (!(replaced.shape() == n->shape) || replaced.dtype() != n->dtype)
+      throw GraphError(
+          fmt::format("{}: a hook returned a gradient {} {} for a tensor {} {}", n->name,
+                      str(replaced.dtype()), str(replaced.shape()), str(n->dtype), str(n->shape)),
+          n->at);
+    g = replaced;
+  }
+  return g;
+}
+
+void Backward::finish(LeafNode* leaf, Tensor g) {
+  if (!targets_.empty()) return;
+  if (!leaf->grad.defined()) {  // a leaf's gradient shares its elements with nobody
+    leaf->grad = Peek::unique(g) ? std::move(g) : g.clone();
+  } else if (Peek::unique(leaf->grad)) {
+    leaf->grad += g;
+  } else {
+    leaf->grad = leaf->grad + g;
+  }
+  if (!leaf->hooks || leaf->hooks->on_accumulate.empty()) return;
+  Tensor handle = leaf->output.detach();  // the leaf again: same elements, same node
+  retain(leaf->refs);
+  Peek::set_node(handle, leaf);
+  for (const AccumulateHook& hook : leaf->hooks->on_accumulate) hook(handle);
+}
+
+/// The gradient an op returned, brought to its input's shape where broadcasting had widened it.
+Tensor Backward::fitted(const Node* n, const Node* input, Tensor g) const {
+  if (g.defined() && g.dtype() == input->dtype) {
+    if (g.shape() == input->shape) return g;
+    if (broadcasts_to(input->shape, g.shape())) return sum_to(g, input->shape);
+  }
+  throw GraphError(
+      g.defined()
+          ? fmt::format("{}: its derivative returned a gradient {} {} for an input {} {}", n->name,
+                        str(g.dtype()), str(g.shape()), str(input->dtype), str(input->shape))
+          : fmt::format("{}: its derivative returned no gradient for an input {}", n->name,
+                        str(input->shape)),
+      n->at);
+}
+
+void Backward::expand(Node* n, const Tensor& g) {
+  if (n->released)
+    throw GraphError(
+        fmt::format("backward: a second time through {}, whose saved tensors are gone: "
+                    "pass retain_graph the first time",
+                    n->name),
+        at_);
+  Frame frame(n->at);
+  Tensor y = n->saved_output(create_);
+  for (std::size_t i = 0; i < n->inputs; ++i) {
+    Node* input = n->input[i];
+    if (input && visits(input)) feed(input, fitted(n, input, n->derivative(i, g, y)));
+  }
+  if (!retain_) {
+    n->released = true;
+    n->release();
+    n->output = {};
+  }
+}
+
+void Backward::run() {
+  while (!heap_.empty()) {
+    std::pop_heap(heap_.begin(), heap_.end(), shallower);
+    Node* n = heap_.back();
+    heap_.pop_back();
+    Tensor g = run_hooks(n, std::exchange(n->pending, {}));
+    for (std::size_t i = 0; i < targets_.size(); ++i)
+      if (targets_[i] == n) found[i] = g;
+    if (n->is_leaf()) finish(static_cast<LeafNode*>(n), std::move(g));
+    else if (targets_.empty() || on_path_.count(n) != 0) expand(n, g);
+  }
+}
+
+void check_seed(const char* op, const Tensor& output, const Tensor& gradient, At at) {
+  if (!output.requires_grad())
+    throw GraphError(fmt::format("{}: tensor {} has no graph: nothing that it was computed from "
+                                 "requires a gradient",
+                                 op, str(output.shape())),
+                     at);
+  if (!gradient.defined() && output.numel() != 1)
+    throw GraphError(
+        fmt::format("{}: tensor {} is not a scalar: pass its outer gradient, or reduce "
+                    "it first",
+                    op, str(output.shape())),
+        at);
+  if (gradient.defined() &&
+      (!(gradient.shape() == output.shape()) || gradient.dtype() != output.dtype()))
+    throw ShapeError(fmt::format("{}: gradient {} {} for a tensor {} {}: need the same", op,
+                                 str(gradient.dtype()), str(gradient.shape()), str(output.dtype()),
+                                 str(output.shape())),
+                     at);
+}
+
+Tensor seed_of(const Tensor& output, const Tensor& gradient) {
+  return gradient.defined() ? gradient : ones(output.shape(), output.dtype());
+}
+
+}  // namespace
+}  // namespace detail
+
+NoGradGuard::NoGradGuard() : before_(std::exchange(detail::grad_mode, false)) {}
+NoGradGuard::~NoGradGuard() { detail::grad_mode = before_; }
+bool grad_enabled() { return detail::grad_mode; }
+
+Tensor record(const char* name, Tensor value, const std::vector<In>& inputs,
+              detail::ListNode::Derivative derivative) {
+  bool wanted = false;
+  for (const In& x : inputs) wanted |= x.requires_grad();
+  if (!detail::grad_mode || !wanted) return value;
+  return detail::attach(std::move(value), new detail::ListNode(name, detail::caller(inputs[0].at),
+                                                               inputs, std::move(derivative)));
+}
+
+bool Tensor::is_leaf() const { return !get().node || get().node->is_leaf(); }
+
+const Tensor& Tensor::requires_grad_(bool on, At at) const {
+  detail::Header& h = get();
+  if (!is_leaf())
+    throw GraphError("requires_grad_: the result of an op is not a leaf: detach() it first", at);
+  if (on && !is_floating(h.dtype))
+    throw DtypeError(fmt::format("requires_grad_: a tensor of {} has no gradient", str(h.dtype)),
+                     at);
+  if (on && !h.node) {
+    h.node = new detail::LeafNode(*this, at);
+  } else if (!on && h.node) {
+    detail::drop(std::exchange(h.node, nullptr));
+  }
+  return *this;
+}
+
+Tensor Tensor::grad() const {
+  const auto* leaf = detail::leaf_node(*this);
+  return leaf ? leaf->grad : Tensor();
+}
+
+void Tensor::set_grad(const Tensor& grad, At at) const {
+  auto* leaf = detail::leaf_node(*this);
+  if (!leaf) throw GraphError("set_grad: only a leaf that requires a gradient holds one", at);
+  if (grad.defined() && (!(grad.shape() == shape()) || grad.dtype() != dtype()))
+    throw ShapeError(fmt::format("set_grad: gradient {} {} for a tensor {} {}: need the same",
+                                 str(grad.dtype()), str(grad.shape()), str(dtype()), str(shape())),
+                     at);
+  leaf->grad = grad;
+}
+
+void Tensor::zero_grad() const {
+  if (auto* leaf = detail::leaf_node(*this)) leaf->grad = {};
+}
+
+void Tensor::backward(At at) const { backward(Tensor(), false, at); }
+
+void Tensor::backward(const Tensor& gradient, bool retain_graph, At at) const {
+  detail::check_seed("backward", *this, gradient, at);
+  detail::Backward walk(false, retain_graph, at);
+  walk.seed(*this, detail::seed_of(*this, gradient));
+  walk.run();
+}
+
+std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+                         GradOptions options, const std::vector<Tensor>& grad_outputs, At at) {
+  if (!grad_outputs.empty() && grad_outputs.size() != outputs.size())
+    throw GraphError(
+        fmt::format("grad: {} grad_outputs for {} outputs", grad_outputs.size(), outputs.size()),
+        at);
+  auto outer = [&](std::size_t i) { return grad_outputs.empty() ? Tensor() : grad_outputs[i]; };
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    detail::check_seed("grad", outputs[i], outer(i), at);
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    if (!inputs[i].requires_grad())
+      throw GraphError(fmt::format("grad: inputs[{}] does not require a gradient", i), at);
+  if (inputs.empty()) return {};
+
+  detail::Backward walk(options.create_graph, options.create_graph || options.retain_graph, at);
+  walk.restrict_to(outputs, inputs);
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    walk.seed(outputs[i], detail::seed_of(outputs[i], outer(i)));
+  walk.run();
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    if (!walk.found[i].defined() && !options.allow_unused)
+      throw GraphError(fmt::format("grad: the outputs do not depend on inputs[{}] {}: pass "
+                                   "allow_unused if that is meant",
+                                   i, str(inputs[i].shape())),
+                       at);
+  return std::move(walk.found);
+}
+
+static detail::Hooks& hooks_of(const char* op, const Tensor& x, At at) {
+  detail::Node* n = Peek::node(x);
+  if (!n) throw GraphError(fmt::format("{}: the tensor requires no gradient", op), at);
+  if (!n->hooks) n->hooks = new detail::Hooks;
+  return *n->hooks;
+}
+
+void Tensor::register_hook(TensorHook hook, At at) const {
+  hooks_of("register_hook", *this, at).on_grad.push_back(std::move(hook));
+}
+
+void Tensor::register_post_accumulate_grad_hook(AccumulateHook hook, At at) const {
+  if (!is_leaf())
+    throw GraphError("register_post_accumulate_grad_hook: only a leaf accumulates", at);
+  hooks_of("register_post_accumulate_grad_hook", *this, at)
+      .on_accumulate.push_back(std::move(hook));
+  if (auto* leaf = detail::leaf_node(*this); !leaf->output.defined()) leaf->output = detach();
+}
+
+}  // namespace descent

@@ -1,0 +1,290 @@
+#include "descent/core/indexing.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <fmt/format.h>
+
+#include "descent/core/elementwise.hpp"
+#include "descent/core/graph.hpp"
+#include "descent/core/ops.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+
+// ---- checks
+
+void check_kind(const char* op, const char* name, const In& x, DType need) {
+  detail::check(op, x);
+  if (x.dtype() != need)
+    throw DtypeError(
+        fmt::format("{}: {} is {}: need {} (use to())", op, name, str(x.dtype()), str(need)), x.at);
+}
+
+/// The indices of the element at `position` in row-major order.
+Shape indices_of(int64_t position, const Shape& shape) {
+  Shape indices = shape;
+  for (int d = shape.rank() - 1; d >= 0; --d) {
+    indices[d] = position % shape[d];
+    position /= shape[d];
+  }
+  return indices;
+}
+
+/// IndexError unless all of `index` (int64) lies in [0, x's size along dim).
+void check_index(const char* op, const In& x, int dim, const In& index) {
+  check_kind(op, "index", index, int64);
+  const Tensor flat = index.detach().contiguous();
+  const int64_t *value = flat.data<int64_t>(), size = x.shape()[dim];
+  for (int64_t i = 0; i < flat.numel(); ++i) {
+    if (value[i] >= 0 && value[i] < size) [[likely]]
+      continue;
+    throw IndexError(
+        fmt::format("{}: index{} is {}, but dim {} of {} {}", op,
+                    index.dim() == 0 ? std::string() : str(indices_of(i, index.shape())), value[i],
+                    dim, str(x.shape()),
+                    size == 0 ? "has none" : fmt::format("allows 0..{}", size - 1)),
+        index.at);
+  }
+}
+
+/// index as gather and scatter_add take it.
+void check_full_index(const char* op, const In& x, int dim, const In& index) {
+  check_kind(op, "index", index, int64);
+  bool fits = index.dim() == x.dim();
+  for (int d = 0; fits && d < x.dim(); ++d) fits = d == dim || index.shape()[d] <= x.shape()[d];
+  if (!fits)
+    throw ShapeError(fmt::format("{}: index {} does not fit x {}: need its rank, and no larger "
+                                 "sizes but for dim {}",
+                                 op, str(index.shape()), str(x.shape()), dim),
+                     index.at);
+  check_index(op, x, dim, index);
+}
+
+// ---- kernels
+//
+// Both walk three tensors of one shape: the index, the tensor it is as large as, and the other one
+// standing still along `dim`, where the index says how far to go. An index that repeats along the
+// innermost axis moves whole rows.
+
+/// t seen in `shape`, standing still along `dim`.
+Tensor pinned(const Tensor& t, const Shape& shape, int dim) {
+  const detail::Header* h = Peek::header(t);
+  Strides strides = h->strides;
+  strides[dim] = 0;
+  return detail::window(h->storage, h->data, h->dtype, shape, strides);
+}
+
+/// out[i, ...] = x[index[i, ...], ...] for dim = 0; `step` is x's stride along it.
+template <class T>
+void gather_elements(const Tensor& out, const Tensor& x, const Tensor& index, int64_t step) {
+  const auto walk = detail::plan<3>(out.shape(), out.numel(),
+                                    {Peek::header(out), Peek::header(x), Peek::header(index)});
+  const int64_t* stride = walk.stride[0];
+  parallel_for(detail::tiles_of(walk.numel), [&](int64_t tile) {
+    const int64_t begin = tile * detail::kGrain;
+    const int64_t end = std::min(begin + detail::kGrain, walk.numel);
+    detail::for_each_run(walk, begin, end, [&](int64_t n, const std::array<int64_t, 3>& offset) {
+      T* to = detail::elements_of<T>(out) + offset[0];
+      const T* from = detail::elements_of<T>(x) + offset[1];
+      const int64_t* place = detail::elements_of<int64_t>(index) + offset[2];
+      if (stride[0] == 1 && stride[1] == 1 && stride[2] == 0) {
+        std::memcpy(to, from + *place * step, static_cast<std::size_t>(n) * sizeof(T));
+        return;
+      }
+      for (int64_t i = 0; i < n; ++i)
+        to[i * stride[0]] = from[i * stride[1] + place[i * stride[2]] * step];
+    });
+  });
+}
+
+/// `count` indices along `axis` from `begin` on: all that one tile of a scatter covers.
+struct Part {
+  int axis;
+  int64_t begin, count;
+};
+
+/// into[index[i, ...], ...] += src[i, ...] for dim = 0, in the order of i, within `part`.
+template <class T>
+void add_elements(const Tensor& into, const Tensor& src, const Tensor& index, int64_t step,
+                  Part part) {
+  Shape shape = src.shape();
+  const int64_t numel = src.numel() / shape[part.axis] * part.count;
+  shape[part.axis] = part.count;
+  const auto walk =
+      detail::plan<3>(shape, numel, {Peek::header(into), Peek::header(src), Peek::header(index)});
+  auto start = [&]<class U>(U, const Tensor& t) {
+    return detail::elements_of<U>(t) + part.begin * t.strides()[part.axis];
+  };
+  const int64_t* stride = walk.stride[0];
+  auto add = [](T& sum, const T& v) { sum += v; };
+  detail::for_each_run(walk, 0, numel, [&](int64_t n, const std::array<int64_t, 3>& offset) {
+    T* to = start(T{}, into) + offset[0];
+    const T* from = start(T{}, src) + offset[1];
+    const int64_t* place = start(int64_t{}, index) + offset[2];
+    if (stride[0] == 1 && stride[1] == 1 && stride[2] == 0) {
+      simd::for_each(add, n, to + *place * step, from);
+      return;
+    }
+    for (int64_t i = 0; i < n; ++i)
+      to[i * stride[0] + place[i * stride[2]] * step] += from[i * stride[1]];
+  });
+}
+
+/// The widest axis other than `dim`: cut along it, no two tiles meet in one element.
+int scatter_axis(const Shape& shape, int dim) {
+  int axis = dim;
+  for (int d = 0; d < shape.rank(); ++d)
+    if (d != dim && (axis == dim || shape[d] > shape[axis])) axis = d;
+  return axis;
+}
+
+void scatter_elements(const char* op, const Tensor& into, int dim, const Tensor& index,
+                      const In& src) {
+  const Shape& shape = src.shape();
+  if (src.numel() == 0) return;
+  const int axis = scatter_axis(shape, dim);
+  const int64_t size = shape[axis];
+  // Rows are not cut into pieces of less than a few cache lines.
+  const int64_t least = axis == dim ? size : axis == shape.rank() - 1 ? 64 : 1;
+  const int64_t count = std::max(least, detail::kGrain / (src.numel() / size));
+  const Tensor still = pinned(into, shape, dim);
+  detail::visit<Kinds::numeric>(op, src.dtype(), src.at, [&](auto zero) {
+    parallel_for((size + count - 1) / count, [&](int64_t tile) {
+      const Part part{axis, tile * count, std::min(count, size - tile * count)};
+      add_elements<decltype(zero)>(still, src, index, into.strides()[dim], part);
+    });
+  });
+}
+
+// ---- ops on indices that have been checked: each is the other's derivative
+
+Tensor gathered(const char* op, const In& x, int dim, const In& index);
+
+/// `into`, which nobody else has, with src added.
+Tensor scattered(const char* op, const Tensor& into, int dim, const In& index, const In& src) {
+  detail::check(op, index);
+  detail::check(op, src);
+  scatter_elements(op, into, dim, index, src);
+  return record(op, into, wrt(src, [dim, index](const Tensor& g) {
+                  return gathered("scatter_add_backward", g, dim, index);
+                }));
+}
+
+Tensor gathered(const char* op, const In& x, int dim, const In& index) {
+  detail::check(op, x);
+  detail::check(op, index);
+  Tensor out = detail::empty(op, index.shape(), x.dtype(), x.at);
+  const Tensor still = pinned(x, index.shape(), dim);
+  detail::visit<Kinds::any>(op, x.dtype(), x.at, [&](auto zero) {
+    gather_elements<decltype(zero)>(out, still, index, x.strides()[dim]);
+  });
+  return record(op, out, wrt(x, [shape = x.shape(), dim, index](const Tensor& g) {
+                  Tensor zero = zeros(shape, g.dtype());
+                  return scattered("gather_backward", zero, dim, index, g);
+                }));
+}
+
+/// x at index[0], index[1], ... along `dim`.
+Tensor selected(const char* op, const In& x, int dim, const In& index) {
+  Shape column = Shape::filled(x.dim(), 1), shape = x.shape();
+  column[dim] = shape[dim] = index.numel();
+  return gathered(op, x, dim, expand({reshape(index, column), x.at}, shape));
+}
+
+/// [count]: the positions, in row-major order, of the elements that are not zero.
+Tensor positions(const char* op, const In& x) {
+  const Tensor flags = x.detach().to(boolean, x.at).contiguous(x.at);
+  const bool* flag = flags.data<bool>();
+  const int64_t count = std::count(flag, flag + flags.numel(), true);
+  Tensor out = detail::empty(op, {count}, int64, x.at);
+  int64_t* position = detail::elements_of<int64_t>(out);
+  for (int64_t i = 0, found = 0; found < count; ++i) {  // no branch to mispredict
+    position[found] = i;
+    found += flag[i];
+  }
+  return out;
+}
+
+}  // namespace
+
+Tensor index_select(const In& x, int64_t dim, const In& index) {
+  const int d = detail::axis_of("index_select", x, dim);
+  check_kind("index_select", "index", index, int64);
+  if (index.dim() != 1)
+    throw ShapeError(fmt::format("index_select: index {} has rank {}: need a vector",
+                                 str(index.shape()), index.dim()),
+                     index.at);
+  check_index("index_select", x, d, index);
+  return selected("index_select", x, d, index);
+}
+
+Tensor gather(const In& x, int64_t dim, const In& index) {
+  const int d = detail::axis_of("gather", x, dim);
+  check_full_index("gather", x, d, index);
+  return gathered("gather", x, d, index);
+}
+
+Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src) {
+  const int d = detail::axis_of("scatter_add", x, dim);
+  detail::check("scatter_add", src);
+  if (src.dtype() != x.dtype())
+    throw DtypeError(fmt::format("scatter_add: src is {}, but x is {}: need one dtype (use to())",
+                                 str(src.dtype()), str(x.dtype())),
+                     src.at);
+  check_full_index("scatter_add", x, d, index);
+  if (!(src.shape() == index.shape()))
+    throw ShapeError(fmt::format("scatter_add: src {} and index {} differ: need one shape",
+                                 str(src.shape()), str(index.shape())),
+                     src.at);
+  Tensor out = x.detach().clone(x.at);
+  scatter_elements("scatter_add", out, d, index, src);
+  return record("scatter_add", out, wrt(x, [](const Tensor& g) { return g; }),
+                wrt(src, [d, index](const Tensor& g) {
+                  return gathered("scatter_add_backward", g, d, index);
+                }));
+}
+
+Tensor index(const In& x, const In& index) {
+  detail::check("index", x);
+  detail::check("index", index);
+  if (index.dtype() == boolean) {
+    const Shape& mask = index.shape();
+    if (mask.rank() > x.dim() || !std::equal(mask.begin(), mask.end(), x.shape().begin()))
+      throw ShapeError(
+          fmt::format("index: mask {} does not fit x {}: need the sizes of its leading "
+                      "axes",
+                      str(mask), str(x.shape())),
+          index.at);
+    Shape rows = {index.numel()};
+    for (int d = mask.rank(); d < x.dim(); ++d) rows.push_back(x.shape()[d]);
+    return selected("index", {reshape(x, rows), x.at}, 0, positions("index", index));
+  }
+  const int d = detail::axis_of("index", x, 0);
+  check_index("index", x, d, index);
+  Shape shape = index.shape();
+  for (int i = 1; i < x.dim(); ++i) shape.push_back(x.shape()[i]);
+  return reshape({selected("index", x, d, {reshape(index, {index.numel()}), index.at}), x.at},
+                 shape);
+}
+
+Tensor masked_fill(const In& x, const In& mask, double value) {
+  detail::check("masked_fill", x);
+  check_kind("masked_fill", "mask", mask, boolean);
+  broadcast_shapes("masked_fill", x.shape(), mask.shape(), x.at);
+  return where(mask, value, x);
+}
+
+Tensor nonzero(const In& x) {
+  detail::check("nonzero", x);
+  const Tensor found = positions("nonzero", x);
+  const int64_t* position = found.data<int64_t>();
+  Tensor out = detail::empty("nonzero", {found.numel(), x.dim()}, int64, x.at);
+  int64_t* to = detail::elements_of<int64_t>(out);
+  for (int64_t i = 0; i < found.numel(); ++i) {
+    const Shape indices = indices_of(position[i], x.shape());
+    to = std::copy(indices.begin(), indices.end(), to);
+  }
+  return out;
+}
+
+}  // namespace descent

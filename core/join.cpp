@@ -1,0 +1,125 @@
+#include "descent/core/join.hpp"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "descent/core/checked.hpp"
+#include "descent/core/graph.hpp"
+#include "descent/core/view.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+
+/// The tensors as inputs: at least one, all defined, of one rank and dtype, their sizes equal but
+/// along `free_dim` (-1: along all axes).
+std::vector<In> checked_inputs(const char* op, const std::vector<Tensor>& tensors, int free_dim,
+                               At at) {
+  const Tensor& first = tensors[0];
+  std::vector<In> inputs;
+  inputs.reserve(tensors.size());
+  for (const Tensor& x : tensors) {
+    const std::size_t i = inputs.size();
+    if (!x.defined()) throw ValueError(fmt::format("{}: tensors[{}] is undefined", op, i), at);
+    if (x.dtype() != first.dtype())
+      throw DtypeError(fmt::format("{}: tensors[{}] is {}, but tensors[0] is {}: need one dtype "
+                                   "(use to())",
+                                   op, i, str(x.dtype()), str(first.dtype())),
+                       at);
+    bool fits = x.dim() == first.dim();
+    for (int d = 0; fits && d < x.dim(); ++d)
+      fits = d == free_dim || x.shape()[d] == first.shape()[d];
+    if (!fits)
+      throw ShapeError(
+          fmt::format("{}: tensors[{}] is {}, but tensors[0] is {}: need equal sizes{}", op, i,
+                      str(x.shape()), str(first.shape()),
+                      free_dim < 0 ? std::string() : fmt::format(" but for dim {}", free_dim)),
+          at);
+    inputs.emplace_back(x, at);
+  }
+  return inputs;
+}
+
+const Tensor& first_of(const char* op, const std::vector<Tensor>& tensors, At at) {
+  if (tensors.empty()) throw ValueError(fmt::format("{}: the list of tensors is empty", op), at);
+  if (!tensors[0].defined()) throw ValueError(fmt::format("{}: tensors[0] is undefined", op), at);
+  return tensors[0];
+}
+
+}  // namespace
+
+Tensor cat(const std::vector<Tensor>& tensors, int64_t dim, At at) {
+  const Tensor& first = first_of("cat", tensors, at);
+  if (first.dim() == 0)
+    throw ShapeError("cat: tensors[0] is a scalar, which has no axis: use stack", at);
+  const int d = detail::wrap_dim("cat", dim, first.dim(), at);
+  const std::vector<In> inputs = checked_inputs("cat", tensors, d, at);
+
+  Shape shape = first.shape();
+  shape[d] = 0;
+  std::vector<int64_t> start;
+  for (const In& x : inputs) {
+    start.push_back(shape[d]);
+    shape[d] = detail::checked_add(shape[d], x.shape()[d], "cat", at);
+  }
+  auto part = [d, start, end = shape[d]](const In& whole, std::size_t i) {
+    const int64_t next = i + 1 < start.size() ? start[i + 1] : end;
+    return narrow(whole, d, start[i], next - start[i]);
+  };
+  Tensor out = detail::empty("cat", shape, first.dtype(), at);
+  {
+    NoGradGuard no_grad;
+    for (std::size_t i = 0; i < inputs.size(); ++i) part({out, at}, i).copy_(inputs[i]);
+  }
+  return record("cat", out, inputs, [part](const Tensor& g, std::size_t i) { return part(g, i); });
+}
+
+Tensor stack(const std::vector<Tensor>& tensors, int64_t dim, At at) {
+  const Tensor& first = first_of("stack", tensors, at);
+  const int d = detail::wrap_dim("stack", dim, first.dim() + 1, at);
+  const std::vector<In> inputs = checked_inputs("stack", tensors, -1, at);
+
+  Shape shape = first.shape();
+  shape.insert(d, detail::checked_size(inputs.size(), "stack", at));
+  Tensor out = detail::empty("stack", shape, first.dtype(), at);
+  {
+    NoGradGuard no_grad;
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      select({out, at}, d, static_cast<int64_t>(i)).copy_(inputs[i]);
+  }
+  return record("stack", out, inputs, [d](const Tensor& g, std::size_t i) {
+    return select(g, d, static_cast<int64_t>(i));
+  });
+}
+
+std::vector<Tensor> split(const In& x, int64_t size, int64_t dim) {
+  const int d = detail::axis_of("split", x, dim);
+  if (size < 1) throw ValueError(fmt::format("split: size {}: need at least 1", size), x.at);
+  const int64_t end = x.shape()[d];
+  std::vector<Tensor> parts;
+  int64_t start = 0;
+  do {  // an axis of 0 is one part
+    parts.push_back(narrow(x, d, start, std::min(size, end - start)));
+    start += parts.back().shape()[d];
+  } while (start < end);
+  return parts;
+}
+
+std::vector<Tensor> split(const In& x, const std::vector<int64_t>& sizes, int64_t dim) {
+  const int d = detail::axis_of("split", x, dim);
+  int64_t left = x.shape()[d];
+  for (int64_t size : sizes) left = size < 0 || size > left ? -1 : left - size;
+  if (left != 0)
+    throw ShapeError(fmt::format("split: sizes [{}] do not add up to dim {} of {}",
+                                 fmt::join(sizes, ", "), d, str(x.shape())),
+                     x.at);
+  std::vector<Tensor> parts;
+  int64_t start = 0;
+  for (int64_t size : sizes) {
+    parts.push_back(narrow(x, d, start, size));
+    start += size;
+  }
+  return parts;
+}
+
+}  // namespace descent

@@ -1,0 +1,314 @@
+#include "descent/core/matmul.hpp"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "descent/core/blas.hpp"
+#include "descent/core/elementwise.hpp"
+#include "descent/core/factory.hpp"
+#include "descent/core/graph.hpp"
+#include "descent/core/threads.hpp"
+#include "descent/core/view.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+
+// ---- operands
+
+/// The matrices of a tensor's last two axes as BLAS reads them: stored by rows `ld` apart, to be
+/// taken as they are or transposed.
+template <class T> struct Matrices {
+  const T* data;
+  int64_t rows, columns, ld;
+  bool transposed;
+  int64_t steps[kMaxRank];  // to the next one along each batch axis; 0 where the same serves again
+
+  const T* element(int64_t row, int64_t column) const {
+    return data + (transposed ? column * ld + row : row * ld + column);
+  }
+};
+
+/// The last two axes; a vector is a row.
+struct Axes {
+  explicit Axes(const detail::Header& h) {
+    const int last = h.shape.rank() - 1;
+    columns = h.shape[last];
+    column_step = h.strides[last];
+    if (last > 0) rows = h.shape[last - 1], row_step = h.strides[last - 1];
+  }
+  /// Rows, or columns, lie one behind the other without gaps within.
+  bool by_rows() const {
+    return (columns == 1 || column_step == 1) && (rows == 1 || row_step >= columns);
+  }
+  bool by_columns() const {
+    return (rows == 1 || row_step == 1) && (columns == 1 || column_step >= rows);
+  }
+
+  int64_t rows = 1, row_step = 0, columns, column_step;
+};
+
+bool blas_reads(const Tensor& x) {
+  const Axes axes(*Peek::header(x));
+  return axes.by_rows() || axes.by_columns();
+}
+
+/// x, or a contiguous `copy` if it cannot be read as it is.
+const Tensor& readable(const Tensor& x, bool as_it_is, Tensor& copy) {
+  if (as_it_is) return x;
+  return copy = x.detach().contiguous();
+}
+
+/// The matrices of an x that BLAS reads, transposed if `turned`, repeated over the first `batch`
+/// axes of the result.
+template <class T> Matrices<T> matrices_of(const Tensor& x, bool turned, int batch) {
+  const detail::Header& h = *Peek::header(x);
+  const Axes axes(h);
+  const bool by_rows = axes.by_rows();
+  Matrices<T> m;
+  m.data = reinterpret_cast<const T*>(h.data);
+  m.rows = turned ? axes.columns : axes.rows;
+  m.columns = turned ? axes.rows : axes.columns;
+  m.transposed = by_rows == turned;
+  m.ld = by_rows ? (axes.rows == 1 ? axes.columns : axes.row_step)
+                 : (axes.columns == 1 ? axes.rows : axes.column_step);
+  for (int i = 0, own = h.shape.rank() - 2 - batch; i < batch; ++i, ++own)
+    m.steps[i] = own < 0 || h.shape[own] == 1 ? 0 : h.strides[own];
+  return m;
+}
+
+// ---- tiles
+
+/// Fewer tiles than this leave threads idle, ...
+constexpr int64_t kTiles = 8;
+/// ... smaller ones cost more than they save (see `work`), ...
+constexpr double kGrain = 800'000;
+/// ... and longer sides gain nothing. Each tile packs its operands anew: short sides cost most.
+constexpr int64_t kSide = 512;
+
+/// What a product costs, in multiply-adds: an element loaded weighs 8, a call to BLAS 4096.
+double work(int64_t m, int64_t n, int64_t k) {
+  return static_cast<double>(m + 8) * static_cast<double>(n + 8) * static_cast<double>(k) + 4096;
+}
+
+int64_t parts(int64_t size, int64_t step) { return size <= step ? 1 : (size + step - 1) / step; }
+/// The longer one of two nearly equal parts, in whole vectors.
+int64_t half(int64_t size) { return std::min(size, (size + 31) / 32 * 16); }
+
+/// How `batch` products [m, k] [k, n] are cut up: by their sizes alone, so that the bits of the
+/// result do not depend on the threads.
+struct Cut {
+  int64_t rows, columns, matrices = 1;  // of one tile
+
+  Cut(int64_t batch, int64_t m, int64_t n, int64_t k) : rows(m), columns(n) {
+    for (;;) {
+      const bool enough = batch * parts(m, rows) * parts(n, columns) >= kTiles;
+      int64_t& side = rows > columns ? rows : columns;
+      const int64_t other = rows > columns ? columns : rows;
+      if ((enough && side <= kSide) || half(side) == side || work(half(side), other, k) < kGrain)
+        break;
+      side = half(side);
+    }
+    if (batch > 1)
+      matrices = std::min(batch, static_cast<int64_t>(kGrain / work(rows, columns, k)) + 1);
+  }
+};
+
+// ---- the product
+
+/// c[i] = a[i] b[i], for each i in the batch, plus `bias` on every row where there is one.
+template <class T> struct Product {
+  Matrices<T> a, b;
+  const T* bias;
+  T* c;
+  const Shape& shape;                         // of the result: its batch axes come first
+  int batch = std::max(shape.rank() - 2, 0);  // how many of them are left
+  int64_t m = a.rows, n = b.columns, k = a.columns, count = 1;
+
+  void run();
+
+ private:
+  void fold();
+  void tile(const Cut& cut, int64_t t) const;
+};
+
+/// Matrices of `a` that lie one under the other and share their `b` are one matrix.
+template <class T> void Product<T>::fold() {
+  auto joins = [&](int axis) {
+    return shape[axis] == 1 || (b.steps[axis] == 0 && !a.transposed && a.steps[axis] == m * a.ld);
+  };
+  for (; batch > 0 && joins(batch - 1); --batch) m *= shape[batch - 1];
+  for (int axis = 0; axis < batch; ++axis) count *= shape[axis];
+}
+
+/// Tiles run along a row of c first, then down, then through the batch.
+template <class T> void Product<T>::tile(const Cut& cut, int64_t t) const {
+  auto next = [&t](int64_t size, int64_t step) {
+    if (size <= step) return std::pair<int64_t, int64_t>(0, size);
+    const int64_t of = parts(size, step), start = t % of * step;
+    t /= of;
+    return std::pair(start, std::min(step, size - start));
+  };
+  const auto [column, columns] = next(n, cut.columns);
+  const auto [row, rows] = next(m, cut.rows);
+  const auto [first, matrices] = next(count, cut.matrices);
+  for (int64_t i = first; i < first + matrices; ++i) {
+    int64_t in_a = 0, in_b = 0, rest = i;
+    for (int d = batch - 1; d >= 0; rest /= shape[d--]) {
+      in_a += rest % shape[d] * a.steps[d];
+      in_b += rest % shape[d] * b.steps[d];
+    }
+    T* const corner = c + (i * m + row) * n + column;
+    for (int64_t r = 0; bias && r < rows; ++r) std::copy_n(bias + column, columns, corner + r * n);
+    blas::gemm<T>(a.transposed, b.transposed, rows, columns, k, 1, a.element(row, 0) + in_a, a.ld,
+                  b.element(0, column) + in_b, b.ld, bias ? 1 : 0, corner, n);
+  }
+}
+
+template <class T> void Product<T>::run() {
+  fold();
+  const Cut cut(count, m, n, k);
+  parallel_for(parts(count, cut.matrices) * parts(m, cut.rows) * parts(n, cut.columns),
+               [&](int64_t t) { tile(cut, t); });
+}
+
+/// a b + bias as a new tensor of `shape`, b transposed first if `turned`.
+Tensor product(const char* op, const In& a, const In& b, bool turned, const In* bias,
+               const Shape& shape) {
+  Tensor out = detail::empty(op, shape, a.dtype(), a.at);
+  detail::visit<Kinds::floating>(op, a.dtype(), a.at, [&](auto zero) {
+    using T = decltype(zero);
+    if (a.shape().back() == 0) {
+      if (bias) out.copy_(bias->detach());
+      else out.fill_(0);
+    } else if (out.numel() > 0) {
+      Tensor copies[3];
+      const T* row = nullptr;
+      if (bias) row = detail::elements_of<T>(readable(*bias, bias->is_contiguous(), copies[2]));
+      const int batch = std::max(shape.rank() - 2, 0);
+      Product<T>{matrices_of<T>(readable(a, blas_reads(a), copies[0]), false, batch),
+                 matrices_of<T>(readable(b, blas_reads(b), copies[1]), turned, batch), row,
+                 detail::elements_of<T>(out), shape}
+          .run();
+    }
+  });
+  return out;
+}
+
+// ---- checks, at the public door
+
+[[noreturn]] void refuse_chain(const In& a, const In& b) {
+  const Shape &x = a.shape(), &y = b.shape();
+  const int64_t k = y[std::max(y.rank() - 2, 0)];
+  std::string hint;
+  auto suggest = [&hint](const char* name, const Shape& shape) {
+    hint = fmt::format(" (did you mean {}.{}?)", name,
+                       shape.rank() == 2 ? "t()" : "transpose(-1, -2)");
+  };
+  if (y.rank() > 1 && y.back() == x.back()) suggest("b", y);
+  else if (x.rank() > 1 && x[x.rank() - 2] == k) suggest("a", x);
+  throw ShapeError(
+      fmt::format("matmul: a {} and b {} do not chain: need a {} and b {}{}", str(x), str(y),
+                  x.rank() == 1 ? "[k]" : "[.., n, k]", y.rank() == 1 ? "[k]" : "[.., k, m]", hint),
+      a.at);
+}
+
+/// The shape of the product, where a vector still counts as a row or column of size 1.
+Shape checked_shape(const In& a, const In& b) {
+  detail::check("matmul", a);
+  detail::check("matmul", b);
+  detail::check_same_dtype("matmul", a, b);
+  const Shape &x = a.shape(), &y = b.shape();
+  if (x.rank() == 0 || y.rank() == 0)
+    throw ShapeError(fmt::format("matmul: a {} and b {}: a scalar has no axis to sum over: need a "
+                                 "[.., n, k] and b [.., k, m] (use * to scale)",
+                                 str(x), str(y)),
+                     a.at);
+  if (x.back() != y[std::max(y.rank() - 2, 0)]) refuse_chain(a, b);
+
+  const int rank = std::max({x.rank(), y.rank(), 2});
+  Shape shape = Shape::filled(rank, 1);
+  for (int back = 3; back <= rank; ++back) {
+    const int64_t p = back <= x.rank() ? x[x.rank() - back] : 1;
+    const int64_t q = back <= y.rank() ? y[y.rank() - back] : 1;
+    if (p != q && p != 1 && q != 1)
+      throw ShapeError(fmt::format("matmul: cannot broadcast a {} with b {}: dim -{} is {} vs {}: "
+                                   "need one size, or 1, before the last two axes",
+                                   str(x), str(y), back, p, q),
+                       a.at);
+    shape[rank - back] = p == 1 ? q : p;
+  }
+  if (x.rank() > 1) shape[rank - 2] = x[x.rank() - 2];
+  if (y.rank() > 1) shape[rank - 1] = y.back();
+  return shape;
+}
+
+void check_linear(const In& x, const In& weight, const In* bias) {
+  detail::check("linear", x);
+  detail::check("linear", weight);
+  if (bias) detail::check("linear", *bias);
+  auto same_dtype = [&](const char* name, const In& other) {
+    if (other.dtype() != x.dtype())
+      throw DtypeError(fmt::format("linear: x is {} and {} is {}: need one dtype (use to())",
+                                   str(x.dtype()), name, str(other.dtype())),
+                       x.at);
+  };
+  same_dtype("weight", weight);
+  if (bias) same_dtype("bias", *bias);
+
+  const Shape& w = weight.shape();
+  if (x.dim() == 0 || w.rank() != 2 || x.shape().back() != w[1]) {
+    const bool turn = x.dim() > 0 && w.rank() == 2 && x.shape().back() == w[0];
+    throw ShapeError(fmt::format("linear: x {} and weight {} do not chain: need x [.., in] and "
+                                 "weight [out, in]{}",
+                                 str(x.shape()), str(w), turn ? " (did you mean weight.t()?)" : ""),
+                     x.at);
+  }
+  if (bias && !(bias->shape() == Shape{w[0]}))
+    throw ShapeError(
+        fmt::format("linear: bias {} does not fit weight {}: need weight [out, in] and "
+                    "bias [out]",
+                    str(bias->shape()), str(w)),
+        x.at);
+}
+
+/// x as one matrix: all axes but the last in one.
+Tensor as_matrix(const In& x) {
+  detail::check("matmul", x);
+  if (x.dim() == 2) return x;
+  int64_t rows = 1;
+  for (int i = 0; i + 1 < x.dim(); ++i) rows *= x.shape()[i];
+  return reshape(x, {rows, x.shape().back()});
+}
+
+template <class... Bias>
+Tensor linear_with(const In& x, const In& weight, const In* bias, const Bias&... term) {
+  check_linear(x, weight, bias);
+  Shape shape = x.shape();
+  shape[shape.rank() - 1] = weight.shape()[0];
+  return record(
+      "linear", product("linear", x, weight, true, bias, shape),
+      wrt(x, [weight](const Tensor& g) { return matmul(g, weight); }),
+      wrt(weight, [x](const Tensor& g) { return matmul(as_matrix(g).t(), as_matrix(x)); }),
+      wrt(term, [](const Tensor& g) { return g; })...);
+}
+
+}  // namespace
+
+Tensor matmul(const In& a, const In& b) {
+  const Shape shape = checked_shape(a, b);
+  if (b.dim() == 1) return squeeze({matmul(a, {unsqueeze(b, 1), b.at}), a.at}, -1);
+  if (a.dim() == 1) return squeeze({matmul({unsqueeze(a, 0), a.at}, b), a.at}, -2);
+  return record("matmul", product("matmul", a, b, false, nullptr, shape),
+                wrt(a, [b](const Tensor& g) { return matmul(g, transpose(b, -2, -1)); }),
+                wrt(b, [a, shared = b.dim() == 2](const Tensor& g) {
+                  if (!shared) return matmul(transpose(a, -2, -1), g);
+                  return matmul(as_matrix(a).t(), as_matrix(g));  // not a sum over the batch
+                }));
+}
+
+Tensor linear(const In& x, const In& weight, const In& bias) {
+  return linear_with(x, weight, &bias, bias);
+}
+Tensor linear(const In& x, const In& weight) { return linear_with(x, weight, nullptr); }
+
+}  // namespace descent

@@ -1,0 +1,40 @@
+#pragma once
+#include "descent/core/tensor.hpp"
+
+// Functions of one element: a new tensor of x's shape. Floating dtypes only, but where said.
+
+namespace [[gnu::visibility("default")]] descent {
+
+Tensor exp(const In& x);
+Tensor expm1(const In& x);
+/// Natural logarithm; -inf at 0, NaN below.
+Tensor log(const In& x);
+Tensor log1p(const In& x);
+/// Its gradient at 0 is inf.
+Tensor sqrt(const In& x);
+/// x x; numeric dtypes.
+Tensor square(const In& x);
+/// 1 / x.
+Tensor reciprocal(const In& x);
+/// |x|; numeric dtypes. The gradient at 0 is 0.
+Tensor abs(const In& x);
+/// -1, 0 or 1; numeric dtypes. The gradient is 0.
+Tensor sign(const In& x);
+Tensor sin(const In& x);
+Tensor cos(const In& x);
+Tensor tanh(const In& x);
+/// 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x.
+Tensor erf(const In& x);
+/// 1 / (1 + exp(-x)).
+Tensor sigmoid(const In& x);
+/// max(x, 0); the gradient at 0 is 0.
+Tensor relu(const In& x);
+/// To a whole number: down, up, to the nearest (ties to even). The gradient is 0.
+Tensor floor(const In& x);
+Tensor ceil(const In& x);
+Tensor round(const In& x);
+/// bool tensors.
+Tensor isnan(const In& x);
+Tensor isfinite(const In& x);
+
+}  // namespace descent

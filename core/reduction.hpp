@@ -1,0 +1,79 @@
+#pragma once
+#include "descent/core/tensor.hpp"
+
+// Reductions: sum, mean, extremes, norms over all elements or over the axes `dims`. The reduced
+// axes go away, or stay with size 1 if `keepdim`; an empty list of dims means all of them, as in
+// PyTorch. Errors: IndexError for a dim out of range, ShapeError for one named twice.
+//
+// Results are the same bits for any number of threads. A sum of n values is off by less than
+// 8 eps log2(n) sum |x|, with the eps of its dtype.
+
+namespace [[gnu::visibility("default")]] descent {
+
+/// The sum of the elements. Any dtype; int64 and bool (a count) give int64. Of no elements it is 0.
+Tensor sum(const In& x);
+Tensor sum(const In& x, const Dims& dims, bool keepdim = false);
+/// The sum of x over the axes along which it is wider than `shape`: a tensor of that shape, which
+/// must broadcast to x's (ShapeError). The opposite of `expand`.
+Tensor sum_to(const In& x, const Shape& shape);
+
+/// The sum over the number of elements. Floating; of no elements it is NaN.
+Tensor mean(const In& x);
+Tensor mean(const In& x, const Dims& dims, bool keepdim = false);
+
+/// The largest (smallest) element; NaN if there is one. float32, float64, int64; ShapeError if
+/// there are no elements. Equal extremes share the gradient equally, as in torch.amax.
+Tensor max(const In& x);
+Tensor max(const In& x, const Dims& dims, bool keepdim = false);
+Tensor min(const In& x);
+Tensor min(const In& x, const Dims& dims, bool keepdim = false);
+
+/// The index of the largest (smallest) element, the first of equal ones; NaN is more extreme than
+/// any number. int64: in row-major order over all of x, or along `dim`. Errors as for `max`.
+Tensor argmax(const In& x);
+Tensor argmax(const In& x, int64_t dim, bool keepdim = false);
+Tensor argmin(const In& x);
+Tensor argmin(const In& x, int64_t dim, bool keepdim = false);
+
+struct VarOptions {
+  double correction = 1;  ///< 1: unbiased (Bessel's); 0: of the population
+  bool keepdim = false;
+};
+/// The variance, sum (x - mean)^2 / max(0, n - correction), in two passes. Floating; NaN for n = 1
+/// and correction 1. The standard deviation is its `sqrt`.
+Tensor var(const In& x);
+Tensor var(const In& x, const Dims& dims, VarOptions options = {});
+
+struct NormOptions {
+  double p = 2;  ///< above 0 (ValueError); infinity is the largest |x|
+  bool keepdim = false;
+};
+/// The p-norm of the elements as one vector, (sum |x|^p)^(1/p), computed in float64 whatever the
+/// dtype. Floating; 0 for no elements, but a ShapeError if p is infinity. Its gradient is 0 where
+/// it is not unique: where an element (p = 1) or the norm is 0; p = infinity shares it as `max`
+/// does.
+Tensor norm(const In& x);
+Tensor norm(const In& x, const Dims& dims, NormOptions options = {});
+
+/// log(sum exp(x)), finite for any finite x. Floating; of no elements it is -inf.
+Tensor logsumexp(const In& x, const Dims& dims, bool keepdim = false);
+
+/// Whether any (each) element is not zero: a bool tensor. Any dtype; of no elements false (true).
+Tensor any(const In& x);
+Tensor any(const In& x, const Dims& dims, bool keepdim = false);
+Tensor all(const In& x);
+Tensor all(const In& x, const Dims& dims, bool keepdim = false);
+
+/// exp(x) / sum exp(x) along `dim`, by default the last: the result has x's shape, its elements are
+/// positive and add up to 1 along `dim`. Computed from x - max x, so that finite elements of any
+/// size give finite results; all -inf along `dim`, or one inf, or one NaN, gives NaN. Floating.
+/// IndexError for a `dim` out of range.
+Tensor softmax(const In& x);
+Tensor softmax(const In& x, int64_t dim);
+
+/// log(softmax(x, dim)) = (x - max x) - log sum exp(x - max x), precise where softmax would round
+/// to 0 or 1. Everything else is as for `softmax`.
+Tensor log_softmax(const In& x);
+Tensor log_softmax(const In& x, int64_t dim);
+
+}  // namespace descent

@@ -1,0 +1,67 @@
+#include "descent/core/shape.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "descent/core/checked.hpp"
+#include "descent/core/dtype.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+
+void Shape::refuse_rank() {
+  throw ShapeError(fmt::format("shape: a tensor has at most {} axes", kMaxRank));
+}
+
+std::string str(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+const char* str(DType dtype) {
+  switch (dtype) {
+    case float32: return "float32";
+    case float64: return "float64";
+    case int64: return "int64";
+    case boolean: return "bool";
+  }
+  return "?";
+}
+
+namespace detail {
+
+void refuse_dtype(const char* op, Kinds kinds, DType dtype, At at) {
+  const char* need = kinds == Kinds::floating  ? "float32 or float64"
+                     : kinds == Kinds::numeric ? "float32, float64 or int64"
+                                               : "a dtype";
+  throw DtypeError(fmt::format("{}: the input is {}: need {} (use to())", op, str(dtype), need),
+                   at);
+}
+
+int64_t numel(const char* op, const Shape& shape, At at) {
+  int64_t n = 1;
+  bool empty = false;
+  for (int64_t size : shape) {
+    if (size < 0)
+      throw ShapeError(fmt::format("{}: shape {} has a negative size", op, str(shape)), at);
+    empty |= size == 0;
+  }
+  for (int64_t size : shape)
+    if (size != 0) n = checked_mul(n, size, op, at);
+  return empty ? 0 : n;
+}
+
+Strides contiguous_strides(const Shape& shape) {
+  Strides strides = Shape::filled(shape.rank(), 1);
+  for (int i = shape.rank() - 2; i >= 0; --i)
+    strides[i] = strides[i + 1] * (shape[i + 1] == 0 ? 1 : shape[i + 1]);
+  return strides;
+}
+
+int wrap_dim(const char* op, int64_t dim, int rank, At at) {
+  int64_t axes = rank == 0 ? 1 : rank;
+  if (dim < -axes || dim >= axes)
+    throw IndexError(fmt::format("{}: dim {} is out of range for rank {}: need {}..{}", op, dim,
+                                 rank, -axes, axes - 1),
+                     at);
+  return static_cast<int>(dim < 0 ? dim + axes : dim);
+}
+
+}
+}  // namespace descent::detail

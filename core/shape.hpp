@@ -1,0 +1,80 @@
+#pragma once
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+
+#include "descent/core/error.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+
+inline constexpr int kMaxRank = 8;
+
+/// The sizes of a tensor's axes: a small array of at most 8. `Shape{}` is a scalar's.
+/// A ninth axis is a ShapeError.
+class Shape {
+ public:
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> sizes) {
+    for (int64_t size : sizes) push_back(size);
+  }
+  /// `rank` axes of size `size`.
+  static Shape filled(int rank, int64_t size) {
+    Shape s;
+    while (s.rank_ < rank) s.push_back(size);
+    return s;
+  }
+
+  int rank() const { return rank_; }
+  int64_t operator[](int i) const { return size_[i]; }
+  int64_t& operator[](int i) { return size_[i]; }
+  const int64_t* begin() const { return size_; }
+  const int64_t* end() const { return size_ + rank_; }
+  int64_t back() const { return size_[rank_ - 1]; }
+
+  void push_back(int64_t size) {
+    if (rank_ == kMaxRank) refuse_rank();
+    size_[rank_++] = size;
+  }
+  void insert(int i, int64_t size) {
+    push_back(size);
+    for (int k = rank_ - 1; k > i; --k) size_[k] = size_[k - 1];
+    size_[i] = size;
+  }
+
+  friend bool operator==(const Shape& a, const Shape& b) {
+    if (a.rank_ != b.rank_) return false;
+    for (int i = 0; i < a.rank_; ++i)
+      if (a.size_[i] != b.size_[i]) return false;
+    return true;
+  }
+
+ private:
+  [[noreturn]] static void refuse_rank();
+  int rank_ = 0;
+  int64_t size_[kMaxRank] = {};
+};
+
+/// Steps between neighbours along each axis, in elements.
+using Strides = Shape;
+
+/// A list of axes, as reductions take it: `sum(x, 0)`, `sum(x, {0, -1})`. Negative ones count from
+/// the back.
+struct Dims : Shape {
+  Dims(int64_t dim) : Shape{dim} {}
+  Dims(std::initializer_list<int64_t> dims) : Shape(dims) {}
+};
+
+/// "[2, 3]".
+std::string str(const Shape& shape);
+
+namespace detail {
+/// The number of elements; a negative size is a ShapeError, more than 2^63 - 1 a SizeError.
+int64_t numel(const char* op, const Shape& shape, At at);
+/// Strides of a C-contiguous tensor.
+Strides contiguous_strides(const Shape& shape);
+/// `dim` counted from the front, in [0, rank); IndexError outside [-rank, rank). A scalar counts as
+/// having one axis.
+int wrap_dim(const char* op, int64_t dim, int rank, At at);
+}  // namespace detail
+
+}  // namespace descent

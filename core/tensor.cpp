@@ -1,0 +1,197 @@
+#include "descent/core/tensor.hpp"
+
+#include <cstring>
+#include <fmt/format.h>
+
+#include "descent/core/checked.hpp"
+#include "descent/core/elementwise.hpp"
+#include "descent/core/graph.hpp"
+#include "descent/core/reduction.hpp"
+#include "descent/core/view.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace detail {
+
+static void drop(Storage* storage) {
+  if (!release(storage->refs)) return;
+  int64_t bytes = storage->bytes;
+  count_storage(-1, -bytes);
+  storage->~Storage();
+  deallocate(storage, sizeof(Storage) + static_cast<std::size_t>(bytes));
+}
+
+void destroy(Header* header) {
+  if (header->node) drop(header->node);
+  drop(header->storage);
+  header->~Header();
+  deallocate(header, sizeof(Header));
+}
+
+/// Takes over one reference to `storage`.
+static Header* new_header(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
+                          int64_t numel) {
+  void* place;
+  try {
+    place = allocate(sizeof(Header));
+  } catch (...) {
+    drop(storage);
+    throw;
+  }
+  return new (place)
+      Header{1, dtype, true, storage, data, nullptr, numel, shape, contiguous_strides(shape)};
+}
+
+Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
+              const Strides& strides) {
+  int64_t n = numel("view", shape, At::unknown());
+  retain(storage->refs);
+  Tensor t;
+  t.header_ = new_header(storage, data, dtype, shape, n);
+  for (int i = 0; i < shape.rank(); ++i)  // the stride of an axis of one step never matters
+    if (shape[i] != 1 && n != 0 && strides[i] != t.header_->strides[i])
+      t.header_->contiguous = false;
+  t.header_->strides = strides;
+  return t;
+}
+
+Tensor empty(const char* op, const Shape& shape, DType dtype, At at) {
+  int64_t n = numel(op, shape, at);
+  int64_t bytes = checked_mul(n, itemsize(dtype), op, at);
+  auto total = checked_add(bytes, static_cast<int64_t>(sizeof(Storage)), op, at);
+  auto* storage = new (allocate(static_cast<std::size_t>(total))) Storage;
+  storage->bytes = bytes;
+  count_storage(1, bytes);
+  Tensor t;
+  Peek::set_header(t, new_header(storage, storage->data(), dtype, shape, n));
+  return t;
+}
+
+void refuse_input(const char* op, const In& x) {
+  if (!x.defined()) throw ValueError(fmt::format("{}: an input is an undefined tensor", op), x.at);
+  const Storage* s = Peek::header(x)->storage;
+  throw GraphError(
+      fmt::format("{}: a saved tensor {} was changed in place by {} (it is at version {}, saved at "
+                  "{}): clone() it first, or change it after backward",
+                  op, str(x.shape()), s->writer ? s->writer : "a write", s->version, x.version),
+      x.at);
+}
+
+void will_write(const char* op, const Tensor& x, At at) {
+  if (x.requires_grad() && grad_mode)
+    throw GraphError(fmt::format("{}: a tensor {} that requires a gradient is changed in place: "
+                                 "do it under NoGradGuard, or on detach()",
+                                 op, str(x.shape())),
+                     at);
+  Header* h = Peek::header(x);
+  for (int i = 0; i < h->shape.rank(); ++i)
+    if (h->numel > 0 && h->strides[i] == 0 && h->shape[i] > 1)
+      throw ShapeError(fmt::format("{}: an expanded tensor {} is changed in place: several of its "
+                                   "elements are one in memory: clone() it first",
+                                   op, str(x.shape())),
+                       at);
+  ++h->storage->version;
+  h->storage->writer = op;
+}
+
+}  // namespace detail
+
+void Tensor::refuse_undefined() { throw ValueError("tensor: this handle is undefined"); }
+
+int64_t Tensor::size(int64_t d, At at) const {
+  if (dim() == 0) throw IndexError(fmt::format("size: dim {} of a scalar", d), at);
+  return shape()[detail::wrap_dim("size", d, dim(), at)];
+}
+
+const void* Tensor::elements(DType want, At at) const {
+  const detail::Header& h = get();
+  if (h.dtype != want)
+    throw DtypeError(fmt::format("data: the tensor is {}, asked as {}", str(h.dtype), str(want)),
+                     at);
+  if (!h.contiguous)
+    throw ShapeError(fmt::format("data: tensor {} with strides {} is not contiguous: use "
+                                 "contiguous()",
+                                 str(h.shape), str(h.strides)),
+                     at);
+  return h.data;
+}
+
+void* Tensor::mutable_elements(DType want, At at) const {
+  elements(want, at);
+  detail::will_write("mutable_data", *this, at);
+  return get().data;
+}
+
+template <class T> std::vector<T> Tensor::to_vector(At at) const {
+  Tensor source = detach().contiguous(at);
+  std::vector<T> v(static_cast<std::size_t>(numel()));
+  detail::visit<Kinds::any>("to_vector", dtype(), at, [&](auto zero) {
+    const auto* p = source.data<decltype(zero)>();
+    for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<T>(p[i]);
+  });
+  return v;
+}
+
+template <class T> T Tensor::item(At at) const {
+  if (numel() != 1)
+    throw ShapeError(
+        fmt::format("item: tensor {} has {} elements: need one", str(shape()), numel()), at);
+  return detail::visit<Kinds::any>("item", dtype(), at, [&](auto zero) {
+    return static_cast<T>(*reinterpret_cast<const decltype(zero)*>(get().data));
+  });
+}
+
+#define DESCENT_CONVERSIONS(T)                         \
+  template std::vector<T> Tensor::to_vector(At) const; \
+  template T Tensor::item(At) const;
+DESCENT_CONVERSIONS(float)
+DESCENT_CONVERSIONS(double)
+DESCENT_CONVERSIONS(int)
+DESCENT_CONVERSIONS(int64_t)
+DESCENT_CONVERSIONS(bool)
+#undef DESCENT_CONVERSIONS
+
+Tensor Tensor::detach() const {
+  const detail::Header& h = get();
+  return detail::window(h.storage, h.data, h.dtype, h.shape, h.strides);
+}
+
+Tensor Tensor::reshape(const Shape& s, At at) const { return descent::reshape({*this, at}, s); }
+Tensor Tensor::t(At at) const { return descent::t({*this, at}); }
+Tensor Tensor::transpose(int64_t a, int64_t b, At at) const {
+  return descent::transpose({*this, at}, a, b);
+}
+Tensor Tensor::permute(const Dims& dims, At at) const {
+  return descent::permute({*this, at}, dims);
+}
+Tensor Tensor::narrow(int64_t dim, int64_t start, int64_t length, At at) const {
+  return descent::narrow({*this, at}, dim, start, length);
+}
+Tensor Tensor::select(int64_t dim, int64_t index, At at) const {
+  return descent::select({*this, at}, dim, index);
+}
+Tensor Tensor::squeeze(int64_t dim, At at) const { return descent::squeeze({*this, at}, dim); }
+Tensor Tensor::squeeze(At at) const { return descent::squeeze({*this, at}); }
+Tensor Tensor::unsqueeze(int64_t dim, At at) const { return descent::unsqueeze({*this, at}, dim); }
+Tensor Tensor::expand(const Shape& s, At at) const { return descent::expand({*this, at}, s); }
+Tensor Tensor::contiguous(At at) const { return descent::contiguous({*this, at}); }
+Tensor Tensor::clone(At at) const { return descent::clone({*this, at}); }
+Tensor Tensor::to(DType dtype, At at) const { return descent::to({*this, at}, dtype); }
+
+Tensor Tensor::sum(At at) const { return descent::sum({*this, at}); }
+Tensor Tensor::sum(const Dims& dims, bool keepdim, At at) const {
+  return descent::sum({*this, at}, dims, keepdim);
+}
+Tensor Tensor::mean(At at) const { return descent::mean({*this, at}); }
+Tensor Tensor::mean(const Dims& dims, bool keepdim, At at) const {
+  return descent::mean({*this, at}, dims, keepdim);
+}
+Tensor Tensor::max(At at) const { return descent::max({*this, at}); }
+Tensor Tensor::max(const Dims& dims, bool keepdim, At at) const {
+  return descent::max({*this, at}, dims, keepdim);
+}
+Tensor Tensor::argmax(At at) const { return descent::argmax({*this, at}); }
+Tensor Tensor::argmax(int64_t dim, bool keepdim, At at) const {
+  return descent::argmax({*this, at}, dim, keepdim);
+}
+
+}  // namespace descent

@@ -1,0 +1,224 @@
+#pragma once
+#include <functional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "descent/core/dtype.hpp"
+#include "descent/core/memory.hpp"
+#include "descent/core/shape.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+
+class In;
+class Tensor;
+
+namespace detail {
+struct Node;
+
+/// A counted buffer; its elements follow this header. Views share it, and its version.
+struct alignas(64) Storage {
+  uint32_t refs = 1;
+  uint32_t version = 0;          // bumped by every change in place
+  const char* writer = nullptr;  // the op that changed it last
+  int64_t bytes = 0;
+  std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
+};
+
+/// What a Tensor is a handle on: a window onto a storage, and its place in the graph.
+struct Header {
+  uint32_t refs = 1;
+  DType dtype = float32;
+  bool contiguous = true;
+  Storage* storage = nullptr;
+  std::byte* data = nullptr;
+  Node* node = nullptr;
+  int64_t numel = 0;
+  Shape shape;
+  Strides strides;
+};
+
+void destroy(Header* header);
+/// A header on `storage` (which it co-owns) with the given window.
+Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
+              const Strides& strides);
+inline void retain(uint32_t& refs) { __atomic_fetch_add(&refs, 1U, __ATOMIC_RELAXED); }
+inline bool release(uint32_t& refs) {                              // true: that was the last owner
+  if (__atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1) return true;  // no locked instruction
+  return __atomic_fetch_sub(&refs, 1U, __ATOMIC_ACQ_REL) == 1;
+}
+}  // namespace detail
+
+/// A C++ number as the right side of a change in place, and where the caller stands.
+struct Scalar {
+  template <class T>
+  requires std::is_arithmetic_v<T> Scalar(T v, At at_ = At::here())
+      : value(static_cast<double>(v)), at(at_) {}
+  double value;
+  At at;
+};
+
+using TensorHook = std::function<Tensor(const Tensor& grad)>;
+using AccumulateHook = std::function<void(const Tensor& leaf)>;
+
+/// A handle on an n-dimensional array, its gradient and its place in the graph. Copies share all
+/// of it; `clone()` copies the elements. Rank at most 8; shapes and strides count elements.
+///
+/// Methods are the operations that read left to right; all else is free functions.
+class Tensor {
+ public:
+  Tensor() = default;
+  Tensor(const Tensor& other) : header_(other.header_) {
+    if (header_) detail::retain(header_->refs);
+  }
+  Tensor(Tensor&& other) noexcept : header_(std::exchange(other.header_, nullptr)) {}
+  Tensor& operator=(Tensor other) noexcept {
+    std::swap(header_, other.header_);
+    return *this;
+  }
+  ~Tensor() {
+    if (header_ && detail::release(header_->refs)) detail::destroy(header_);
+  }
+
+  /// False for a default-constructed handle, which has no elements, shape or dtype.
+  bool defined() const { return header_ != nullptr; }
+  const Shape& shape() const { return get().shape; }
+  const Strides& strides() const { return get().strides; }
+  int dim() const { return get().shape.rank(); }
+  /// The size of axis `d`; negative ones count from the back.
+  int64_t size(int64_t d, At at = At::here()) const;
+  int64_t numel() const { return get().numel; }
+  DType dtype() const { return get().dtype; }
+  bool is_contiguous() const { return get().contiguous; }
+
+  /// The elements of a contiguous tensor, for reading. T must be the dtype's C++ type.
+  template <class T> const T* data(At at = At::here()) const {
+    return static_cast<const T*>(elements(dtype_of<T>(), at));
+  }
+  /// The elements of a contiguous tensor, for writing: counts as a change in place.
+  template <class T> T* mutable_data(At at = At::here()) const {
+    return static_cast<T*>(mutable_elements(dtype_of<T>(), at));
+  }
+  /// The elements in row-major order, converted to T.
+  template <class T> std::vector<T> to_vector(At at = At::here()) const;
+  /// The only element of a tensor with one element (ShapeError otherwise), converted to T.
+  template <class T = double> T item(At at = At::here()) const;
+
+  // ---- autograd
+  bool requires_grad() const { return get().node != nullptr; }
+  /// A leaf is not the result of a recorded op; `grad()` lives on leaves that require a gradient.
+  bool is_leaf() const;
+  /// Makes a floating leaf (not) collect a gradient. GraphError on the result of an op.
+  const Tensor& requires_grad_(bool on = true, At at = At::here()) const;
+  /// What backward has accumulated; undefined before the first one and after `zero_grad()`.
+  Tensor grad() const;
+  /// Replaces the gradient: same shape and dtype, or undefined to forget it.
+  void set_grad(const Tensor& grad, At at = At::here()) const;
+  void zero_grad() const;
+  /// Adds d(this)/d(leaf) to the gradient of every leaf below; this must have one element.
+  void backward(At at = At::here()) const;
+  /// The same from an outer `gradient` of this tensor's shape; `retain_graph` allows another one.
+  void backward(const Tensor& gradient, bool retain_graph = false, At at = At::here()) const;
+  /// Same elements (shared, with their version), no graph.
+  Tensor detach() const;
+  /// `hook` sees this tensor's gradient on its way back, and may return another in its place.
+  void register_hook(TensorHook hook, At at = At::here()) const;
+  /// `hook` runs after a backward has added to this leaf's gradient.
+  void register_post_accumulate_grad_hook(AccumulateHook hook, At at = At::here()) const;
+
+  // ---- views and copies; see view.hpp
+  Tensor reshape(const Shape& shape, At at = At::here()) const;
+  Tensor t(At at = At::here()) const;
+  Tensor transpose(int64_t dim0, int64_t dim1, At at = At::here()) const;
+  Tensor permute(const Dims& dims, At at = At::here()) const;
+  Tensor narrow(int64_t dim, int64_t start, int64_t length, At at = At::here()) const;
+  Tensor select(int64_t dim, int64_t index, At at = At::here()) const;
+  Tensor squeeze(int64_t dim, At at = At::here()) const;
+  Tensor squeeze(At at = At::here()) const;
+  Tensor unsqueeze(int64_t dim, At at = At::here()) const;
+  Tensor expand(const Shape& shape, At at = At::here()) const;
+  Tensor contiguous(At at = At::here()) const;
+  Tensor clone(At at = At::here()) const;
+  Tensor to(DType dtype, At at = At::here()) const;
+
+  // ---- reductions; see reduction.hpp
+  Tensor sum(At at = At::here()) const;
+  Tensor sum(const Dims& dims, bool keepdim = false, At at = At::here()) const;
+  Tensor mean(At at = At::here()) const;
+  Tensor mean(const Dims& dims, bool keepdim = false, At at = At::here()) const;
+  Tensor max(At at = At::here()) const;
+  Tensor max(const Dims& dims, bool keepdim = false, At at = At::here()) const;
+  Tensor argmax(At at = At::here()) const;
+  Tensor argmax(int64_t dim, bool keepdim = false, At at = At::here()) const;
+
+  // ---- in place: not for a tensor that requires a gradient, but under NoGradGuard. The right
+  // side broadcasts to this shape and has this dtype.
+  const Tensor& operator+=(const In& other) const;
+  const Tensor& operator-=(const In& other) const;
+  const Tensor& operator*=(const In& other) const;
+  const Tensor& operator/=(const In& other) const;
+  const Tensor& operator+=(Scalar other) const;
+  const Tensor& operator-=(Scalar other) const;
+  const Tensor& operator*=(Scalar other) const;
+  const Tensor& operator/=(Scalar other) const;
+  const Tensor& copy_(const In& source) const;
+  const Tensor& fill_(double value, At at = At::here()) const;
+
+ protected:
+  detail::Header& get() const {
+    if (!header_) refuse_undefined();
+    return *header_;
+  }
+  [[noreturn]] static void refuse_undefined();
+  const void* elements(DType dtype, At at) const;
+  void* mutable_elements(DType dtype, At at) const;
+
+  friend Tensor detail::window(detail::Storage*, std::byte*, DType, const Shape&, const Strides&);
+  friend struct Peek;
+  detail::Header* header_ = nullptr;
+};
+
+/// A tensor argument: the tensor, where the caller stands, and its storage's version at that
+/// moment. A closure that captures one saves the tensor; using it after the elements have changed
+/// throws.
+class In : public Tensor {
+ public:
+  In(const Tensor& tensor, At at_ = At::here()) : Tensor(tensor), at(at_), version(now()) {}
+  In(Tensor&& tensor, At at_ = At::here()) : Tensor(std::move(tensor)), at(at_), version(now()) {}
+  At at;
+  uint32_t version;
+
+ private:
+  uint32_t now() const { return header_ ? header_->storage->version : 0; }
+};
+
+/// The library's own way to a tensor's header.
+struct Peek {
+  static detail::Header* header(const Tensor& t) { return t.header_; }
+  static detail::Node* node(const Tensor& t) { return t.header_ ? t.header_->node : nullptr; }
+  static void set_header(Tensor& t, detail::Header* h) { t.header_ = h; }
+  static void set_node(const Tensor& t, detail::Node* n) { t.header_->node = n; }
+  /// Nobody else can see these elements: they may be changed in place.
+  static bool unique(const Tensor& t) {
+    return t.header_->refs == 1 && t.header_->storage->refs == 1 && t.header_->contiguous;
+  }
+};
+
+namespace detail {
+/// Throws unless `x` is defined and its elements are those of when it was taken or saved.
+[[noreturn]] void refuse_input(const char* op, const In& x);
+inline void check(const char* op, const In& x) {
+  Header* h = Peek::header(x);
+  if (!h || h->storage->version != x.version) [[unlikely]]
+    refuse_input(op, x);
+}
+/// Uninitialised, contiguous, no graph.
+Tensor empty(const char* op, const Shape& shape, DType dtype, At at);
+/// Gives x's header the elements, dtype and shape of `value`: every handle on x sees them. Its
+/// gradient is dropped.
+void set_data(const Tensor& x, const Tensor& value);
+/// Announces a change of `x` in place: GraphError where the graph would not notice.
+void will_write(const char* op, const Tensor& x, At at);
+}  // namespace detail
+
+}  // namespace descent

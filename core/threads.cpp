@@ -1,0 +1,255 @@
+#include "descent/core/threads.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <climits>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <fmt/core.h>
+#include <linux/futex.h>
+#include <mutex>
+#include <new>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <thread>
+#include <unistd.h>
+
+namespace [[gnu::visibility("default")]] descent {
+namespace detail {
+namespace {
+
+constexpr int max_threads = 256;
+constexpr int chunks_per_thread = 16;  // so that a thread that comes late takes fewer
+
+struct Job {
+  int64_t tiles;
+  void (*tile)(void* context, int64_t t);
+  void* context;
+  int chunks;
+  std::atomic<int64_t> failed_tile = INT64_MAX;  // the lowest
+  std::exception_ptr error = nullptr;
+
+  int64_t chunk_begin(int i) const {
+    return tiles / chunks * i + std::min<int64_t>(i, tiles % chunks);
+  }
+};
+
+/// The pool outlives every job: a worker touches a job only after it has claimed a chunk of it, by
+/// one atomic step on `unclaimed`, and the caller leaves only when all claimed chunks are finished.
+struct Pool {
+  std::atomic<bool> busy = false;  // its owner is the one caller whose job this is
+  int threads = 1;                 // workers and caller; the owner's
+  Job* job = nullptr;
+  std::mutex failing;
+  alignas(64) std::atomic<int> unclaimed = 0;  // chunks; ending: workers return
+  std::atomic<int> asleep = 0;
+  std::atomic<int> workers = 0;
+  alignas(64) std::atomic<int> unfinished = 0;  // chunks
+};
+constexpr int ending = -1;
+
+// Trivially destructible or never destroyed: threads may be at work while the process exits.
+constinit Pool pool;
+static_assert(std::is_trivially_destructible_v<Pool>);
+
+constinit std::atomic<int> wanted_threads = 0;  // 0: not yet known
+constinit std::atomic<unsigned> forks = 0;
+
+constinit std::atomic<int64_t> stat_jobs = 0, stat_tiles = 0;
+constinit std::atomic<int> stat_participants = 0;
+constinit std::atomic<unsigned> stat_resets = 1;
+constinit thread_local unsigned counted_since = 0;
+
+static_assert(sizeof(std::atomic<int>) == sizeof(int));
+
+void wake(std::atomic<int>& x, int threads) {
+  syscall(SYS_futex, &x, FUTEX_WAKE_PRIVATE, threads, nullptr, nullptr, 0);
+}
+
+/// Sleeps while x is `old`; may return early.
+void sleep_while(std::atomic<int>& x, int old) {
+  syscall(SYS_futex, &x, FUTEX_WAIT_PRIVATE, old, nullptr, nullptr, 0);
+}
+
+/// Waits for a while, without sleeping, for x to be another than `old`. False if it still is.
+bool changes_soon(const std::atomic<int>& x, int old, int spins) {
+  for (int i = 0; i < spins; ++i) {
+    if (x.load(std::memory_order_relaxed) != old) return true;
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+  return false;
+}
+
+/// Returns once x is 0.
+void wait_for_zero(std::atomic<int>& x, int spins) {
+  while (int now = x.load(std::memory_order_acquire)) {
+    if (!changes_soon(x, now, spins)) sleep_while(x, now);
+  }
+}
+
+// A worker spins for about 20 us, which bridges the gap between two operations of a training step.
+// The owner spins for about 80 us: by then the last tile of the others is done, or its thread has
+// lost its CPU.
+constexpr int worker_spins = 500;
+constexpr int owner_spins = 2000;
+
+void run_chunk(Job& job, int i) {
+  if (const unsigned resets = stat_resets; counted_since != resets) {
+    counted_since = resets;
+    stat_participants.fetch_add(1, std::memory_order_relaxed);
+  }
+  const int64_t end = job.chunk_begin(i + 1);
+  for (int64_t t = job.chunk_begin(i); t < end && t < job.failed_tile; ++t) {
+    try {
+      job.tile(job.context, t);
+    } catch (...) {
+      std::lock_guard lock(pool.failing);
+      if (t < job.failed_tile) {
+        job.failed_tile = t;
+        job.error = std::current_exception();
+      }
+    }
+  }
+}
+
+/// Takes part in the current job until no chunk is left to claim. False in a child process that was
+/// forked meanwhile: its pool is a new one, which knows nothing of the job.
+bool take_part() {
+  const unsigned before = forks;
+  for (;;) {
+    int left = pool.unclaimed.load(std::memory_order_relaxed);
+    do {
+      if (left <= 0) return true;
+    } while (!pool.unclaimed.compare_exchange_weak(left, left - 1, std::memory_order_acquire,
+                                                   std::memory_order_relaxed));
+    Job& job = *pool.job;
+    run_chunk(job, job.chunks - left);
+    if (forks != before) return false;
+    if (pool.unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) wake(pool.unfinished, 1);
+  }
+}
+
+void work() {
+  while (pool.unclaimed != ending) {
+    if (!take_part()) return;
+    if (changes_soon(pool.unclaimed, 0, worker_spins)) continue;
+    // `publish` stores `unclaimed` and then looks for sleepers; here it is the other way round.
+    pool.asleep.fetch_add(1);
+    sleep_while(pool.unclaimed, 0);
+    pool.asleep.fetch_sub(1);
+  }
+  if (pool.workers.fetch_sub(1) == 1) wake(pool.workers, 1);
+}
+
+/// Wakes `threads` workers if any may sleep.
+void publish(int unclaimed, int threads) {
+  pool.unclaimed.store(unclaimed);
+  if (pool.asleep.load() > 0) wake(pool.unclaimed, threads);
+}
+
+/// Workers start with all signals blocked but those that a fault or a profiler sends: a program's
+/// handlers run on its own threads.
+void start_worker() {
+  sigset_t workers, before;
+  sigfillset(&workers);
+  for (int s : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF}) sigdelset(&workers, s);
+  pthread_sigmask(SIG_SETMASK, &workers, &before);
+  pool.workers.fetch_add(1);
+  try {
+    std::thread(work).detach();
+  } catch (const std::exception&) {  // no more threads to be had: those there are do the work
+    pool.workers.fetch_sub(1);
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+/// Ends all workers and starts others. Only the owner calls it.
+void resize(int threads) {
+  if (threads == pool.threads) return;
+  [[maybe_unused]] static const int once = pthread_atfork(nullptr, nullptr, [] {
+    forks.fetch_add(1);
+    new (&pool) Pool;
+  });
+  publish(ending, INT_MAX);
+  wait_for_zero(pool.workers, owner_spins);
+  pool.unclaimed = 0;
+  pool.threads = threads;
+  for (int i = 1; i < threads; ++i) start_worker();
+}
+
+int default_threads() {
+  const char* text = std::getenv("DESCENT_NUM_THREADS");
+  if (text && *text) {
+    const char* end = text + std::strlen(text);
+    int n = 0;
+    const auto [stop, error] = std::from_chars(text, end, n);
+    if (error == std::errc() && stop == end && n >= 1 && n <= max_threads) return n;
+    throw ValueError(fmt::format("DESCENT_NUM_THREADS: \"{}\": need 1 to {}", text, max_threads),
+                     At::unknown());
+  }
+  cpu_set_t mine;
+  const int cpus = sched_getaffinity(0, sizeof mine, &mine) == 0
+                       ? CPU_COUNT(&mine)
+                       : static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(cpus, 1, max_threads);
+}
+
+}  // namespace
+
+void run_tiles(int64_t tiles, void (*tile)(void* context, int64_t t), void* context) {
+  const int threads = num_threads();
+  if (pool.busy || pool.busy.exchange(true)) {  // inside a job, or another caller's
+    for (int64_t t = 0; t < tiles; ++t) tile(context, t);
+    return;
+  }
+  resize(threads);
+  Job job{tiles, tile, context,
+          static_cast<int>(std::min<int64_t>(tiles, threads * chunks_per_thread))};
+  pool.job = &job;
+  pool.unfinished = job.chunks;
+  publish(job.chunks, std::min(threads, job.chunks) - 1);
+  const bool same_process = take_part();
+  if (!same_process) {
+    throw Error(
+        "parallel_for: the process forked inside it: its child cannot finish the tiles "
+        "that other threads had begun",
+        At::unknown());
+  }
+  wait_for_zero(pool.unfinished, owner_spins);
+  stat_jobs.fetch_add(1, std::memory_order_relaxed);
+  stat_tiles.fetch_add(tiles, std::memory_order_relaxed);
+  pool.busy = false;
+  if (job.error) std::rethrow_exception(job.error);
+}
+
+PoolStats pool_stats() { return {stat_jobs, stat_tiles, stat_participants}; }
+
+void reset_pool_stats() {
+  stat_jobs = 0;
+  stat_tiles = 0;
+  stat_participants = 0;
+  stat_resets.fetch_add(1);
+}
+
+}  // namespace detail
+
+void set_num_threads(int n, At at) {
+  if (n < 1 || n > detail::max_threads) {
+    throw ValueError(fmt::format("set_num_threads: {}: need 1 to {}", n, detail::max_threads), at);
+  }
+  detail::wanted_threads = n;
+}
+
+int num_threads() {
+  int n = detail::wanted_threads.load(std::memory_order_relaxed);
+  if (n == 0) detail::wanted_threads = n = detail::default_threads();
+  return n;
+}
+
+}  // namespace descent

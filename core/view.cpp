@@ -1,0 +1,301 @@
+#include "descent/core/view.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <fmt/format.h>
+
+#include "descent/core/checked.hpp"
+#include "descent/core/elementwise.hpp"
+#include "descent/core/factory.hpp"
+#include "descent/core/graph.hpp"
+#include "descent/core/reduction.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+
+/// Another window onto x's storage, `offset` elements further on.
+Tensor view(const In& x, const Shape& shape, const Strides& strides, int64_t offset = 0) {
+  const detail::Header* h = Peek::header(x);
+  return detail::window(h->storage, h->data + offset * itemsize(h->dtype), h->dtype, shape,
+                        strides);
+}
+
+/// A contiguous copy.
+Tensor copied(const char* op, const In& x) {
+  Tensor out = detail::empty(op, x.shape(), x.dtype(), x.at);
+  detail::visit<Kinds::any>(op, x.dtype(), x.at, [&](auto zero) {
+    using T = decltype(zero);
+    detail::transform<T>([](T v) { return v; }, out, detail::Operand<T>(x));
+  });
+  return out;
+}
+
+/// `shape` with its -1 worked out.
+Shape resolved(const In& x, const Shape& wanted) {
+  Shape shape = wanted;
+  int unknown = -1;
+  int64_t known = 1;
+  for (int i = 0; i < shape.rank(); ++i) {
+    if (shape[i] == -1 && unknown < 0) unknown = i;
+    else
+      known =
+          shape[i] < 0 || known < 0 ? -1 : detail::checked_mul(known, shape[i], "reshape", x.at);
+  }
+  if (unknown >= 0 && known > 0) shape[unknown] = x.numel() / known;
+  const bool fits = known >= 0 && (unknown < 0 || known > 0) &&
+                    detail::numel("reshape", shape, x.at) == x.numel();
+  if (!fits)
+    throw ShapeError(fmt::format("reshape: {} has {} elements: shape {} does not hold them",
+                                 str(x.shape()), x.numel(), str(wanted)),
+                     x.at);
+  return shape;
+}
+
+/// Strides under which `shape` sees x's elements in row-major order, if there are any.
+bool view_strides(const In& x, const Shape& shape, Strides& strides) {
+  strides = detail::contiguous_strides(shape);
+  if (x.is_contiguous()) return true;
+  if (x.numel() == 0) return true;
+  int to = shape.rank() - 1;
+  for (int from = x.dim() - 1; from >= 0;) {
+    // The longest block of x's axes that lie evenly, ending at `from`...
+    int64_t step = x.strides()[from], left = x.shape()[from];
+    int first = from;
+    while (first > 0 && x.strides()[first - 1] == x.strides()[first] * x.shape()[first])
+      left *= x.shape()[--first];
+    // ... must be whole axes of the new shape.
+    while (to >= 0 && (left > 1 || shape[to] == 1)) {
+      if (left % shape[to] != 0) return false;
+      strides[to] = step;
+      step *= shape[to];
+      left /= shape[to--];
+    }
+    if (left != 1) return false;
+    from = first - 1;
+  }
+  return true;
+}
+
+/// zeros(shape) with g at start, start + step, ... along `dim`: slice's derivative.
+Tensor embed(const In& g, const Shape& shape, int dim, int64_t start, int64_t step) {
+  detail::check("slice_backward", g);
+  Tensor out = zeros(shape, g.dtype(), g.at);
+  Strides strides = out.strides();
+  strides[dim] *= step;
+  {
+    NoGradGuard no_grad;
+    view({out, g.at}, g.shape(), strides, start * out.strides()[dim]).copy_(g);
+  }
+  const int64_t end = start + g.shape()[dim] * step;
+  return record("slice_backward", out, wrt(g, [dim, start, end, step](const Tensor& h) {
+                  return slice(h, dim, start, end, step);
+                }));
+}
+
+/// Indices start, start + step, ... (count of them) along `dim`, all in range.
+Tensor sliced(const char* op, const In& x, int dim, int64_t start, int64_t count, int64_t step) {
+  Shape shape = x.shape();
+  Strides strides = x.strides();
+  shape[dim] = count;
+  strides[dim] *= step;
+  Tensor out = view(x, shape, strides, count == 0 ? 0 : start * x.strides()[dim]);
+  return record(op, out, wrt(x, [whole = x.shape(), dim, start, step](const Tensor& g) {
+                  return embed(g, whole, dim, start, step);
+                }));
+}
+
+}  // namespace
+
+int detail::axis_of(const char* op, const In& x, int64_t dim) {
+  detail::check(op, x);
+  if (x.dim() == 0) throw IndexError(fmt::format("{}: dim {} of a scalar", op, dim), x.at);
+  return detail::wrap_dim(op, dim, x.dim(), x.at);
+}
+
+Tensor reshape(const In& x, const Shape& wanted) {
+  detail::check("reshape", x);
+  const Shape shape = resolved(x, wanted);
+  Strides strides;
+  Tensor out = view_strides(x, shape, strides)
+                   ? view(x, shape, strides)
+                   : view(copied("reshape", x), shape, detail::contiguous_strides(shape));
+  return record("reshape", out,
+                wrt(x, [back = x.shape()](const Tensor& g) { return reshape(g, back); }));
+}
+
+Tensor flatten(const In& x, int64_t start, int64_t end) {
+  detail::check("flatten", x);
+  const int first = detail::wrap_dim("flatten", start, x.dim(), x.at);
+  const int last = detail::wrap_dim("flatten", end, x.dim(), x.at);
+  if (first > last)
+    throw IndexError(
+        fmt::format("flatten: axes {}..{} of {}: need start <= end", start, end, str(x.shape())),
+        x.at);
+  Shape shape;
+  for (int d = 0; d < first; ++d) shape.push_back(x.shape()[d]);
+  int64_t n = 1;
+  for (int d = first; d <= last && d < x.dim(); ++d) n *= x.shape()[d];
+  shape.push_back(n);
+  for (int d = last + 1; d < x.dim(); ++d) shape.push_back(x.shape()[d]);
+  return reshape(x, shape);
+}
+
+Tensor permute(const In& x, const Dims& dims) {
+  detail::check("permute", x);
+  Shape shape, from;
+  bool seen[kMaxRank] = {};
+  bool ok = dims.rank() == x.dim();
+  for (int i = 0; ok && i < dims.rank(); ++i) {
+    int d = detail::wrap_dim("permute", dims[i], x.dim(), x.at);
+    ok = !std::exchange(seen[d], true);
+    from.push_back(d);
+  }
+  if (!ok)
+    throw ShapeError(fmt::format("permute: dims {} of a tensor {}: need each axis once", str(dims),
+                                 str(x.shape())),
+                     x.at);
+  Strides strides;
+  Dims back{};
+  static_cast<Shape&>(back) = from;
+  for (int i = 0; i < from.rank(); ++i) {
+    const int d = static_cast<int>(from[i]);
+    shape.push_back(x.shape()[d]);
+    strides.push_back(x.strides()[d]);
+    back[d] = i;
+  }
+  return record("permute", view(x, shape, strides),
+                wrt(x, [back](const Tensor& g) { return permute(g, back); }));
+}
+
+Tensor transpose(const In& x, int64_t dim0, int64_t dim1) {
+  const int a = detail::axis_of("transpose", x, dim0), b = detail::axis_of("transpose", x, dim1);
+  Shape shape = x.shape();
+  Strides strides = x.strides();
+  std::swap(shape[a], shape[b]);
+  std::swap(strides[a], strides[b]);
+  return record("transpose", view(x, shape, strides),
+                wrt(x, [a, b](const Tensor& g) { return transpose(g, a, b); }));
+}
+
+Tensor t(const In& x) {
+  detail::check("t", x);
+  if (x.dim() > 2)
+    throw ShapeError(fmt::format("t: tensor {} has rank {}: need at most 2 (use transpose or "
+                                 "permute)",
+                                 str(x.shape()), x.dim()),
+                     x.at);
+  return x.dim() < 2 ? Tensor(x) : transpose(x, 0, 1);
+}
+
+Tensor narrow(const In& x, int64_t dim, int64_t start, int64_t length) {
+  const int d = detail::axis_of("narrow", x, dim);
+  const int64_t size = x.shape()[d], first = start < 0 ? start + size : start;
+  if (first < 0 || length < 0 || first > size - length)
+    throw IndexError(fmt::format("narrow: start {} and length {} leave dim {} of {}", start, length,
+                                 dim, str(x.shape())),
+                     x.at);
+  return sliced("narrow", x, d, first, length, 1);
+}
+
+Tensor slice(const In& x, int64_t dim, int64_t start, int64_t end, int64_t step) {
+  const int d = detail::axis_of("slice", x, dim);
+  if (step < 1) throw ValueError(fmt::format("slice: step {}: need at least 1", step), x.at);
+  const int64_t size = x.shape()[d];
+  auto clamped = [size](int64_t i) { return std::clamp<int64_t>(i < 0 ? i + size : i, 0, size); };
+  const int64_t first = clamped(start), last = std::max(first, clamped(end));
+  return sliced("slice", x, d, first, last == first ? 0 : (last - first - 1) / step + 1, step);
+}
+
+Tensor select(const In& x, int64_t dim, int64_t index) {
+  const int d = detail::axis_of("select", x, dim);
+  const int64_t size = x.shape()[d];
+  if (index < -size || index >= size)
+    throw IndexError(fmt::format("select: index {} is out of range for dim {} of {}", index, dim,
+                                 str(x.shape())),
+                     x.at);
+  return squeeze({sliced("select", x, d, index < 0 ? index + size : index, 1, 1), x.at}, d);
+}
+
+/// Without the axes for which `goes` is set, all of size 1.
+static Tensor without_axes(const In& x, const bool* goes) {
+  Shape shape;
+  Strides strides;
+  for (int i = 0; i < x.dim(); ++i) {
+    if (goes[i]) continue;
+    shape.push_back(x.shape()[i]);
+    strides.push_back(x.strides()[i]);
+  }
+  return record("squeeze", view(x, shape, strides),
+                wrt(x, [back = x.shape()](const Tensor& g) { return reshape(g, back); }));
+}
+
+Tensor squeeze(const In& x, int64_t dim) {
+  detail::check("squeeze", x);
+  bool goes[kMaxRank] = {};
+  const int d = detail::wrap_dim("squeeze", dim, x.dim(), x.at);
+  goes[d] = x.dim() > 0 && x.shape()[d] == 1;
+  return without_axes(x, goes);
+}
+
+Tensor squeeze(const In& x) {
+  detail::check("squeeze", x);
+  bool goes[kMaxRank] = {};
+  for (int i = 0; i < x.dim(); ++i) goes[i] = x.shape()[i] == 1;
+  return without_axes(x, goes);
+}
+
+Tensor unsqueeze(const In& x, int64_t dim) {
+  detail::check("unsqueeze", x);
+  const int d = detail::wrap_dim("unsqueeze", dim, x.dim() + 1, x.at);
+  Shape shape = x.shape();
+  Strides strides = x.strides();
+  shape.insert(d, 1);
+  strides.insert(d, 1);
+  return record("unsqueeze", view(x, shape, strides),
+                wrt(x, [back = x.shape()](const Tensor& g) { return reshape(g, back); }));
+}
+
+Tensor expand(const In& x, const Shape& wanted) {
+  detail::check("expand", x);
+  Shape shape = wanted;
+  const int shift = shape.rank() - x.dim();
+  for (int i = std::max(shift, 0); i < shape.rank(); ++i)
+    if (shape[i] == -1) shape[i] = x.shape()[i - shift];
+  if (!broadcasts_to(x.shape(), shape))
+    throw ShapeError(fmt::format("expand: {} does not broadcast to {}: only axes of size 1 repeat",
+                                 str(x.shape()), str(wanted)),
+                     x.at);
+  detail::numel("expand", shape, x.at);
+  Strides strides = Shape::filled(shape.rank(), 0);
+  for (int i = 0; i < x.dim(); ++i)
+    strides[i + shift] = x.shape()[i] == 1 && shape[i + shift] != 1 ? 0 : x.strides()[i];
+  // The engine sums a broadcast gradient back by itself.
+  return record("expand", view(x, shape, strides), wrt(x, [](const Tensor& g) { return g; }));
+}
+
+Tensor clone(const In& x) {
+  detail::check("clone", x);
+  return record("clone", copied("clone", x), wrt(x, [](const Tensor& g) { return g; }));
+}
+
+Tensor contiguous(const In& x) {
+  detail::check("contiguous", x);
+  return x.is_contiguous() ? Tensor(x) : clone(x);
+}
+
+Tensor to(const In& x, DType dtype) {
+  detail::check("to", x);
+  if (dtype == x.dtype()) return x;
+  Tensor out = detail::empty("to", x.shape(), dtype, x.at);
+  detail::visit<Kinds::any>("to", x.dtype(), x.at, [&](auto from) {
+    detail::visit<Kinds::any>("to", dtype, x.at, [&](auto into) {
+      using T = decltype(from);
+      using Out = decltype(into);
+      detail::transform<Out>([](T v) { return static_cast<Out>(v); }, out, detail::Operand<T>(x));
+    });
+  });
+  if (!is_floating(dtype)) return out;
+  return record("to", out, wrt(x, [back = x.dtype()](const Tensor& g) { return to(g, back); }));
+}
+
+}  // namespace descent
