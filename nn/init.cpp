@@ -1,0 +1,39 @@
+#include "descent/nn/init.hpp"
+
+#include <cmath>
+#include <fmt/format.h>
+
+#include "descent/core/arithmetic.hpp"
+#include "descent/core/graph.hpp"
+#include "descent/core/random.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace nn::init {
+
+void uniform_(const Tensor& x, double low, double high, Generator& generator) {
+  NoGradGuard no_grad;
+  x.copy_(rand(x.shape(), x.dtype(), generator) * (high - low) + low);
+}
+void normal_(const Tensor& x, double mean, double std, Generator& generator) {
+  NoGradGuard no_grad;
+  x.copy_(randn(x.shape(), x.dtype(), generator) * std + mean);
+}
+void constant_(const Tensor& x, double value) {
+  NoGradGuard no_grad;
+  x.fill_(value);
+}
+
+int64_t fan_in(const Tensor& weight, At at) {
+  if (weight.dim() < 2)
+    throw ShapeError(
+        fmt::format("init: weight {} has no fan: need rank 2 or more", str(weight.shape())), at);
+  int64_t n = 1;
+  for (int i = 1; i < weight.dim(); ++i) n *= weight.size(i);
+  return n;
+}
+
+void kaiming_uniform_(const Tensor& weight, double a, Generator& generator, At at) {
+  const double bound = std::sqrt(6 / ((1 + a * a) * static_cast<double>(fan_in(weight, at))));
+  uniform_(weight, -bound, bound, generator);
+}
+
+}}  // namespace descent::nn::init

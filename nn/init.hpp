@@ -1,0 +1,22 @@
+#pragma once
+#include "descent/core/random.hpp"
+#include "descent/core/tensor.hpp"
+
+// Initialisers: they fill a tensor in place, whether or not it requires a gradient.
+
+namespace [[gnu::visibility("default")]] descent { namespace nn::init {
+
+/// Uniform in [low, high).
+void uniform_(const Tensor& x, double low, double high, Generator& generator = default_generator());
+void normal_(const Tensor& x, double mean, double std, Generator& generator = default_generator());
+void constant_(const Tensor& x, double value);
+
+/// Inputs that feed one output of `weight` [out, in, ...]. ShapeError below rank 2.
+int64_t fan_in(const Tensor& weight, At at = At::here());
+
+/// Uniform in +-sqrt(6 / ((1 + a^2) fan_in)), a the leaky ReLU's slope (0: ReLU).
+/// He et al. 2015, section 2.2 (arXiv:1502.01852).
+void kaiming_uniform_(const Tensor& weight, double a = 0,
+                      Generator& generator = default_generator(), At at = At::here());
+
+}}  // namespace descent::nn::init

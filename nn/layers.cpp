@@ -1,0 +1,72 @@
+#include "descent/nn/layers.hpp"
+
+#include <cmath>
+#include <fmt/format.h>
+
+#include "descent/core/ops.hpp"
+#include "descent/core/random.hpp"
+#include "descent/nn/init.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace nn {
+
+Linear::Linear(int64_t in, int64_t out, LinearOptions options, At at) {
+  if (in < 1 || out < 1)
+    throw ValueError(fmt::format("Linear: {} inputs and {} outputs: need at least one", in, out),
+                     at);
+  weight = register_parameter("weight", empty({out, in}, float32, at));
+  init::kaiming_uniform_(weight, std::sqrt(5.0));  // PyTorch's way to write +-1/sqrt(in)
+  if (!options.bias) return;
+  bias = register_parameter("bias", empty({out}, float32, at));
+  const double bound = 1 / std::sqrt(static_cast<double>(in));
+  init::uniform_(bias, -bound, bound);
+}
+
+Tensor Linear::forward(In x) const {
+  return bias.defined() ? linear(x, weight, bias) : linear(x, weight);
+}
+
+Dropout::Dropout(double p_, At at) : p(p_) {
+  if (!(p >= 0 && p < 1)) throw ValueError(fmt::format("Dropout: p is {}: need [0, 1)", p), at);
+}
+
+Tensor Dropout::forward(In x) const {
+  if (!training() || p == 0) return x;
+  return x * (bernoulli(x.shape(), 1 - p).to(x.dtype()) / (1 - p));
+}
+
+Tensor Flatten::forward(In x) const { return flatten(x, start, end); }
+
+namespace {
+struct Function : Module {
+  explicit Function(std::function<Tensor(const In&)> f_) : f(std::move(f_)) {}
+  Tensor forward(In x) const override { return f(x); }
+  std::function<Tensor(const In&)> f;
+};
+}  // namespace
+
+Sequential::Step::Step(std::function<Tensor(const In&)> f)
+    : module_(std::make_shared<Function>(std::move(f))) {}
+
+Sequential::Sequential(std::initializer_list<Step> steps, At at) {
+  // Sequential{s} is a copy of s in one compiler and a list of one in another: let it be a copy.
+  if (steps.size() == 1)
+    if (auto* only = dynamic_cast<Sequential*>(steps.begin()->module_.get())) {
+      *this = *only;
+      return;
+    }
+  for (const Step& step : steps) push_back(step, at);
+}
+
+Sequential& Sequential::push_back(Step step, At at) {
+  add_child(std::to_string(steps_->size()), step.module_, at);
+  steps_->push_back(std::move(step.module_));
+  return *this;
+}
+
+Tensor Sequential::forward(In x) const {
+  Tensor h = x;
+  for (const auto& step : *steps_) h = (*step)({h, x.at});
+  return h;
+}
+
+}}  // namespace descent::nn

@@ -1,0 +1,71 @@
+#pragma once
+#include "descent/nn/module.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace nn {
+
+struct LinearOptions {
+  bool bias = true;
+};
+/// y = x weight^T + bias: x [.., in], y [.., out]; `weight` [out, in] and `bias` [out] start
+/// uniform in +-1/sqrt(in), as in PyTorch. ShapeError naming this layer if x's last size is not in.
+class Linear : public Module {
+ public:
+  Linear(int64_t in, int64_t out, LinearOptions options = {}, At at = At::here());
+  Tensor forward(In x) const override;
+  Tensor weight;
+  Tensor bias;  ///< undefined without one
+};
+
+/// In training, zeroes each element with probability p and scales the others by 1 / (1 - p);
+/// otherwise does nothing. Draws from the default generator. Srivastava et al. 2014, section 4.
+class Dropout : public Module {
+ public:
+  /// p in [0, 1), or ValueError.
+  explicit Dropout(double p = 0.5, At at = At::here());
+  Tensor forward(In x) const override;
+  double p;
+};
+
+/// Axes start..end become one: [N, C, H, W] -> [N, C H W] by default. See `flatten`.
+class Flatten : public Module {
+ public:
+  explicit Flatten(int64_t start_ = 1, int64_t end_ = -1) : start(start_), end(end_) {}
+  Tensor forward(In x) const override;
+  int64_t start, end;
+};
+
+/// Modules, functions and lambdas applied one after the other; children are named "0", "1", ...
+///
+///     nn::Sequential net{nn::Linear(784, 128), relu, nn::Linear(128, 10)};
+class Sequential : public Module {
+ public:
+  /// One step: any module, or a function from a tensor to a tensor.
+  class Step {
+   public:
+    template <class M>
+    requires std::is_base_of_v<Module, M> Step(const M& module)
+        : module_(std::make_shared<M>(module)) {}
+    Step(Tensor (*f)(const In&)) : Step(std::function<Tensor(const In&)>(f)) {}
+    template <class F>
+    requires(!std::is_base_of_v<Module, F> && std::is_invocable_r_v<Tensor, const F&, const In&>)
+        Step(F f)
+        : Step(std::function<Tensor(const In&)>(std::move(f))) {}
+    Step(std::function<Tensor(const In&)> f);
+
+   private:
+    friend class Sequential;
+    std::shared_ptr<Module> module_;
+  };
+
+  Sequential() = default;
+  Sequential(std::initializer_list<Step> steps, At at = At::here());
+  Sequential& push_back(Step step, At at = At::here());
+  Tensor forward(In x) const override;
+  std::size_t size() const { return steps_->size(); }
+
+ private:
+  std::shared_ptr<std::vector<std::shared_ptr<Module>>> steps_ =
+      std::make_shared<std::vector<std::shared_ptr<Module>>>();
+};
+
+}}  // namespace descent::nn

@@ -1,0 +1,31 @@
+#pragma once
+#include "descent/core/tensor.hpp"
+
+// Losses, with PyTorch's names and defaults, and metrics: functions of a prediction and a target.
+
+namespace [[gnu::visibility("default")]] descent { namespace nn {
+
+enum class Reduction { mean, sum, none };
+
+struct CrossEntropyOptions {
+  Tensor weight = {};           ///< [K], how much each class counts; all 1 if undefined
+  int64_t ignore_index = -100;  ///< rows with this target do not count
+  double label_smoothing = 0;   ///< in [0, 1]: the target's mass that is spread over all classes
+  Reduction reduction = Reduction::mean;
+};
+/// -log softmax(logits)[n, target[n]], averaged over the batch (weighted by the targets' weights).
+/// logits [N, K], floating; target [N], int64, in 0..K-1. Returns a scalar; [N] with
+/// Reduction::none. An empty batch, or a target with nothing but ignored rows, is a ShapeError.
+Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptions& options = {});
+
+struct MseOptions {
+  Reduction reduction = Reduction::mean;
+};
+/// (prediction - target)^2, averaged over all elements. Both of one shape: broadcasting here is
+/// nearly always a mistake, and a ShapeError.
+Tensor mse_loss(const In& prediction, const In& target, MseOptions options = {});
+
+/// The share of rows whose largest logit is at the target. logits [N, K], target [N] int64; N > 0.
+double accuracy(const In& logits, const In& target);
+
+}}  // namespace descent::nn

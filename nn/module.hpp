@@ -1,0 +1,116 @@
+#pragma once
+#include <memory>
+
+#include "descent/core/named.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace nn {
+
+struct LoadOptions {
+  bool strict = true;  ///< whether names missing on either side are an error
+};
+
+/// Base of all layers and models: a handle on shared state (parameters, buffers, children, the
+/// training flag). Copies alias. A layer registers what it owns in its members' initialisers and
+/// overrides `forward`:
+///
+///     struct Net : nn::Module {
+///       nn::Linear fc1 = register_module("fc1", nn::Linear(784, 128));
+///       nn::Linear fc2 = register_module("fc2", nn::Linear(128, 10));
+///       Tensor forward(In x) const override { return fc2(relu(fc1(x))); }
+///     };
+class Module {
+ public:
+  Module();
+  virtual ~Module() = default;
+  Module(const Module&) = default;
+  Module& operator=(const Module&) = default;
+
+  /// Calls `forward`; errors inside name this module's path and the caller's line.
+  Tensor operator()(const In& x) const;
+  virtual Tensor forward(In x) const;
+
+  /// Parameters with dotted names, this module's own first; a tensor registered twice (tied
+  /// weights) appears once, under its first name.
+  NamedTensors named_parameters() const;
+  std::vector<Tensor> parameters() const;
+  /// State that is saved but not trained.
+  NamedTensors named_buffers() const;
+  /// This module as "" and all below it by dotted name.
+  std::vector<std::pair<std::string, Module*>> named_modules();
+
+  /// Copies of all parameters and buffers, under every name that they have.
+  NamedTensors state_dict() const;
+  /// Copies `state` into the parameters and buffers of the same names. Missing and unexpected
+  /// names, shapes and dtypes that differ: one ValueError lists them all, and nothing is changed.
+  void load_state_dict(const NamedTensors& state, LoadOptions options = {}, At at = At::here());
+
+  /// f(module) for every module below, children first, and then this one.
+  void apply(const std::function<void(Module&)>& f);
+  /// Training mode, on or off, here and below: Dropout acts in training only.
+  void train(bool on = true);
+  void eval() { train(false); }
+  bool training() const;
+  /// Parameters whose names match `pattern` ('*' for any characters) do not (or do again) require
+  /// gradients. ValueError if there are none.
+  void freeze(std::string_view pattern = "*", At at = At::here());
+  void unfreeze(std::string_view pattern = "*", At at = At::here());
+  /// Converts parameters and floating buffers in place; gradients are dropped.
+  void to(DType dtype, At at = At::here());
+  void zero_grad() const;
+  /// The class's name, without namespaces.
+  std::string type() const;
+
+ protected:
+  /// Registers a child under `name` and returns it, for a member's initialiser.
+  template <class M>
+  M register_module(const std::string& name, const M& module, At at = At::here()) {
+    add_child(name, std::make_shared<M>(module), at);
+    return module;
+  }
+  /// Makes `value` a parameter: a leaf that requires a gradient. A leaf that already does stays
+  /// itself, so that weights can be tied.
+  Tensor register_parameter(const std::string& name, Tensor value, At at = At::here());
+  Tensor register_buffer(const std::string& name, Tensor value, At at = At::here());
+  void add_child(const std::string& name, std::shared_ptr<Module> child, At at);
+
+ private:
+  friend class EvalGuard;
+  struct State;
+  void visit(const std::string& prefix,
+             const std::function<void(const std::string& prefix, const State& state)>& f) const;
+  void set_frozen(bool frozen, const char* op, std::string_view pattern, At at);
+  std::shared_ptr<State> state_;
+};
+
+/// While it lives, `module` and all below it are in evaluation mode; then each has its own mode
+/// back.
+class EvalGuard : detail::Pinned {
+ public:
+  explicit EvalGuard(Module& module);
+  ~EvalGuard();
+
+ private:
+  std::vector<std::pair<Module, bool>> modes_;
+};
+
+/// What a module call returned; see `Observer`.
+struct Call {
+  const Module& module;
+  std::string path;
+  int depth;
+  const Tensor& output;
+};
+
+/// While it lives, `seen` is told of every module call on this thread as it returns.
+class Observer : detail::Pinned {
+ public:
+  explicit Observer(std::function<void(const Call&)> seen);
+  ~Observer();
+
+ private:
+  friend class Module;
+  std::function<void(const Call&)> seen_;
+  Observer* before_;
+};
+
+}}  // namespace descent::nn
