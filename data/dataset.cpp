@@ -1,0 +1,94 @@
+#include "descent/data/dataset.hpp"
+
+#include <cmath>
+#include <fmt/format.h>
+#include <numeric>
+
+#include "descent/core/ops.hpp"
+#include "descent/core/random.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace data {
+
+Batch collate(const std::vector<Example>& examples, At at) {
+  std::vector<Tensor> x, y;
+  for (const Example& e : examples) {
+    x.push_back(e.x);
+    y.push_back(e.y);
+  }
+  return {stack(x, 0, at), stack(y, 0, at)};
+}
+
+TensorDataset::TensorDataset(Tensor x, Tensor y, At at) : x_(std::move(x)), y_(std::move(y)) {
+  if (x_.dim() == 0 || y_.dim() == 0 || x_.size(0) != y_.size(0))
+    throw ShapeError(
+        fmt::format(
+            "TensorDataset: x {} and y {}: need a first axis of the same size, one row per example",
+            str(x_.shape()), str(y_.shape())),
+        at);
+}
+
+Example TensorDataset::get(int64_t i, At at) const {
+  if (i < 0 || i >= size())
+    throw IndexError(fmt::format("TensorDataset: example {} of {}", i, size()), at);
+  return {x_.select(0, i, at), y_.select(0, i, at)};
+}
+
+Batch TensorDataset::batch(const Tensor& index, At at) const {
+  const In rows(index, at);
+  return {index_select(In(x_, at), 0, rows), index_select(In(y_, at), 0, rows)};
+}
+
+Batch TensorDataset::slice(int64_t start, int64_t count, At at) const {
+  return {x_.narrow(0, start, count, at), y_.narrow(0, start, count, at)};
+}
+
+std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes, uint64_t seed, At at) {
+  int64_t left = size;
+  for (int64_t n : sizes) left = n < 0 || n > left ? -1 : left - n;
+  if (left != 0)
+    throw ValueError(
+        fmt::format("split: sizes [{}] for {} examples: need sizes that add up to that",
+                    fmt::join(sizes, ", "), size),
+        at);
+  Generator generator(seed);
+  return descent::split(randperm(size, generator, at), sizes);
+}
+
+std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uint64_t seed, At at) {
+  double sum = 0;
+  for (double f : fractions) sum += f >= 0 ? f : NAN;
+  if (!(std::abs(sum - 1) <= 1e-9))
+    throw ValueError(
+        fmt::format("split: fractions [{}]: need fractions of at least 0 that add up to 1",
+                    fmt::join(fractions, ", ")),
+        at);
+  std::vector<int64_t> sizes;
+  for (double f : fractions) sizes.push_back(static_cast<int64_t>(f * static_cast<double>(size)));
+  int64_t left = size - std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+  for (std::size_t i = 0; left > 0; ++i, --left) ++sizes[i % sizes.size()];
+  return deal(size, sizes, seed, at);
+}
+
+Standardizer::Standardizer(const In& x) {
+  if (!is_floating(x.dtype()))
+    throw DtypeError(fmt::format("Standardizer: x is {}: need a floating dtype", str(x.dtype())),
+                     x.at);
+  if (x.dim() == 0 || x.size(0) == 0)
+    throw ValueError(fmt::format("Standardizer: x {} has no rows to measure", str(x.shape())),
+                     x.at);
+  const Tensor wide = x.detach().to(float64);
+  const Tensor constant = wide.max(0) == min(wide, 0);
+  mean = wide.mean(0).to(x.dtype());
+  std = where(constant, 1, sqrt(var(wide, 0, {.correction = 0}))).to(x.dtype());
+  if (!all(isfinite(mean + std)).item<bool>())
+    throw NumericError(
+        fmt::format("Standardizer: x {} has columns with numbers that are not finite, or too large",
+                    str(x.shape())),
+        x.at);
+}
+
+Tensor Standardizer::operator()(const In& x) const { return (x - mean) / std; }
+
+Tensor Standardizer::inverse(const In& z) const { return z * std + mean; }
+
+}}  // namespace descent::data

@@ -1,0 +1,141 @@
+#pragma once
+#include <array>
+#include <concepts>
+
+#include "descent/core/indexing.hpp"
+
+// A dataset is anything with `int64_t size() const` and `Example get(int64_t i) const`; one that
+// can give many examples at once faster has `Batch batch(const Tensor& index) const` as well.
+// Datasets are values: loaders, maps and subsets keep a copy, and tensors are cheap to copy.
+
+namespace [[gnu::visibility("default")]] descent { namespace data {
+
+/// One example: an input and what belongs to it.
+struct Example {
+  Tensor x, y;
+};
+
+/// Examples put together along a new first axis, N.
+struct Batch {
+  Tensor x, y;
+  /// N.
+  int64_t size() const { return x.size(0); }
+};
+
+template <class D>
+concept Dataset = requires(const D& dataset, int64_t i) {
+  { dataset.size() } -> std::convertible_to<int64_t>;
+  { dataset.get(i) } -> std::convertible_to<Example>;
+};
+
+/// The examples stacked. ShapeError or DtypeError if they differ, ValueError if there are none.
+Batch collate(const std::vector<Example>& examples, At at = At::here());
+
+/// Examples index[0], index[1], ... of a dataset; `index` is int64 [N].
+template <Dataset D> Batch batch(const D& dataset, const Tensor& index, At at = At::here()) {
+  const Frame frame(at);
+  if constexpr (requires {
+                  { dataset.batch(index) } -> std::convertible_to<Batch>;
+                }) {
+    return dataset.batch(index);
+  } else {
+    std::vector<Example> examples;
+    for (int64_t i : index.to_vector<int64_t>(at)) examples.push_back(dataset.get(i));
+    return collate(examples, at);
+  }
+}
+
+/// Examples along the first axis of two tensors, x [N, ...] and y [N, ...].
+class TensorDataset {
+ public:
+  /// ShapeError unless both have a first axis, of the same size.
+  TensorDataset(Tensor x, Tensor y, At at = At::here());
+
+  const Tensor& x() const { return x_; }
+  const Tensor& y() const { return y_; }
+  int64_t size() const { return x_.size(0); }
+  /// x[i] and y[i], as views. IndexError outside [0, N).
+  Example get(int64_t i, At at = At::here()) const;
+  /// A copy of the rows index[0], index[1], ...
+  Batch batch(const Tensor& index, At at = At::here()) const;
+  /// Rows [start, start + count), as views.
+  Batch slice(int64_t start, int64_t count, At at = At::here()) const;
+
+ private:
+  Tensor x_, y_;
+};
+
+/// f(example) in place of each example, worked out anew whenever one is asked for.
+template <Dataset D, class F> class Mapped {
+ public:
+  Mapped(D dataset, F f) : dataset_(std::move(dataset)), f_(std::move(f)) {}
+  int64_t size() const { return dataset_.size(); }
+  Example get(int64_t i) const { return f_(dataset_.get(i)); }
+
+ private:
+  D dataset_;
+  F f_;
+};
+
+/// `map(dataset, [](Example e) { return Example{e.x * 2, e.y}; })`.
+template <Dataset D, std::invocable<Example> F> Mapped<D, F> map(D dataset, F f) {
+  return {std::move(dataset), std::move(f)};
+}
+
+/// Some examples of a dataset: its i-th is the dataset's index[i].
+template <Dataset D> class Subset {
+ public:
+  /// `index`: int64 [size()].
+  Subset(D dataset, Tensor index) : dataset_(std::move(dataset)), index_(std::move(index)) {}
+  const Tensor& index() const { return index_; }
+  int64_t size() const { return index_.size(0); }
+  Example get(int64_t i, At at = At::here()) const {
+    const Frame frame(at);
+    return dataset_.get(index_.select(0, i).item<int64_t>());
+  }
+  Batch batch(const Tensor& index, At at = At::here()) const {
+    return data::batch(dataset_, index_select(In(index_, at), 0, In(index, at)), at);
+  }
+
+ private:
+  D dataset_;
+  Tensor index_;
+};
+
+/// The numbers 0 to size - 1, shuffled and dealt out: int64 [sizes[0]], [sizes[1]], ...
+/// Fractions are rounded down, and what is left goes to the first parts, one each. ValueError if a
+/// part is negative, or if the sizes do not add up to `size` or the fractions to 1.
+std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes, uint64_t seed,
+                         At at = At::here());
+std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uint64_t seed,
+                         At at = At::here());
+
+/// Subsets that share no example and together have all of them, in an order that follows from
+/// `seed` alone: `auto [train, test] = split(dataset, {0.8, 0.2});`, or by sizes, `{50000, 10000}`.
+/// Errors as deal.
+template <Dataset D, class T, std::size_t N>
+std::array<Subset<D>, N> split(const D& dataset, const T (&parts)[N], uint64_t seed = 0,
+                               At at = At::here()) {
+  using Part = std::conditional_t<std::is_floating_point_v<T>, double, int64_t>;
+  const std::vector<Tensor> index =
+      deal(dataset.size(), std::vector<Part>(parts, parts + N), seed, at);
+  return [&]<std::size_t... I>(std::index_sequence<I...>) {
+    return std::array<Subset<D>, N>{Subset<D>(dataset, index[I])...};
+  }
+  (std::make_index_sequence<N>());
+}
+
+/// Brings columns to mean 0 and standard deviation 1: z = (x - mean) / std, where std divides by N.
+struct Standardizer {
+  Tensor mean, std;  ///< [D...], of x's dtype; std is 1 for a column whose values are all equal
+
+  /// Measures x [N, D...], which is floating: ValueError for N = 0, NumericError if a column has a
+  /// number that is not finite.
+  explicit Standardizer(const In& x);
+  /// z for x [..., D...].
+  Tensor operator()(const In& x) const;
+  /// x for z [..., D...].
+  Tensor inverse(const In& z) const;
+};
+
+}}  // namespace descent::data

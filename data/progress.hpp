@@ -1,0 +1,78 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "descent/core/error.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace data {
+
+/// How progress is shown. `bar`: one line that is drawn over and over; `lines`: a line of key=value
+/// pairs at the end, and every 30 s before; `automatic`: a bar on a terminal, lines elsewhere.
+enum class ProgressMode { automatic, bar, lines, none };
+
+struct ProgressOptions {
+  ProgressMode mode = ProgressMode::automatic;
+  int fd = 2;  ///< the file descriptor to write to: stderr
+};
+
+/// Shows how far a loop is, as tqdm does: at most ten times per second, with the rate (a moving
+/// average with weight 0.3), the time left and the caller's own numbers.
+///
+///     epoch 1/5:  42%|████▏     | 394/938 [00:01<00:02, 310.52it/s, loss=0.2841]
+///
+/// A step costs a look at the clock; what cannot be written is dropped. The bar is plain `#` where
+/// the locale is not UTF-8, and has a colour on a terminal unless NO_COLOR is set.
+class Progress : detail::Pinned {
+ public:
+  using enum ProgressMode;
+
+  /// `total` steps, or 0 if that is not known. ValueError if negative.
+  explicit Progress(int64_t total, const std::string& title = "", ProgressOptions options = {},
+                    At at = At::here());
+  /// Closes it, wherever it stands.
+  ~Progress();
+
+  /// Notes that `steps` more steps are done.
+  void update(int64_t steps = 1) {
+    done_ += steps;
+    if (mode_ != none) look();
+  }
+  /// Shows `name=value` from the next drawing on, in place of that name's last value.
+  void postfix(const char* name, double value);
+  /// Draws the last state and ends the line; nothing is drawn after that.
+  void close();
+
+ private:
+  void look();
+  void draw(double time);
+  void write(double time, double rate, bool last);
+
+  ProgressMode mode_;
+  int fd_;
+  int64_t done_ = 0, total_, drawn_ = 0;          // steps
+  double start_, drawn_at_, next_;                // times, in seconds
+  double recent_steps_ = 0, recent_seconds_ = 0;  // moving averages over the drawings
+  std::string title_;
+  std::vector<std::pair<std::string, double>> postfix_;
+};
+
+/// What is drawn, apart from how.
+struct ProgressView {
+  std::string title;
+  int64_t done = 0, total = 0;  ///< steps; total 0: not known
+  double seconds = 0;           ///< since the start
+  double rate = 0;              ///< steps per second; 0: not known
+  std::vector<std::pair<std::string, double>> postfix = {};
+};
+struct ProgressStyle {
+  int width = 80;  ///< columns of the terminal; the last one stays free
+  bool unicode = true, color = false;
+};
+/// A bar's text, never wider than the terminal.
+std::string format_bar(const ProgressView& view, const ProgressStyle& style);
+/// "epoch 1/5: step=394 total=938 seconds=1.3 rate=310.5 loss=0.2841".
+std::string format_line(const ProgressView& view);
+
+}}  // namespace descent::data
