@@ -1,0 +1,70 @@
+// Your own layer, differentiable function and update rule, in a few lines each.
+#include "options.hpp"
+
+using namespace descent;
+
+/// log(1 + exp(x)) without overflow: the value, and beside it the derivative.
+static Tensor softplus(const In& x) {
+  return record(
+      "softplus",
+      map("softplus", x,
+          [](auto v) { return (v > 0 ? v : 0) + vmath::log1p(vmath::exp(-vmath::abs(v))); }),
+      wrt(x, [x](const Tensor& g) { return g * sigmoid(x); }));
+}
+
+/// softplus(x W^T + b), each output with a gain of its own.
+struct Softplus : nn::Module {
+  Softplus(int64_t in, int64_t out)
+      : fc(register_module("fc", nn::Linear(in, out))),
+        gain(register_parameter("gain", ones({out}))) {}
+  nn::Linear fc;
+  Tensor gain;
+  Tensor forward(In x) const override { return softplus(fc(x)) * gain; }
+};
+
+/// Signum: Bernstein et al. 2018, Algorithm 2 (arXiv:1802.04434).
+template <class S = double> struct SignumRule {
+  S lr = 1e-3, beta = 0.9;
+  static constexpr optim::Names hyper{"lr", "beta"}, state{"m"};
+  template <class T> void update(T& theta, T g, T& m, S) const {
+    m = beta * m + (1 - beta) * g;
+    theta -= lr * sign(m);
+  }
+};
+using Signum = optim::Optimizer<SignumRule>;
+
+static void train(const Options& options) {
+  const Tensor at = randn({3, 4}, float64).requires_grad_();
+  const GradcheckResult check =
+      gradcheck([](const std::vector<Tensor>& in) { return softplus(in[0]); }, {at}, {.order = 2});
+  if (!check) throw NumericError(check.message);
+
+  const Tensor x = linspace(-3, 3, 256).reshape({256, 1}), y = sin(x * 2);
+  nn::Sequential net{Softplus(1, 32), Softplus(32, 32), nn::Linear(32, 1)};
+  Signum opt(net.named_parameters(), {.lr = options.lr});
+  optim::Scheduler schedule(opt, optim::exponential(0.01, {.period = options.epochs}));
+  data::DataLoader loader(
+      data::TensorDataset(x, y),
+      {.batch_size = options.batch_size, .shuffle = true, .seed = options.seed});
+  Tensor loss;
+  for (int64_t epoch = 0; epoch < options.epochs; ++epoch) {
+    for (auto [u, v] : loader) {
+      opt.zero_grad();
+      Tensor output = net(u);
+      loss = nn::mse_loss(output, v);
+      loss.backward();
+      opt.step();
+    }
+    schedule.step();
+    if (!options.quiet && (epoch + 1) % 50 == 0)
+      std::printf("epoch %4ld: loss %.5f, lr %.2e\n", epoch + 1, loss.item(), opt.lr());
+  }
+  NoGradGuard no_grad;
+  std::printf("custom_layer: gradient_checks=%ld worst_error=%.1e loss=%.6f epochs=%ld\n",
+              check.checks, check.worst, nn::mse_loss(net(x), y).item(), options.epochs);
+}
+
+int main(int argc, char** argv) {
+  return run_example(argc, argv, "custom_layer", "Fits a sine with a layer and a rule of our own.",
+                     {.epochs = 300, .batch_size = 32, .lr = 0.003}, train);
+}

@@ -1,0 +1,83 @@
+// Handwritten digits: a small network learns to read them from 60,000 examples.
+#include <chrono>
+
+#include "options.hpp"
+
+using namespace descent;
+
+struct Net : nn::Module {
+  nn::Linear fc1 = register_module("fc1", nn::Linear(784, 128));
+  nn::Linear fc2 = register_module("fc2", nn::Linear(128, 10));
+  Tensor forward(In x) const override { return fc2(relu(fc1(flatten(x, 1)))); }
+};
+
+/// The share of a dataset that the model reads right, a thousand examples at a time.
+static double test(nn::Module& net, const data::TensorDataset& dataset) {
+  nn::EvalGuard eval(net);
+  NoGradGuard no_grad;
+  double right = 0;
+  data::DataLoader loader(dataset, {.batch_size = 1000});
+  for (const data::Batch& batch : loader)
+    right += nn::accuracy(net(batch.x), batch.y) * static_cast<double>(batch.size());
+  return right / static_cast<double>(dataset.size());
+}
+
+static void train(const Options& options) {
+  const data::Mnist digits = data::mnist(options.data);
+  // Pixels brought to mean 0 and deviation 1, both of the training set.
+  const Tensor mean = digits.train.x().mean(), deviation = sqrt(var(digits.train.x()));
+  auto normalized = [&](const data::TensorDataset& set) {
+    return data::TensorDataset((set.x() - mean) / deviation, set.y());
+  };
+  const data::TensorDataset train_set = normalized(digits.train);
+  const data::TensorDataset test_set = normalized(digits.test);
+  Net net;
+  if (!options.quiet) {
+    std::printf("read %s: %ld training and %ld test images\n\n", digits.name.c_str(),
+                train_set.size(), test_set.size());
+    std::printf("%s\n", nn::summary(net, {1, 1, 28, 28}).c_str());
+  }
+
+  optim::Adam opt(net.named_parameters(), {.lr = options.lr});
+  optim::Scheduler schedule(opt, optim::exponential(0.7));
+  data::DataLoader loader(
+      train_set, {.batch_size = options.batch_size, .shuffle = true, .seed = options.seed});
+  double accuracy = 0;
+  std::chrono::duration<double> training{};
+  for (int64_t epoch = 1; epoch <= options.epochs; ++epoch) {
+    const auto start = std::chrono::steady_clock::now();
+    const std::string title =
+        "epoch " + std::to_string(epoch) + "/" + std::to_string(options.epochs);
+    data::Progress bar(loader.size(), title, options.progress_options());
+    double total = 0;
+    for (auto [x, y] : loader) {
+      opt.zero_grad();
+      Tensor output = net(x);
+      Tensor loss = nn::cross_entropy(output, y);
+      loss.backward();
+      opt.step();
+      total += loss.item();
+      bar.postfix("loss", loss.item());
+      bar.update();
+    }
+    bar.close();
+    schedule.step();
+    training += std::chrono::steady_clock::now() - start;
+    accuracy = test(net, test_set);
+    if (!options.quiet)
+      std::printf("epoch %ld: training loss %.4f, test accuracy %.2f %%\n", epoch,
+                  total / static_cast<double>(loader.size()), 100 * accuracy);
+  }
+
+  int64_t parameters = 0;
+  for (const Tensor& p : net.parameters()) parameters += p.numel();
+  std::printf(
+      "mnist: data=%s test_accuracy=%.2f epochs=%ld seconds_per_epoch=%.2f parameters=%ld\n",
+      digits.name.c_str(), 100 * accuracy, options.epochs,
+      training.count() / static_cast<double>(options.epochs), parameters);
+}
+
+int main(int argc, char** argv) {
+  return run_example(argc, argv, "mnist", "Trains a network on handwritten digits.",
+                     {.data = DESCENT_DATA "/mnist"}, train);
+}
