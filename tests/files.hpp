@@ -1,0 +1,61 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <unistd.h>
+#include <zlib.h>
+
+// Files that tests make, in a folder of their own that goes away with them.
+
+struct Folder {
+  explicit Folder(const std::string& name)
+      : path(std::filesystem::temp_directory_path() /
+             ("descent-" + std::to_string(::getpid()) + "-" + name)) {
+    std::filesystem::create_directories(path);
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+
+  /// Writes `content` to `name`, and says where that is.
+  std::string write(const std::string& name, const std::string& content) const {
+    std::ofstream(path / name, std::ios::binary) << content;
+    return (path / name).string();
+  }
+
+  std::filesystem::path path;
+};
+
+/// `content` as one gzip member.
+inline std::string gzipped(const std::string& content) {
+  z_stream stream{};
+  deflateInit2(&stream, 9, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY);
+  std::string out(deflateBound(&stream, content.size()) + 64, '\0');
+  std::string in = content;
+  stream.next_in = reinterpret_cast<Bytef*>(in.data());
+  stream.avail_in = static_cast<uInt>(in.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  deflate(&stream, Z_FINISH);
+  out.resize(stream.total_out);
+  deflateEnd(&stream);
+  return out;
+}
+
+/// An IDX file: type, big-endian sizes, and the elements' bytes.
+inline std::string idx(char type, std::initializer_list<uint32_t> sizes,
+                       const std::string& elements) {
+  std::string file{'\0', '\0', type, static_cast<char>(sizes.size())};
+  for (uint32_t size : sizes)
+    for (int shift : {24, 16, 8, 0}) file += static_cast<char>(size >> shift & 0xff);
+  return file + elements;
+}
+
+/// The message of the error that f throws; "none" if it throws none.
+template <class E, class F> std::string refusal(F f) {
+  try {
+    f();
+  } catch (const E& e) { return e.what(); }
+  return "none";
+}

@@ -1,0 +1,264 @@
+#include <atomic>
+#include <cstring>
+#include <doctest/doctest.h>
+#include <string>
+#include <thread>
+
+#include "descent/core/arithmetic.hpp"
+#include "descent/core/factory.hpp"
+#include "descent/core/graph.hpp"
+#include "descent/core/indexing.hpp"
+#include "descent/core/matmul.hpp"
+#include "descent/core/pointwise.hpp"
+#include "descent/core/random.hpp"
+#include "descent/core/reduction.hpp"
+#include "descent/core/threads.hpp"
+#include "descent/core/view.hpp"
+#include "descent/nn/layers.hpp"
+#include "descent/nn/loss.hpp"
+#include "descent/optim/rules.hpp"
+
+using namespace descent;
+
+namespace {
+
+struct NumThreads {
+  int before = num_threads();
+  explicit NumThreads(int n) { set_num_threads(n); }
+  ~NumThreads() { set_num_threads(before); }
+};
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  const Tensor x = a.detach().contiguous(), y = b.detach().contiguous();
+  return x.shape() == y.shape() && x.dtype() == y.dtype() &&
+         std::memcmp(x.data<float>(), y.data<float>(),
+                     static_cast<std::size_t>(x.numel()) * sizeof(float)) == 0;
+}
+bool same_bits(const NamedTensors& a, const NamedTensors& b) {
+  bool same = a.size() == b.size();
+  for (std::size_t i = 0; same && i < a.size(); ++i)
+    same = a[i].first == b[i].first && same_bits(a[i].second, b[i].second);
+  return same;
+}
+
+Tensor noise(const Shape& shape, uint64_t seed) {
+  Generator generator(seed);
+  return randn(shape, float32, generator);
+}
+
+template <class F> void in_threads(int count, F f) {
+  std::vector<std::thread> threads;
+  for (int i = 0; i < count; ++i) threads.emplace_back([f, i] { f(i); });
+  for (std::thread& thread : threads) thread.join();
+}
+
+nn::Sequential mlp(int64_t in, int64_t hidden, int64_t out, uint64_t seed) {
+  manual_seed(seed);
+  return {nn::Linear(in, hidden), relu, nn::Linear(hidden, out)};
+}
+
+/// The parameters after `steps` steps on random data.
+NamedTensors trained(nn::Sequential model, int64_t in, int64_t out, int steps, uint64_t seed) {
+  Generator generator(seed);
+  const Tensor x = randn({256, in}, float32, generator);
+  const Tensor y = randint(0, out, {256}, generator);
+  optim::Adam optimizer(model.named_parameters(), {.lr = 1e-2});
+  for (int step = 0; step < steps; ++step) {
+    const int64_t start = step % 4 * 64;
+    optimizer.zero_grad();
+    nn::cross_entropy(model(x.narrow(0, start, 64)), y.narrow(0, start, 64)).backward();
+    optimizer.step();
+  }
+  return model.state_dict();
+}
+
+/// An operation whose work makes several tiles.
+struct Op {
+  const char* name;
+  Tensor (*run)();
+};
+const Op ops[] = {
+    {"an elementwise function", [] { return tanh(noise({1'000'000}, 1)); }},
+    {"a broadcast product",
+     [] {
+       return noise({1000, 1000}, 2) * noise({1000, 1}, 3);
+     }},
+    {"a sum of all", [] { return sum(noise({1'000'000}, 4)); }},
+    {"a sum of columns",
+     [] {
+       return sum(noise({4000, 250}, 5), 0);
+     }},
+    {"a matrix product",
+     [] {
+       return matmul(noise({512, 512}, 6), noise({512, 512}, 7));
+     }},
+    {"log_softmax",
+     [] {
+       return log_softmax(noise({4096, 100}, 8));
+     }},
+    {"index_select",
+     [] {
+       Generator generator(9);
+       return index_select(noise({5000, 64}, 10), 0, randint(0, 5000, {20'000}, generator));
+     }},
+    {"an optimizer's step",
+     [] {
+       const Tensor theta = noise({1'000'000}, 11).requires_grad_();
+       theta.set_grad(noise({1'000'000}, 12));
+       optim::Adam optimizer({{"theta", theta}});
+       optimizer.step();
+       optimizer.step();
+       return theta.detach();
+     }},
+    {"the gradients of a layer",
+     [] {
+       const Tensor w = noise({256, 512}, 13).requires_grad_();
+       const Tensor b = noise({256}, 14).requires_grad_();
+       linear(noise({1024, 512}, 15), w, b).backward(noise({1024, 256}, 16));
+       return w.grad() + b.grad().unsqueeze(1);
+     }},
+};
+
+}  // namespace
+
+TEST_CASE("operations of many tiles give the same bits on 1, 2, 3 and 8 threads") {
+  for (const Op& op : ops) {
+    CAPTURE(op.name);
+    Tensor serial;
+    {
+      NumThreads guard(1);
+      serial = op.run();
+    }
+    for (int threads : {2, 3, 8}) {
+      NumThreads guard(threads);
+      CAPTURE(threads);
+      int participants = 0;
+      for (int attempt = 0; attempt < 50 && participants < 2; ++attempt) {
+        detail::reset_pool_stats();
+        CHECK(same_bits(op.run(), serial));
+        CHECK(detail::pool_stats().tiles >= 8);
+        participants = detail::pool_stats().participants;
+      }
+      CHECK(participants >= 2);
+    }
+  }
+}
+
+TEST_CASE("each of these operations makes tiles of its own") {
+  // Their operands are drawn in tiles too: here that is subtracted.
+  NumThreads guard(2);
+  const Tensor x = noise({1'000'000}, 1), square_ = noise({512, 512}, 2);
+  const Tensor rows = noise({4096, 100}, 3), places = zeros({20'000}, int64);
+  const Tensor theta = x.clone().requires_grad_();
+  theta.set_grad(x);
+  optim::Adam optimizer({{"theta", theta}});
+  auto tiles = [](auto f) {
+    detail::reset_pool_stats();
+    f();
+    return detail::pool_stats().tiles;
+  };
+  CHECK(tiles([&] { exp(x); }) >= 8);
+  CHECK(tiles([&] { sum(x); }) >= 8);
+  CHECK(tiles([&] { matmul(square_, square_); }) >= 8);
+  CHECK(tiles([&] { log_softmax(rows); }) >= 8);
+  CHECK(tiles([&] { index_select(rows, 0, places); }) >= 8);
+  CHECK(tiles([&] { optimizer.step(); }) >= 8);
+}
+
+TEST_CASE("a hundred training steps give the same bits on 1, 2, 3 and 8 threads") {
+  auto train = [](int threads) {
+    NumThreads guard(threads);
+    return trained(mlp(784, 128, 10, 1), 784, 10, 100, 2);
+  };
+  const NamedTensors serial = train(1);
+  CHECK_FALSE(same_bits(serial, mlp(784, 128, 10, 1).state_dict()));
+  for (int threads : {2, 3, 8}) {
+    CAPTURE(threads);
+    CHECK(same_bits(train(threads), serial));
+  }
+}
+
+TEST_CASE("several threads may call one model at once") {
+  const nn::Sequential model = mlp(64, 300, 10, 3);
+  std::vector<Tensor> inputs, serial, parallel(4);
+  for (uint64_t i = 0; i < 4; ++i) {
+    inputs.push_back(noise({200, 64}, i));
+    serial.push_back(model(inputs.back()));
+  }
+  NumThreads guard(2);
+  std::atomic<int> different = 0;
+  in_threads(4, [&](int i) {
+    const auto k = static_cast<std::size_t>(i);
+    for (int round = 0; round < 20; ++round) {
+      different += !same_bits(model(inputs[k]), serial[k]);
+      NoGradGuard no_grad;
+      different += !same_bits(model(inputs[k]), serial[k]);
+    }
+    parallel[k] = model(inputs[k]);  // a graph that another thread walks
+  });
+  CHECK(different == 0);
+  auto gradients = [&](const std::vector<Tensor>& outputs) {
+    NamedTensors all;
+    for (const Tensor& y : outputs) y.sum().backward();
+    for (const auto& [name, p] : model.named_parameters()) all.emplace_back(name, p.grad());
+    model.zero_grad();
+    return all;
+  };
+  CHECK(same_bits(gradients(parallel), gradients(serial)));
+}
+
+TEST_CASE("models trained in threads of their own get the bits of a serial run") {
+  NumThreads guard(3);
+  std::vector<nn::Sequential> models;
+  std::vector<NamedTensors> serial, parallel(3);
+  for (uint64_t i = 0; i < 3; ++i) serial.push_back(trained(mlp(50, 200, 5, i), 50, 5, 30, i));
+  for (uint64_t i = 0; i < 3; ++i) models.push_back(mlp(50, 200, 5, i));
+  in_threads(3, [&](int i) {
+    const auto k = static_cast<std::size_t>(i);
+    parallel[k] = trained(models[k], 50, 5, 30, k);
+  });
+  for (std::size_t i = 0; i < 3; ++i) CHECK(same_bits(parallel[i], serial[i]));
+  CHECK_FALSE(same_bits(serial[0], serial[1]));
+}
+
+TEST_CASE("two backwards into one leaf at once both count, or one of them is refused") {
+  const Tensor x = full({1000}, 1).requires_grad_();
+  std::atomic<int> done = 0, refused = 0, wrong = 0;
+  in_threads(4, [&](int) {
+    for (int round = 0; round < 200; ++round) {
+      const Tensor y = (x * 1.0 + x * 2.0).sum();
+      try {
+        y.backward();
+        ++done;
+      } catch (const GraphError& e) {
+        ++refused;
+        wrong += std::string(e.what()).rfind(
+                     "backward: another backward is adding to the same "
+                     "leaf [1000] now: run them one after the other (test_",
+                     0) != 0;
+      }
+    }
+  });
+  CHECK(done + refused == 800);
+  CHECK(done > 0);
+  CHECK(wrong == 0);
+  CHECK(same_bits(x.grad(), full({1000}, 3.0 * done)));
+}
+
+TEST_CASE("a leaf that a backward is using refuses another one, and is free afterwards") {
+  const Tensor x = full({3}, 1).requires_grad_();
+  const Tensor y = x * 2.0;
+  int refused = 0;
+  y.register_hook([&](const Tensor&) -> Tensor {
+    std::thread([&] {
+      try {
+        (x * 1.0).sum().backward();
+      } catch (const GraphError&) { ++refused; }
+    }).join();
+    return {};
+  });
+  (y.sum() * x).sum().backward();  // x has its first gradient when y's hook runs
+  CHECK(refused == 1);
+  (x * 1.0).sum().backward();
+  CHECK(same_bits(x.grad(), full({3}, 13)));
+}

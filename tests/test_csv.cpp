@@ -1,0 +1,126 @@
+#include <clocale>
+#include <cmath>
+#include <descent/descent.hpp>
+#include <doctest/doctest.h>
+#include <locale>
+
+#include "files.hpp"
+
+using namespace descent;
+
+namespace {
+
+using Doubles = std::vector<double>;
+using Names = std::vector<std::string>;
+
+data::Csv read(const std::string& text, const data::CsvOptions& options = {}) {
+  const Folder folder("csv");
+  return data::read_csv(folder.write("table.csv", text), options);
+}
+
+Doubles values(const std::string& text, const data::CsvOptions& options = {}) {
+  return read(text, options).values.to_vector<double>();
+}
+
+/// The message without the folder's name.
+std::string refused(const std::string& text, const data::CsvOptions& options = {}) {
+  const std::string message = refusal<FormatError>([&] { read(text, options); });
+  const std::size_t name = message.find("table.csv");
+  return name == std::string::npos ? message
+                                   : message.substr(name, message.find(" (test_csv") - name);
+}
+
+}  // namespace
+
+TEST_CASE("NIST's tables are read as they are printed") {
+  const data::Csv norris = data::read_csv(DESCENT_ROOT "/examples/data/nist/norris.csv");
+  CHECK(norris.columns == Names{"y", "x"});
+  CHECK(norris.values.shape() == Shape{36, 2});
+  CHECK(norris.values.dtype() == float64);
+  CHECK(norris.column("x").to_vector<double>()[1] == 337.4);
+  const data::Csv longley = data::read_csv(DESCENT_ROOT "/examples/data/nist/longley.csv");
+  CHECK(longley.values.shape() == Shape{16, 7});
+  CHECK(longley.column("x6").sum().item() == 31272);
+  CHECK(refusal<ValueError>([&] { norris.column("z"); }).find("there are y, x") !=
+        std::string::npos);
+}
+
+TEST_CASE("numbers are decimal, in every form they are written in") {
+  CHECK(values("1,-2.5\n.591E0, +3e2 \n") == Doubles{1, -2.5, 0.591, 300});
+  CHECK(values("0.1\n") == Doubles{0.1});
+  CHECK(values("1;2\n", {.delimiter = ';'}) == Doubles{1, 2});
+}
+
+TEST_CASE("a header is found by itself, or as the options say") {
+  CHECK(read("a,b\n1,2\n").columns == Names{"a", "b"});
+  CHECK(read("1,2\n3,4\n").columns == Names{"0", "1"});
+  CHECK(read("1,2\n3,4\n", {.header = data::Header::present}).columns == Names{"1", "2"});
+  CHECK(read("a,b\n").values.shape() == Shape{0, 2});
+  CHECK(refusal<ValueError>([] {
+          read("a,b,a\n1,2,3\n").column("a");
+        }).starts_with("column: 2 columns are called \"a\": there are a, b, a (test_csv.cpp:"));
+  CHECK(
+      refused("a,b\n1,2\n", {.header = data::Header::absent}) ==
+      "table.csv: row 1, column 1: (0): \"a\" is not a number, nor a missing value of the options");
+  CHECK(refused("a,1\n").find("row 1: numbers beside other text") != std::string::npos);
+}
+
+TEST_CASE("quotes, line ends and a byte order mark are those of RFC 4180") {
+  CHECK(read("\"a,\"\"b\"\"\",c\r\n1,\"2\"\r\n").columns == Names{"a,\"b\"", "c"});
+  CHECK(values("\xEF\xBB\xBF"
+               "1,2\n3,4") == Doubles{1, 2, 3, 4});
+  CHECK(read("\"two\nlines\",c\n1,2\n").columns == Names{"two\nlines", "c"});
+  CHECK(refused("\"two\nlines\",c\n1,x\n").find("row 2, column 2: (c)") != std::string::npos);
+  CHECK(refused("1,2\"\n") == "table.csv: row 1, column 2: a quote inside an unquoted field");
+  CHECK(refused("\"1\"2\n").find("a quoted field goes on after its closing quote") !=
+        std::string::npos);
+  CHECK(refused("\"1\n").find("a quote that is never closed") != std::string::npos);
+  CHECK(refused("1\r2\n").find("a carriage return that no line feed follows") != std::string::npos);
+}
+
+TEST_CASE("rows and numbers that do not fit are refused with their place") {
+  CHECK(refused("a,b\n1,2\n3\n") == "table.csv: row 3: 1 fields, the first row has 2");
+  CHECK(refused("1,2\n3,4,5\n") == "table.csv: row 2: 3 fields, the first row has 2");
+  CHECK(refused("x\n1e400\n") ==
+        "table.csv: row 2, column 1: (x): \"1e400\" is not finite and in float64's range");
+  CHECK(refused("x\n1e-400\n").find("not finite and in float64's range") != std::string::npos);
+  CHECK(refused("x\n\"nan\"\n").find("\"nan\" is not finite and in") != std::string::npos);
+  CHECK(refused("1\n\n2\n").find("row 2, column 1: (0): \"\" is not a number") !=
+        std::string::npos);
+  CHECK(refused("1,2\n3,4x\n") ==
+        "table.csv: row 2, column 2: (1): \"4x\" is not a number, nor a missing value of the "
+        "options");
+  CHECK(refused(std::string("1,\0002\n", 5)).find("a NUL byte") != std::string::npos);
+  CHECK(refused("") == "table.csv: row 1: the file is empty");
+  CHECK(refused(std::string(2 << 20, '1')).find("the row is longer than 1 MiB") !=
+        std::string::npos);
+}
+
+TEST_CASE("missing values are an error, or NaN where the options name them") {
+  CHECK(refused("x,y\n1,\n").find("row 2, column 2: (y): \"\" is not a number") !=
+        std::string::npos);
+  const Doubles v = values("x,y\n1,\nNA,4\n", {.missing = {"", "NA"}});
+  CHECK(v[0] == 1);
+  CHECK(std::isnan(v[1]));
+  CHECK(std::isnan(v[2]));
+  CHECK(v[3] == 4);
+}
+
+TEST_CASE("no locale changes what a number is") {
+  struct Comma : std::numpunct<char> {
+    char do_decimal_point() const override { return ','; }
+  };
+  const std::locale before = std::locale::global(std::locale(std::locale::classic(), new Comma));
+  std::setlocale(LC_ALL, "de_DE.UTF-8");  // where there is one
+  const Doubles v = values("1.5,2.25\n");
+  std::setlocale(LC_ALL, "C");
+  std::locale::global(before);
+  CHECK(v == Doubles{1.5, 2.25});
+}
+
+TEST_CASE("options and files that cannot be are refused") {
+  CHECK_THROWS_AS(read("1\n", {.delimiter = '"'}), ValueError);
+  CHECK_THROWS_AS(read("1\n", {.delimiter = '7'}), ValueError);
+  CHECK_THROWS_AS(data::read_csv("/none"), IoError);
+  CHECK_THROWS_AS(data::read_csv("/"), IoError);
+}

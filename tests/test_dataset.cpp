@@ -1,0 +1,224 @@
+#include <cmath>
+#include <descent/descent.hpp>
+#include <doctest/doctest.h>
+#include <numeric>
+#include <set>
+
+using namespace descent;
+
+namespace {
+
+using Ints = std::vector<int64_t>;
+using Doubles = std::vector<double>;
+
+/// n examples: x is the example's number, y its square.
+data::TensorDataset numbered(int64_t n) {
+  const Tensor x = arange(n).to(float64).reshape({n, 1});
+  return {x, square(x.squeeze(1))};
+}
+
+/// The x of each batch of one epoch.
+template <class Loader> std::vector<Doubles> epoch(Loader& loader) {
+  std::vector<Doubles> batches;
+  for (auto [x, y] : loader) {
+    batches.push_back(x.template to_vector<double>());
+    CHECK(y.template to_vector<double>() == square(x).template to_vector<double>());
+  }
+  return batches;
+}
+
+/// A dataset of one's own: size() and get(i), and no more.
+struct Halves {
+  int64_t size() const { return 5; }
+  data::Example get(int64_t i) const {
+    return {tensor({static_cast<double>(i) / 2, 1.}), tensor(i)};
+  }
+};
+
+std::string message(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    const std::string text = e.what();
+    return text.substr(0, text.rfind(" ("));
+  }
+  return "none";
+}
+
+}  // namespace
+
+TEST_CASE("without shuffling, batches come in order, the last one smaller or left out") {
+  data::DataLoader loader(numbered(5), {.batch_size = 2});
+  CHECK(loader.size() == 3);
+  CHECK(epoch(loader) == std::vector<Doubles>{{0, 1}, {2, 3}, {4}});
+  data::DataLoader dropped(numbered(5), {.batch_size = 2, .drop_last = true});
+  CHECK(epoch(dropped) == std::vector<Doubles>{{0, 1}, {2, 3}});
+  data::DataLoader one(numbered(3));
+  CHECK(epoch(one) == std::vector<Doubles>{{0}, {1}, {2}});
+  data::DataLoader full(numbered(3), {.batch_size = data::kFullBatch});
+  CHECK(epoch(full) == std::vector<Doubles>{{0, 1, 2}});
+  data::DataLoader larger(numbered(3), {.batch_size = 64});
+  CHECK(epoch(larger).size() == 1);
+}
+
+TEST_CASE("the order of an epoch follows from the seed and its number alone") {
+  const data::LoaderOptions options{.batch_size = 10, .shuffle = true, .seed = 3};
+  data::DataLoader a(numbered(100), options), b(numbered(100), options);
+  const auto first = epoch(a), second = epoch(a);
+  CHECK(first != second);
+  Doubles all;
+  for (const Doubles& batch : second) all.insert(all.end(), batch.begin(), batch.end());
+  CHECK(std::set<double>(all.begin(), all.end()).size() == 100);
+  b.set_epoch(1);
+  manual_seed(7);
+  set_num_threads(1);
+  CHECK(epoch(b) == second);
+  set_num_threads(3);
+  b.set_epoch(0);
+  CHECK(epoch(b) == first);
+  data::DataLoader other(numbered(100), {.batch_size = 10, .shuffle = true, .seed = 4});
+  CHECK(epoch(other) != first);
+}
+
+TEST_CASE("a loader goes on in the middle of an epoch where its state says") {
+  const data::LoaderOptions options{.batch_size = 3, .shuffle = true, .seed = 3};
+  data::DataLoader whole(numbered(10), options), cut(numbered(10), options);
+  const auto expected = epoch(whole);
+  data::LoaderState state;
+  for (auto [x, y] : cut) {
+    if (x.to_vector<double>() != expected[1]) continue;
+    state = cut.state();
+    break;
+  }
+  data::DataLoader resumed(numbered(10), options);
+  resumed.set_state(state);
+  CHECK(epoch(resumed) == std::vector<Doubles>{expected[2], expected[3]});
+  CHECK(epoch(resumed) == epoch(whole));  // the next one
+  CHECK(cut.state().epoch == 0);
+  CHECK(cut.state().batch == 2);
+  data::DataLoader second(numbered(10), options);
+  second.set_epoch(1);
+  CHECK(epoch(cut) == epoch(second));  // an epoch that was left is over
+}
+
+TEST_CASE("a state that is set inside a loop leaves nothing behind") {
+  data::DataLoader loader(numbered(9), {.batch_size = 3});
+  for (auto [x, y] : loader) {
+    if (x.to_vector<double>()[0] == 3) break;
+    loader.set_state({7, 2});
+  }
+  CHECK(epoch(loader).size() == 3);
+}
+
+TEST_CASE("batches in order are views, shuffled ones are copies") {
+  const data::TensorDataset dataset = numbered(4);
+  for (bool shuffle : {false, true}) {
+    data::DataLoader loader(dataset, {.batch_size = 4, .shuffle = shuffle});
+    for (auto [x, y] : loader) CHECK((x.data<double>() == dataset.x().data<double>()) != shuffle);
+  }
+}
+
+TEST_CASE("an error in a batch names the line that made the loader") {
+  data::DataLoader loader(data::Subset(numbered(3), tensor({0, 3})), {.batch_size = 2});
+  const int line = __LINE__ - 1;
+  try {
+    epoch(loader);
+    FAIL("index 3 of 3 was given");
+  } catch (const IndexError& e) {
+    INFO(e.what());
+    CHECK(std::string(e.what()).ends_with("test_dataset.cpp:" + std::to_string(line) + ")"));
+  }
+}
+
+TEST_CASE("a dataset of one's own is put together example by example") {
+  data::DataLoader loader(Halves{}, {.batch_size = 4});
+  Ints sizes;
+  for (const data::Batch& batch : loader) {
+    sizes.push_back(batch.size());
+    CHECK(batch.x.shape() == Shape{batch.size(), 2});
+    CHECK(batch.y.dtype() == int64);
+  }
+  CHECK(sizes == Ints{4, 1});
+  auto doubled = data::map(Halves{}, [](data::Example e) { return data::Example{e.x * 2.0, e.y}; });
+  CHECK(doubled.get(3).x.to_vector<double>() == Doubles{3, 2});
+  CHECK(doubled.size() == 5);
+}
+
+TEST_CASE("a map works its examples out when they are asked for, and every time") {
+  int calls = 0;
+  const auto counted = data::map(Halves{}, [&calls](data::Example e) {
+    ++calls;
+    return e;
+  });
+  data::DataLoader loader(data::Subset(counted, tensor({4, 0, 2})), {.batch_size = 2});
+  CHECK(calls == 0);
+  for (auto [x, y] : loader) {
+    CHECK(y.to_vector<int64_t>() == Ints{4, 0});
+    break;
+  }
+  CHECK(calls == 2);
+  counted.get(0);
+  CHECK(calls == 3);
+}
+
+TEST_CASE("a split deals out every example once, by the seed") {
+  const auto [train, test] = data::split(numbered(10), {0.75, 0.25}, 5);
+  CHECK(train.size() == 8);
+  CHECK(test.size() == 2);
+  Ints all = train.index().to_vector<int64_t>();
+  for (int64_t i : test.index().to_vector<int64_t>()) all.push_back(i);
+  CHECK(std::set<int64_t>(all.begin(), all.end()).size() == 10);
+  CHECK(test.get(1).x.item<int64_t>() == all[9]);
+  CHECK(test.batch(tensor({1, 0})).x.to_vector<int64_t>() == Ints{all[9], all[8]});
+  const auto [again, rest] = data::split(numbered(10), {8, 2}, 5);
+  CHECK(again.index().to_vector<int64_t>() == train.index().to_vector<int64_t>());
+  const auto [other, left] = data::split(numbered(10), {8, 2}, 6);
+  CHECK(other.index().to_vector<int64_t>() != train.index().to_vector<int64_t>());
+}
+
+TEST_CASE("standardised columns have mean 0 and deviation 1, and come back") {
+  const Tensor x = tensor({{1., 5.}, {2., 5.}, {6., 5.}}, float64);
+  const data::Standardizer s(x);
+  CHECK(s.std.to_vector<double>()[1] == 1);  // of a constant column
+  const Tensor z = s(x);
+  CHECK(abs(z.mean(0)).max().item() < 1e-15);
+  CHECK(std::abs(var(z.select(1, 0), 0, {.correction = 0}).item() - 1) < 1e-14);
+  CHECK(abs(s.inverse(z) - x).max().item() < 1e-14);
+}
+
+TEST_CASE("what cannot be loaded is refused") {
+  CHECK(message([] { data::DataLoader(numbered(3), {.batch_size = -1}); }) ==
+        "DataLoader: batch_size -1: need at least 1, or kFullBatch");
+  CHECK(message([] { data::DataLoader(numbered(0)); }) ==
+        "DataLoader: the dataset has no examples");
+  CHECK(message([] { data::DataLoader(numbered(3), {.batch_size = 4, .drop_last = true}); }) ==
+        "DataLoader: batch_size 4 with drop_last leaves nothing of 3 examples");
+  CHECK(
+      message([] {
+        data::TensorDataset(zeros({3, 2}), zeros({2}));
+      }) ==
+      "TensorDataset: x [3, 2] and y [2]: need a first axis of the same size, one row per example");
+  CHECK(message([] { numbered(3).get(3); }) == "TensorDataset: example 3 of 3");
+  CHECK(message([] {
+          data::split(numbered(3), {1, 1});
+        }) == "split: sizes [1, 1] for 3 examples: need sizes that add up to that");
+  CHECK(message([] {
+          data::split(numbered(3), {0.5, 0.4});
+        }) == "split: fractions [0.5, 0.4]: need fractions of at least 0 that add up to 1");
+  CHECK(message([] {
+          data::DataLoader loader(numbered(3));
+          loader.set_state({0, 3});
+        }) == "DataLoader: there is no batch 3 in epoch 0: an epoch has 3");
+  CHECK(message([] {
+          data::DataLoader loader(numbered(3));
+          loader.set_epoch(UINT32_MAX);
+        }).starts_with("DataLoader: there is no batch 0 in epoch 4294967295"));
+  struct Negative : Halves {
+    int64_t size() const { return -1; }
+  };
+  CHECK(message([] { data::DataLoader(Negative{}); }) == "DataLoader: the dataset has no examples");
+  CHECK_THROWS_AS(data::collate({}), ValueError);
+  CHECK_THROWS_AS(data::Standardizer(tensor({{1.F, NAN}}).t()), NumericError);
+  CHECK_THROWS_AS(data::Standardizer(zeros({0, 2})), ValueError);
+  CHECK_THROWS_AS(data::Standardizer(arange(3)), DtypeError);
+}

@@ -1,0 +1,193 @@
+#include <descent/descent.hpp>
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+
+#include "files.hpp"
+
+using namespace descent;
+
+namespace {
+
+using Doubles = std::vector<double>;
+
+bool has(const std::string& text, const std::string& part) {
+  INFO(text);
+  CHECK(text.find(part) != std::string::npos);
+  return text.find(part) != std::string::npos;
+}
+
+std::string refused(const std::string& path) {
+  return refusal<FormatError>([&] { data::read_idx(path); });
+}
+
+/// A folder in MNIST's form: two training images of 2 by 2, one for testing.
+struct Digits : Folder {
+  Digits() : Folder("digits") {
+    write("train-images-idx3-ubyte",
+          idx(8, {2, 2, 2}, std::string("\x00\x33\x66\x99\xcc\xff\x00\x01", 8)));
+    write("train-labels-idx1-ubyte", idx(8, {2}, "\x03\x09"));
+    write("t10k-images-idx3-ubyte.gz",
+          gzipped(idx(8, {1, 2, 2}, std::string("\x00\x00\xff\x00", 4))));
+    write("t10k-labels-idx1-ubyte", idx(8, {1}, std::string(1, '\0')));
+  }
+  std::string refused() const {
+    return refusal<FormatError>([&] { data::mnist(path.string()); });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("every type of element is read, highest byte first, and converted") {
+  const Folder folder("types");
+  const auto values = [&](char type, const std::string& bytes, uint32_t n) {
+    return data::read_idx(folder.write("x", idx(type, {n}, bytes)), float64).to_vector<double>();
+  };
+  CHECK(values(0x08, "\x01\xff", 2) == Doubles{1, 255});
+  CHECK(values(0x09, "\x01\xff", 2) == Doubles{1, -1});
+  CHECK(values(0x0B, "\x01\x02\xff\xfe", 2) == Doubles{258, -2});
+  CHECK(values(0x0C, std::string("\x00\x01\x00\x00\xff\xff\xff\xff", 8), 2) == Doubles{65536, -1});
+  CHECK(values(0x0D, std::string("\x3f\xc0\x00\x00", 4), 1) == Doubles{1.5});
+  CHECK(values(0x0E, std::string("\xc0\x04\x00\x00\x00\x00\x00\x00", 8), 1) == Doubles{-2.5});
+  const Tensor matrix =
+      data::read_idx(folder.write("m", idx(8, {2, 3}, "\x01\x02\x03\x04\x05\x06")), int64);
+  CHECK(matrix.shape() == Shape{2, 3});
+  CHECK(matrix.dtype() == int64);
+  CHECK(data::read_idx(folder.write("e", idx(8, {0, 7}, ""))).shape() == Shape{0, 7});
+  const Tensor truth =
+      data::read_idx(folder.write("b", idx(9, {2}, std::string("\0\x80", 2))), boolean);
+  CHECK(truth.to_vector<double>() == Doubles{0, 1});
+  CHECK_THROWS_AS(data::read_idx(folder.write("f", idx(0x0D, {0}, "")), int64), DtypeError);
+}
+
+TEST_CASE("a file that was cut off anywhere is refused, raw or compressed") {
+  const Folder folder("cut");
+  const std::string raw = idx(8, {3, 5}, "fifteen bytes!!"), gz = gzipped(raw);
+  CHECK(data::read_idx(folder.write("x", gz)).shape() == Shape{3, 5});
+  for (const std::string& whole : {raw, gz})
+    for (std::size_t n = 0; n < whole.size(); ++n)
+      CHECK(refused(folder.write("x", whole.substr(0, n))) != "none");
+  has(refused(folder.write("x", raw.substr(0, 2))),
+      "byte 2: the file ends in the 4 bytes that an IDX file begins with");
+  has(refused(folder.write("x", raw.substr(0, 20))),
+      "shape [3, 5] needs 15 bytes of elements, the file has 8");
+  has(refused(folder.write("x", gz.substr(0, gz.size() - 3))), "the gzip stream ends too early");
+}
+
+TEST_CASE("a flipped bit gives a tensor of some shape or an error, and is never missed in a .gz") {
+  const Folder folder("flip");
+  const std::string raw = idx(8, {3, 5}, "fifteen bytes!!"), gz = gzipped(raw);
+  const auto original = data::read_idx(folder.write("x", raw)).to_vector<double>();
+  for (const std::string& whole : {raw, gz}) {
+    for (std::size_t bit = 0; bit < 8 * whole.size(); ++bit) {
+      std::string file = whole;
+      file[bit / 8] = static_cast<char>(file[bit / 8] ^ 1 << bit % 8);
+      const std::string path = folder.write("x", file);
+      try {
+        const Tensor x = data::read_idx(path);
+        CHECK(x.numel() <= 15);
+        if (whole == gz) CHECK(x.to_vector<double>() == original);
+      } catch (const FormatError&) {}
+    }
+  }
+}
+
+TEST_CASE("a header that is not one, or promises too much, is refused before memory is taken") {
+  const Folder folder("header");
+  has(refused(folder.write("x", "hello")), "byte 0: 68 65 6c 6c is not how an IDX file begins");
+  has(refused(folder.write("x", idx(7, {1}, "a"))), "need 00 00, a type");
+  has(refused(folder.write("x", std::string("\0\0\x08\x09", 4) + std::string(99, '\1'))),
+      "a rank (01 to 08)");
+  has(refused(folder.write("x", idx(8, {65535, 65535, 65535}, ""))), "makes more than 4 GiB");
+  has(refused(folder.write("x", idx(8, {1000000000}, "abc"))),
+      "needs 1000000000 bytes of elements, the file has 3 at most");
+  has(refused(folder.write("x", gzipped(idx(8, {1000000000}, "abc")))),
+      "x: byte 8 of the inflated content: shape [1000000000] needs 1000000000 bytes");
+  has(refused(folder.write("x", idx(8, {0, 65535, 65535, 65535}, ""))),
+      "byte 16: size 65535 of axis 3 makes more than 4 GiB");
+  has(refused(folder.write("x", idx(8, {2}, "abc"))),
+      "shape [2] needs 2 bytes of elements, the file has more");
+  has(refused(folder.write("x", gzipped(idx(8, {2}, std::string(100000, 'a'))))),
+      "the file has more");
+  has(refused(folder.write("x", gzipped(idx(8, {2}, "ab")) + "garbage")),
+      "there are bytes after the end of the gzip stream");
+}
+
+TEST_CASE("gzip members that follow one another are one file") {
+  const Folder folder("members");
+  const std::string raw = idx(8, {4}, "abcd");
+  const std::string path = folder.write("x", gzipped(raw.substr(0, 6)) + gzipped(raw.substr(6)));
+  CHECK(data::read_idx(path).to_vector<double>() == Doubles{97, 98, 99, 100});
+}
+
+TEST_CASE("what is no regular file is refused without waiting") {
+  const Folder folder("special");
+  const std::string fifo = (folder.path / "fifo").string();
+  REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
+  for (const std::string& path :
+       {fifo, folder.path.string(), std::string("/dev/zero"), (folder.path / "none").string()})
+    has(refusal<IoError>([&] { data::read_idx(path); }), "read_idx: cannot ");
+  has(refusal<IoError>([&] { data::read_idx("/none"); }),
+      "read_idx: cannot open /none: No such file or directory (test_idx.cpp:");
+}
+
+TEST_CASE("the bundled digits are the genuine ones") {
+  const data::Mnist digits = data::mnist(DESCENT_ROOT "/examples/data/mnist");
+  CHECK(digits.name == "mnist");
+  CHECK(digits.train.x().shape() == Shape{60000, 1, 28, 28});
+  CHECK(digits.test.x().shape() == Shape{10000, 1, 28, 28});
+  CHECK(digits.train.y().narrow(0, 0, 5).to_vector<int>() == std::vector<int>{5, 0, 4, 1, 9});
+  CHECK(digits.test.y().narrow(0, 0, 5).to_vector<int>() == std::vector<int>{7, 2, 1, 0, 4});
+  CHECK(digits.train.x().max().item() == 1);
+  CHECK(digits.train.x().mean().item() == doctest::Approx(0.1307).epsilon(1e-3));
+}
+
+TEST_CASE("another set in the same form is read under its folder's name") {
+  const Digits folder;
+  const data::Mnist digits = data::mnist(folder.path.string());
+  CHECK(digits.name == folder.path.filename().string());
+  CHECK(digits.train.x().to_vector<float>()[1] == 0x33 / 255.0f);
+  CHECK(digits.train.y().to_vector<int>() == std::vector<int>{3, 9});
+  CHECK(digits.test.x().shape() == Shape{1, 1, 2, 2});
+}
+
+TEST_CASE("mislabelled, mismatched and broken sets of digits are refused") {
+  {
+    const Digits folder;
+    folder.write("train-labels-idx1-ubyte", idx(8, {2, 2, 2}, "01234567"));
+    has(folder.refused(),
+        "type 08 and rank 3 are not those of labels: need type 08 (uint8) and rank 1");
+  }
+  {
+    const Digits folder;
+    folder.write("train-labels-idx1-ubyte", idx(8, {3}, "\x01\x02\x03"));
+    has(folder.refused(), "train-labels-idx1-ubyte: byte 4: 3 labels for the 2 images of ");
+  }
+  {
+    const Digits folder;
+    folder.write("train-labels-idx1-ubyte", idx(8, {2}, "\x01\x0a"));
+    has(folder.refused(), "byte 9: label 1 is 10: need 0 to 9");
+  }
+  {
+    const Digits folder;
+    std::string gz = gzipped(idx(8, {1, 2, 2}, "abcd"));
+    gz[gz.size() - 6] = static_cast<char>(gz[gz.size() - 6] ^ 1);  // the checksum
+    folder.write("t10k-images-idx3-ubyte.gz", gz);
+    has(folder.refused(), "incorrect data check");
+  }
+  {
+    const Digits folder;
+    folder.write("train-images-idx3-ubyte", idx(8, {2, 2, 2}, "abcde"));
+    has(folder.refused(), "train-images-idx3-ubyte: byte 16: shape [2, 2, 2] needs 8 bytes");
+  }
+  {
+    const Digits folder;
+    folder.write("t10k-images-idx3-ubyte", idx(8, {1, 3, 2}, "abcdef"));
+    has(folder.refused(), "images of 3 by 2, those of ");
+  }
+  {
+    const Digits folder;
+    std::filesystem::remove(folder.path / "t10k-labels-idx1-ubyte");
+    has(refusal<IoError>([&] { data::mnist(folder.path.string()); }),
+        "mnist: there is no t10k-labels-idx1-ubyte in ");
+  }
+}

@@ -1,0 +1,330 @@
+#include <cmath>
+#include <doctest/doctest.h>
+#include <string>
+#include <vector>
+
+#include "descent/descent.hpp"
+
+using namespace descent;
+using doctest::Contains;
+
+namespace {
+
+using Values = std::vector<double>;
+Values values(const Tensor& x) { return x.to_vector<double>(); }
+
+std::vector<std::string> names(const NamedTensors& tensors) {
+  std::vector<std::string> all;
+  for (const auto& [name, t] : tensors) all.push_back(name);
+  return all;
+}
+using Names = std::vector<std::string>;
+
+struct Net : nn::Module {
+  nn::Linear fc1 = register_module("fc1", nn::Linear(4, 3));
+  nn::Dropout drop = register_module("drop", nn::Dropout(0.5));
+  nn::Linear fc2 = register_module("fc2", nn::Linear(3, 2));
+  Tensor scale = register_buffer("scale", full({2}, 2));
+  Tensor forward(In x) const override { return fc2(drop(relu(fc1(x)))) * scale; }
+};
+
+/// A custom layer: at most 8 lines.
+struct Scaled : nn::Module {
+  explicit Scaled(int64_t n) : gain(register_parameter("gain", ones({n}))) {}
+  Tensor gain;
+  Tensor forward(In x) const override { return x * gain; }
+};
+
+struct Tied : nn::Module {
+  nn::Linear in = register_module("in", nn::Linear(3, 3));
+  Tensor out = register_parameter("out", in.weight);
+  Tensor forward(In x) const override { return linear(in(x), out); }
+};
+
+template <class F> std::string message(F f) {
+  try {
+    f();
+  } catch (const Error& e) { return e.what(); }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("Linear has PyTorch's names, shapes and initial distribution") {
+  manual_seed(1);
+  const nn::Linear fc(400, 300);
+  CHECK(names(fc.named_parameters()) == Names{"weight", "bias"});
+  CHECK(fc.weight.shape() == Shape{300, 400});
+  CHECK(fc.bias.shape() == Shape{300});
+  const double bound = 1 / std::sqrt(400.0);
+  double total = 0, squares = 0, largest = 0;
+  for (double w : values(fc.weight)) {
+    largest = std::max(largest, std::abs(w));
+    total += w;
+    squares += w * w;
+  }
+  const double n = 120000, sd = bound / std::sqrt(3.0);
+  CHECK(std::abs(total / n) < 4 * sd / std::sqrt(n));
+  CHECK(squares / n == doctest::Approx(sd * sd).epsilon(0.02));
+  for (double b : values(fc.bias)) CHECK(std::abs(b) <= bound);
+  CHECK(largest <= bound);
+  CHECK(largest > 0.99 * bound);
+
+  CHECK(names(nn::Linear(2, 2, {.bias = false}).named_parameters()) == Names{"weight"});
+  CHECK_THROWS_AS(nn::Linear(0, 2), ValueError);
+}
+
+TEST_CASE("Linear is x W^T + b, with or without a bias and for leading axes") {
+  const nn::Linear fc(2, 2), bare(2, 1, {.bias = false});
+  {
+    NoGradGuard no_grad;
+    fc.weight.copy_(tensor({{1., 2.}, {3., 4.}}));
+    fc.bias.copy_(tensor({10., 20.}));
+    bare.weight.copy_(tensor({{5., 6.}}));
+  }
+  CHECK(values(fc(tensor({{1., 1.}, {0., 2.}}))) == Values{13, 27, 14, 28});
+  CHECK(values(bare(tensor({{1., 2.}}))) == Values{17});
+  CHECK(fc(zeros({3, 5, 2})).shape() == Shape{3, 5, 2});
+  CHECK(fc(zeros({0, 2})).shape() == Shape{0, 2});
+}
+
+TEST_CASE("a state dict is a copy, and loading it makes another instance equal bit for bit") {
+  Net a, b;
+  const NamedTensors state = a.state_dict();
+  CHECK(names(state) == Names{"scale", "fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"});
+  CHECK(values(a.fc1.weight) != values(b.fc1.weight));
+  b.load_state_dict(state);
+  a.eval();
+  b.eval();
+  const Tensor x = randn({5, 4});
+  CHECK(values(a(x)) == values(b(x)));
+  CHECK(b.fc1.weight.requires_grad());
+  CHECK(!state[1].second.requires_grad());
+  state[1].second.fill_(7);
+  CHECK(values(b.fc1.weight) == values(a.fc1.weight));
+}
+
+TEST_CASE("a state that does not fit is refused with all differences, and nothing changes") {
+  Net net;
+  NamedTensors state = net.state_dict();
+  for (auto& [name, t] : state) t.fill_(9);
+  state[1].second = zeros({4, 3});                // fc1.weight
+  state[2].second = state[2].second.to(float64);  // fc1.bias
+  state[3].first = "fc3.weight";                  // instead of fc2.weight
+  const NamedTensors before = net.state_dict();
+  const std::string what = message([&] { net.load_state_dict(state); });
+  for (const char* part : {"does not fit Net", "fc2.weight is missing", "fc3.weight is unexpected",
+                           "fc1.weight is float32 [3, 4] here and float32 [4, 3] there",
+                           "fc1.bias is float32 [3] here and float64 [3] there", "test_nn.cpp:"})
+    CHECK_MESSAGE(what.find(part) != std::string::npos, what);
+  const std::string loose = message([&] { net.load_state_dict(state, {.strict = false}); });
+  CHECK(loose.find("missing") == std::string::npos);
+  CHECK(loose.find("[4, 3] there") != std::string::npos);
+  const NamedTensors after = net.state_dict();
+  for (std::size_t i = 0; i < before.size(); ++i)
+    CHECK(values(before[i].second) == values(after[i].second));
+
+  net.load_state_dict({{"fc2.bias", full({2}, 5)}, {"other", zeros({1})}}, {.strict = false});
+  CHECK(values(net.fc2.bias) == Values{5, 5});
+}
+
+TEST_CASE("tied weights count once, are saved under both names, and stay tied") {
+  Tied net;
+  CHECK(names(net.named_parameters()) == Names{"out", "in.bias"});
+  CHECK(names(net.state_dict()) == Names{"out", "in.weight", "in.bias"});
+  net(ones({1, 3})).sum().backward();
+  CHECK(values(net.out.grad()) == values(net.in.weight.grad()));
+  Tied other;
+  other.load_state_dict(net.state_dict());
+  CHECK(values(other.in.weight) == values(net.in.weight));
+  net.to(float64);
+  CHECK(net.in.weight.dtype() == float64);
+  CHECK(names(net.named_parameters()) == Names{"out", "in.bias"});
+}
+
+TEST_CASE("frozen parameters get no gradient until they are unfrozen") {
+  Net net;
+  net.freeze("fc1.*");
+  net(randn({2, 4})).sum().backward();
+  CHECK(!net.fc1.weight.grad().defined());
+  CHECK(net.fc2.weight.grad().defined());
+  net.unfreeze("*.weight");
+  net.zero_grad();
+  CHECK(!net.fc2.weight.grad().defined());
+  net(randn({2, 4})).sum().backward();
+  CHECK(net.fc1.weight.grad().defined());
+  CHECK(!net.fc1.bias.grad().defined());
+  CHECK_THROWS_WITH_AS(net.freeze("fc9*"), Contains("no parameter of Net matches \"fc9*\""),
+                       ValueError);
+  net.freeze();
+  CHECK(!net(randn({2, 4})).requires_grad());
+}
+
+TEST_CASE("train, eval and EvalGuard set the mode of everything below") {
+  Net net;
+  CHECK(net.training());
+  net.drop.eval();
+  {
+    nn::EvalGuard eval(net);
+    CHECK(!net.training());
+    CHECK(!net.fc1.training());
+    net.train();
+  }
+  CHECK(net.training());
+  CHECK(net.fc1.training());
+  CHECK(!net.drop.training());  // its own mode, from before
+  net.eval();
+  CHECK(!net.fc2.training());
+  net.train();
+  CHECK(net.drop.training());
+}
+
+TEST_CASE("Dropout keeps the mean in training and is the identity in evaluation") {
+  nn::Dropout drop(0.25);
+  const Tensor x = ones({100000});
+  manual_seed(3);
+  const Values y = values(drop(x));
+  double total = 0, strange = 0;
+  for (double v : y) {
+    strange += v != 0 && std::abs(v - 4.0 / 3) > 1e-6;
+    total += v;
+  }
+  CHECK(strange == 0);
+  CHECK(std::abs(total / 1e5 - 1) < 0.01);  // 5 standard deviations
+  manual_seed(3);
+  CHECK(values(drop(x)) == y);
+  CHECK(values(drop(x)) != y);
+  CHECK(values(nn::Dropout(0)(x)) == values(x));
+  drop.eval();
+  CHECK(values(drop(x)) == values(x));
+  CHECK_THROWS_AS(nn::Dropout(1), ValueError);
+  CHECK_THROWS_AS(nn::Dropout(-0.1), ValueError);
+}
+
+TEST_CASE("Flatten joins all axes but the first, or those it is told") {
+  const Tensor x = zeros({2, 3, 4, 5});
+  CHECK(nn::Flatten()(x).shape() == Shape{2, 60});
+  CHECK(nn::Flatten(0)(x).shape() == Shape{120});
+  CHECK(nn::Flatten(1, 2)(x).shape() == Shape{2, 12, 5});
+}
+
+TEST_CASE("Sequential takes layers, functions, lambdas and itself") {
+  const nn::Linear fc(3, 2);
+  nn::Sequential inner{fc, relu};
+  nn::Sequential net{inner, [](const In& x) { return x * 2.0; }, nn::Flatten()};
+  CHECK(net.size() == 3);
+  CHECK(names(net.named_parameters()) == Names{"0.0.weight", "0.0.bias"});
+  const Tensor x = randn({4, 3});
+  CHECK(values(net(x)) == values(relu(fc(x)) * 2.0));
+  const nn::Sequential one{fc}, copy{inner};
+  CHECK(one.size() == 1);
+  CHECK(values(one(x)) == values(fc(x)));
+  CHECK(copy.size() == 2);
+  CHECK(values(nn::Sequential()(x)) == values(x));
+  inner.push_back(nn::Linear(2, 5));
+  CHECK(net(x).shape() == Shape{4, 5});  // copies alias
+  nn::Sequential more;
+  more.push_back(tanh).push_back(fc);
+  CHECK(values(more(x)) == values(fc(tanh(x))));
+}
+
+TEST_CASE("apply visits children first, and finds layers by their type") {
+  nn::Sequential net{nn::Linear(2, 2), relu, nn::Sequential{nn::Linear(2, 2), nn::Dropout()}};
+  int layers = 0;
+  Names order;
+  net.apply([&](nn::Module& m) {
+    order.push_back(m.type());
+    if (auto* fc = dynamic_cast<nn::Linear*>(&m)) {
+      nn::init::constant_(fc->weight, ++layers);
+      CHECK(fc->weight.requires_grad());
+    }
+  });
+  CHECK(layers == 2);
+  CHECK(order == Names{"Linear", "Function", "Linear", "Dropout", "Sequential", "Sequential"});
+  Names paths;
+  for (const auto& [name, m] : net.named_modules()) paths.push_back(name);
+  CHECK(paths == Names{"", "0", "1", "2", "2.0", "2.1"});
+  CHECK(net.parameters()[2].max().item() == 2);
+}
+
+TEST_CASE("to converts parameters and floating buffers under every handle") {
+  Net net;
+  const Net copy = net;
+  const Tensor weight = net.fc1.weight;
+  weight.set_grad(zeros_like(weight));
+  const Values before = values(weight);
+  net.to(float64);
+  for (const Tensor& t : {weight, copy.fc1.weight, net.fc2.bias, net.scale})
+    CHECK(t.dtype() == float64);
+  CHECK(values(weight) == before);
+  CHECK(weight.requires_grad());
+  CHECK(!weight.grad().defined());
+  CHECK(names(net.named_buffers()) == Names{"scale"});
+  CHECK(copy(randn({1, 4}, float64)).dtype() == float64);
+  CHECK_THROWS_AS(net.to(int64), DtypeError);
+}
+
+TEST_CASE("names that are taken, empty or dotted are refused") {
+  struct Bad : nn::Module {
+    explicit Bad(const Names& all) {
+      for (const std::string& name : all) register_parameter(name, zeros({1}));
+    }
+    void buffer(const std::string& name) { register_buffer(name, zeros({1})); }
+    void child(const std::string& name) { register_module(name, nn::Flatten()); }
+  };
+  CHECK_THROWS_WITH_AS(Bad({"w", "w"}), Contains("Bad has a \"w\" already"), ValueError);
+  CHECK_THROWS_WITH_AS(Bad({"a.b"}), Contains("a name is not empty and has no dot"), ValueError);
+  CHECK_THROWS_AS(Bad({""}), ValueError);
+  Bad good({"w"});
+  CHECK_THROWS_AS(good.buffer("w"), ValueError);
+  good.child("c");
+  CHECK_THROWS_AS(good.child("c"), ValueError);
+  CHECK_THROWS_AS(good.child("c.d"), ValueError);
+  CHECK(good.named_modules().size() == 2);
+}
+
+TEST_CASE("copies of a module alias its parameters, modes and children") {
+  Net net;
+  Net copy = net;
+  copy.eval();
+  CHECK(!net.training());
+  nn::init::constant_(copy.fc1.weight, 3);
+  CHECK(net.fc1.weight.max().item() == 3);
+}
+
+TEST_CASE("errors name the module's path, the shapes and the caller's line") {
+  struct Outer : nn::Module {
+    Net body = register_module("body", Net());
+    Tensor forward(In x) const override { return body(x); }
+  };
+  const Outer net;
+  const int line = __LINE__ + 1;
+  const std::string what = message([&] { net(zeros({2, 5})); });
+  CHECK_MESSAGE(what.find("in body.fc1)") != std::string::npos, what);
+  CHECK_MESSAGE(what.find("[2, 5]") != std::string::npos, what);
+  CHECK_MESSAGE(what.find("test_nn.cpp:" + std::to_string(line)) != std::string::npos, what);
+
+  struct Empty : nn::Module {};
+  CHECK_THROWS_WITH_AS(Empty()(zeros({1})), Contains("Empty: no `Tensor forward(In x) const"),
+                       ValueError);
+}
+
+TEST_CASE("a custom layer trains and prints like a built-in one") {
+  nn::Sequential net{nn::Linear(3, 2), Scaled(2)};
+  CHECK(names(net.named_parameters()) == Names{"0.weight", "0.bias", "1.gain"});
+  net(ones({1, 3})).sum().backward();
+  CHECK(net.parameters()[2].grad().defined());
+}
+
+TEST_CASE("the summary lists the calls with shapes and counts") {
+  Net net;
+  net.fc1.freeze();
+  CHECK(nn::summary(net, {8, 4}) ==
+        "layer                            output                 parameters\n"
+        "fc1 (Linear)                     [8, 3]                         15\n"
+        "drop (Dropout)                   [8, 3]                          0\n"
+        "fc2 (Linear)                     [8, 2]                          8\n"
+        "Net                              [8, 2]                         23\n"
+        "input float32 [8, 4], 23 parameters, 8 trainable\n");
+  CHECK(net.training());
+}

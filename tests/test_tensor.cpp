@@ -1,0 +1,328 @@
+#include <cmath>
+#include <doctest/doctest.h>
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "descent/core/arithmetic.hpp"
+#include "descent/core/factory.hpp"
+#include "descent/core/join.hpp"
+#include "descent/core/reduction.hpp"
+#include "descent/core/view.hpp"
+
+using namespace descent;
+
+namespace {
+
+using Ints = std::vector<int64_t>;
+using Doubles = std::vector<double>;
+using Bools = std::vector<bool>;
+Doubles doubles(const Tensor& x) { return x.to_vector<double>(); }
+Ints ints(const Tensor& x) { return x.to_vector<int64_t>(); }
+Bools bools(const Tensor& x) { return x.to_vector<bool>(); }
+
+/// Numbers 0, 1, 2, ... in row-major order, whatever the strides.
+enum class Layout { contiguous, reversed_axes, every_second };
+constexpr Layout layouts[] = {Layout::contiguous, Layout::reversed_axes, Layout::every_second};
+Tensor numbered(const Shape& shape, Layout layout = Layout::contiguous) {
+  int64_t n = 1;
+  for (int64_t size : shape) n *= size;
+  const Tensor x = arange(n, float64).reshape(shape);
+  if (layout == Layout::reversed_axes) {
+    Dims back{};
+    for (int d = shape.rank() - 1; d >= 0; --d) back.push_back(d);
+    return x.permute(back).clone().permute(back);
+  }
+  if (layout == Layout::every_second)
+    return slice(stack({x, x * 0.0 - 1}, -1).reshape({-1}), 0, 0, INT64_MAX, 2).reshape(shape);
+  return x;
+}
+
+/// Whether out has `shape` and, at each index i, the element of numbered(from) at source(i).
+bool is_view(const Tensor& out, const Shape& shape, const Shape& from,
+             const std::function<Shape(const Shape&)>& source) {
+  if (!(out.shape() == shape)) return false;
+  const Doubles values = doubles(out);
+  for (std::size_t k = 0; k < values.size(); ++k) {
+    Shape i = shape;
+    auto rest = static_cast<int64_t>(k);
+    for (int d = shape.rank() - 1; d >= 0; --d) {
+      i[d] = rest % shape[d];
+      rest /= shape[d];
+    }
+    const Shape s = source(i);
+    int64_t position = 0;
+    for (int d = 0; d < from.rank(); ++d) position = position * from[d] + s[d];
+    if (values[k] != static_cast<double>(position)) return false;
+  }
+  return true;
+}
+
+/// The text of the E that f throws, without its place.
+template <class E, class F> std::string refusal(F f) {
+  try {
+    f();
+  } catch (const E& e) {
+    const std::string text = e.what();
+    return text.substr(0, text.rfind(" (test_tensor.cpp:"));
+  }
+  return "nothing was thrown";
+}
+
+const double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+}  // namespace
+
+TEST_CASE("data and shape are never confused") {
+  CHECK(tensor({2., 3.}).shape() == Shape{2});
+  CHECK(zeros({2, 3}).shape() == Shape{2, 3});
+  CHECK(tensor(5.).shape() == Shape{});
+  CHECK(tensor({{1., 2., 3.}, {4., 5., 6.}}).shape() == Shape{2, 3});
+  CHECK(doubles(tensor({{1., 2.}, {3., 4.}})) == Doubles{1, 2, 3, 4});
+  CHECK(tensor(std::vector<double>{1, 2}).dtype() == float64);
+  CHECK(tensor(std::vector<float>{1, 2, 3, 4}, {2, 2}).shape() == Shape{2, 2});
+  CHECK(tensor({1., 2.}).dtype() == float32);
+  CHECK(tensor({1, 2}).dtype() == int64);
+  CHECK(tensor({true, false}).dtype() == boolean);
+  CHECK(tensor({1, 2}, float64).dtype() == float64);
+}
+
+TEST_CASE("factories make what they say") {
+  CHECK(doubles(ones({2, 2})) == Doubles{1, 1, 1, 1});
+  CHECK(doubles(full({3}, -2.5)) == Doubles{-2.5, -2.5, -2.5});
+  CHECK(zeros({3}, boolean).dtype() == boolean);
+  CHECK(doubles(zeros_like(tensor({1., 2.}))) == Doubles{0, 0});
+  CHECK(ones_like(tensor({1, 2})).dtype() == int64);
+  CHECK(doubles(full_like(tensor({1., 2.}), 3)) == Doubles{3, 3});
+  CHECK(ints(arange(4)) == Ints{0, 1, 2, 3});
+  CHECK(ints(arange(5, 0, -2)) == Ints{5, 3, 1});
+  CHECK(doubles(arange(0, 1, 0.25, float64)) == Doubles{0, 0.25, 0.5, 0.75});
+  CHECK(arange(3, 1).numel() == 0);
+  CHECK(doubles(linspace(0, 1, 5)) == Doubles{0, 0.25, 0.5, 0.75, 1});
+  CHECK(linspace(0, 0.7, 50, float64).to_vector<double>().back() == 0.7);
+  CHECK(doubles(eye(2)) == Doubles{1, 0, 0, 1});
+}
+
+TEST_CASE("item and to_vector convert") {
+  CHECK(tensor(2.5).item() == 2.5);
+  CHECK(tensor({{7}}).item<int>() == 7);
+  CHECK(tensor(true).item<bool>());
+  CHECK(tensor({{1., 0.}, {2., 3.}}).t().to_vector<int>() == std::vector<int>{1, 2, 0, 3});
+  CHECK(bools(tensor({1., 0.})) == Bools{true, false});
+  CHECK(zeros({2, 0}).to_vector<float>().empty());
+  CHECK(tensor({{1., 2.}}).size(-1) == 2);
+}
+
+TEST_CASE("views share elements and version; copies do not") {
+  const Tensor x = numbered({3, 4});
+  const In before = x;
+  const Tensor column = x.t().select(0, 1), whole = x.reshape({12}), copy = x.clone();
+  column.fill_(-1);
+  CHECK(doubles(whole) == Doubles{0, -1, 2, 3, 4, -1, 6, 7, 8, -1, 10, 11});
+  CHECK(doubles(copy) == doubles(numbered({3, 4})));
+  CHECK(In(x).version == before.version + 1);
+  CHECK(In(whole).version == In(x).version);
+  CHECK(In(copy).version == 0);
+  CHECK(x.contiguous().data<double>() == x.data<double>());
+  CHECK(column.contiguous().is_contiguous());
+  CHECK(x.to(float64).data<double>() == x.data<double>());
+  CHECK_FALSE(column.is_contiguous());
+  CHECK(refusal<ShapeError>([&] { column.data<double>(); }) ==
+        "data: tensor [3] with strides [4] is not contiguous: use contiguous()");
+}
+
+TEST_CASE("every view picks the right elements of a tensor with any strides") {
+  const Shape from{2, 1, 6, 4};
+  for (Layout layout : layouts) {
+    CAPTURE(static_cast<int>(layout));
+    const Tensor x = numbered(from, layout);
+    auto same = [](const Shape& i) { return i; };
+    CHECK(is_view(x, from, from, same));
+    CHECK(is_view(x.clone(), from, from, same));
+    CHECK(is_view(x.contiguous(), from, from, same));
+    CHECK(is_view(x.permute({3, 0, -2, 1}), {4, 2, 6, 1}, from, [](const Shape& i) {
+      return Shape{i[1], i[3], i[2], i[0]};
+    }));
+    CHECK(is_view(x.transpose(0, -1), {4, 1, 6, 2}, from, [](const Shape& i) {
+      return Shape{i[3], i[1], i[2], i[0]};
+    }));
+    CHECK(is_view(x.narrow(2, 1, 3), {2, 1, 3, 4}, from, [](const Shape& i) {
+      return Shape{i[0], i[1], i[2] + 1, i[3]};
+    }));
+    CHECK(is_view(x.narrow(-1, -2, 2), {2, 1, 6, 2}, from, [](const Shape& i) {
+      return Shape{i[0], i[1], i[2], i[3] + 2};
+    }));
+    CHECK(is_view(slice(x, 2, 1, 6, 2), {2, 1, 3, 4}, from, [](const Shape& i) {
+      return Shape{i[0], i[1], 2 * i[2] + 1, i[3]};
+    }));
+    CHECK(is_view(slice(x, 2, -4, -1, 2), {2, 1, 2, 4}, from, [](const Shape& i) {
+      return Shape{i[0], i[1], 2 * i[2] + 2, i[3]};
+    }));
+    CHECK(is_view(slice(x, 3, -9, 99, 3), {2, 1, 6, 2}, from, [](const Shape& i) {
+      return Shape{i[0], i[1], i[2], 3 * i[3]};
+    }));
+    CHECK(slice(x, 3, 3, 1).shape() == Shape{2, 1, 6, 0});
+    CHECK(is_view(x.select(2, -1), {2, 1, 4}, from, [](const Shape& i) {
+      return Shape{i[0], i[1], 5, i[2]};
+    }));
+    CHECK(is_view(x.squeeze(), {2, 6, 4}, from, [](const Shape& i) {
+      return Shape{i[0], 0, i[1], i[2]};
+    }));
+    CHECK(is_view(x.squeeze(1), {2, 6, 4}, from, [](const Shape& i) {
+      return Shape{i[0], 0, i[1], i[2]};
+    }));
+    CHECK(is_view(x.squeeze(0), from, from, same));
+    CHECK(is_view(x.unsqueeze(-1), {2, 1, 6, 4, 1}, from, [](const Shape& i) {
+      return Shape{i[0], i[1], i[2], i[3]};
+    }));
+    CHECK(is_view(x.unsqueeze(0), {1, 2, 1, 6, 4}, from, [](const Shape& i) {
+      return Shape{i[1], i[2], i[3], i[4]};
+    }));
+    CHECK(is_view(x.expand({3, 2, 5, -1, 4}), {3, 2, 5, 6, 4}, from, [](const Shape& i) {
+      return Shape{i[1], 0, i[3], i[4]};
+    }));
+    CHECK(is_view(x.select(0, 1).squeeze().t(), {4, 6}, from, [](const Shape& i) {
+      return Shape{1, 0, i[1], i[0]};
+    }));
+    for (const Shape& to : {Shape{48}, {2, 24}, {4, 3, 4}, {12, 2, 2}, {2, 6, 2, 2, 1}, {1, 8, 6}})
+      CHECK(is_view(x.reshape(to), to, to, same));
+    CHECK(is_view(x.reshape({6, -1}), {6, 8}, {6, 8}, same));
+    CHECK(is_view(flatten(x, 1, 2), {2, 6, 4}, {2, 6, 4}, same));
+    CHECK(is_view(flatten(x), {48}, {48}, same));
+    CHECK(is_view(x.permute({2, 3, 0, 1}).reshape({24, 2}), {24, 2}, from, [](const Shape& i) {
+      return Shape{i[1], 0, i[0] / 4, i[0] % 4};
+    }));
+  }
+}
+
+TEST_CASE("changes in place broadcast, keep to the window and leave the source alone") {
+  const Tensor x = zeros({2, 3});
+  x += tensor({1., 2., 3.});
+  x.t() *= tensor({10., 100.});
+  CHECK(doubles(x) == Doubles{10, 20, 30, 100, 200, 300});
+  x.select(0, 1) -= tensor(100.);
+  x /= 10;
+  CHECK(doubles(x) == Doubles{1, 2, 3, 0, 10, 20});
+  x.narrow(1, 0, 2).copy_(tensor({{7.}, {8.}}));
+  CHECK(doubles(x) == Doubles{7, 7, 3, 8, 8, 20});
+  slice(x, 1, 0, 3, 2).fill_(0);
+  CHECK(doubles(x) == Doubles{0, 7, 0, 0, 8, 0});
+  const Tensor n = tensor({5, -7});
+  n *= 3;
+  n -= tensor({1, 1});
+  CHECK(ints(n) == Ints{14, -22});
+}
+
+TEST_CASE("a source that overlaps its destination is read as it was") {
+  for (int64_t n : {10, 200'000}) {
+    const Tensor x = arange(n, float64), y = arange(n, float64), z = arange(n, float64);
+    x.narrow(0, 0, n - 1).copy_(x.narrow(0, 1, n - 1));
+    y.narrow(0, 1, n - 1).copy_(y.narrow(0, 0, n - 1));
+    z.narrow(0, 1, n - 1) += z.narrow(0, 0, n - 1);
+    bool right = x.data<double>()[n - 1] == static_cast<double>(n - 1);
+    for (int64_t i = 0; i + 1 < n; ++i) {
+      right &= x.data<double>()[i] == static_cast<double>(i + 1);
+      right &= y.data<double>()[i + 1] == static_cast<double>(i);
+      right &= z.data<double>()[i + 1] == static_cast<double>(2 * i + 1);
+    }
+    CHECK(right);
+  }
+  const Tensor square = numbered({3, 3});
+  square.copy_(square.t());
+  CHECK(doubles(square) == Doubles{0, 3, 6, 1, 4, 7, 2, 5, 8});
+}
+
+TEST_CASE("an expanded tensor is not changed in place") {
+  const Tensor x = tensor({1., 2.}), wide = x.expand({3, 2});
+  CHECK(refusal<ShapeError>([&] { wide += 1; }) ==
+        "add_: an expanded tensor [3, 2] is changed in place: several of its elements are one in "
+        "memory: clone() it first");
+  CHECK_THROWS_AS(wide.fill_(0), ShapeError);
+  CHECK_THROWS_AS(wide.copy_(zeros({3, 2})), ShapeError);
+  CHECK(doubles(x) == Doubles{1, 2});
+}
+
+TEST_CASE("dtypes convert as in C++, and to bool by not being zero") {
+  const Tensor x = tensor({-1.75, 0., 2.5});
+  CHECK(ints(x.to(int64)) == Ints{-1, 0, 2});
+  CHECK(bools(x.to(boolean)) == Bools{true, false, true});
+  CHECK(bools(tensor({0.25, kNaN}).to(boolean)) == Bools{true, true});
+  CHECK(doubles(tensor({true, false}).to(float64)) == Doubles{1, 0});
+  CHECK(x.to(float64).dtype() == float64);
+  CHECK(tensor({0.1}, float64).to(float32).item<double>() == static_cast<double>(0.1F));
+  CHECK(ints(numbered({2, 3}).t().to(int64)) == Ints{0, 3, 1, 4, 2, 5});
+}
+
+TEST_CASE("whole numbers and bools compute in their own dtype") {
+  const Tensor a = tensor({7, -3}), b = tensor({2, 5});
+  CHECK(ints(a + b) == Ints{9, 2});
+  CHECK(ints(a - b) == Ints{5, -8});
+  CHECK(ints(a * b) == Ints{14, -15});
+  CHECK(ints(-a) == Ints{-7, 3});
+  CHECK(ints(10 - a * 2) == Ints{-4, 16});
+  CHECK((a + 1).dtype() == int64);
+  CHECK(ints(maximum(a, b)) == Ints{7, 5});
+  const Tensor t = tensor({true, true, false, false}), u = tensor({true, false, true, false});
+  CHECK(bools(logical_and(t, u)) == Bools{true, false, false, false});
+  CHECK(bools(logical_or(t, u)) == Bools{true, true, true, false});
+  CHECK(bools(logical_not(t)) == Bools{false, false, true, true});
+  CHECK(bools(t == u) == Bools{true, false, false, true});
+  CHECK_THROWS_AS(a / b, DtypeError);
+}
+
+TEST_CASE("comparisons make bools, and NaN is equal to nothing") {
+  const Tensor a = tensor({1., 2., 3., kNaN}), b = tensor({2., 2., 2., kNaN});
+  CHECK((a < b).dtype() == boolean);
+  CHECK(bools(a < b) == Bools{true, false, false, false});
+  CHECK(bools(a <= b) == Bools{true, true, false, false});
+  CHECK(bools(a > b) == Bools{false, false, true, false});
+  CHECK(bools(a >= b) == Bools{false, true, true, false});
+  CHECK(bools(a == b) == Bools{false, true, false, false});
+  CHECK(bools(a != b) == Bools{true, false, true, true});
+  CHECK(bools(a >= 2) == Bools{false, true, true, false});
+  CHECK(bools(a != 2) == Bools{true, false, true, true});
+  CHECK((tensor({{1.}, {2.}}) < tensor({1., 2., 3.})).shape() == Shape{2, 3});
+}
+
+TEST_CASE("where chooses and does not let NaN through; clamp and maximum keep it") {
+  const Tensor x = tensor({kNaN, 2., 3.}), good = tensor({false, true, true});
+  CHECK(doubles(where(good, x, zeros({3}))) == Doubles{0, 2, 3});
+  CHECK(doubles(where(good, x, -1)) == Doubles{-1, 2, 3});
+  CHECK(doubles(where(good, 5, zeros({3}))) == Doubles{0, 5, 5});
+  CHECK(where(good.unsqueeze(1), x, zeros({3})).shape() == Shape{3, 3});
+  const Doubles clamped = doubles(clamp(tensor({kNaN, -5., 5., 0.5}), -1, 1));
+  CHECK(std::isnan(clamped[0]));
+  CHECK(Doubles(clamped.begin() + 1, clamped.end()) == Doubles{-1, 1, 0.5});
+  const Tensor a = tensor({kNaN, 1., 1., 3.}), b = tensor({1., kNaN, 2., 2.});
+  for (const Tensor& extreme : {maximum(a, b), minimum(a, b)}) {
+    CHECK(std::isnan(doubles(extreme)[0]));
+    CHECK(std::isnan(doubles(extreme)[1]));
+  }
+  CHECK(doubles(maximum(a, b).narrow(0, 2, 2)) == Doubles{2, 3});
+  CHECK(doubles(minimum(a, b).narrow(0, 2, 2)) == Doubles{1, 2});
+}
+
+TEST_CASE("sizes that overflow are refused, and nothing times something huge is nothing") {
+  const int64_t big = int64_t{1} << 62;
+  CHECK_THROWS_AS(empty({int64_t{1} << 31, int64_t{1} << 31, 4}), SizeError);
+  CHECK_THROWS_AS(empty({big, 4}), SizeError);
+  CHECK_THROWS_AS(zeros({big}), SizeError);  // the bytes do not fit
+  CHECK_THROWS_AS(tensor({1.}).expand({big, 4}), SizeError);
+  CHECK(empty({0, big}).numel() == 0);
+  CHECK(tensor({1.}).expand({big}).numel() == big);
+  CHECK_THROWS_AS(tensor({1.}).expand({big}).clone(), SizeError);
+  CHECK_THROWS_AS(zeros({0}).reshape({big, 4}), Error);
+}
+
+TEST_CASE("a ninth axis and a negative size are refused") {
+  const Tensor x = zeros({1, 1, 1, 1, 1, 1, 1, 2});
+  CHECK(x.dim() == 8);
+  CHECK(doubles(x + 1.0) == Doubles{1, 1});
+  CHECK(refusal<ShapeError>([&] { x.unsqueeze(0); }).find("shape: a tensor has at most 8 axes") ==
+        0);
+  CHECK_THROWS_AS(zeros({1, 1, 1, 1, 1, 1, 1, 1, 1}), ShapeError);
+  CHECK(refusal<ShapeError>([] { empty({3, -2}); }) == "empty: shape [3, -2] has a negative size");
+  CHECK_THROWS_AS(zeros({2, 3}).reshape({-1, -1}), ShapeError);
+  CHECK_THROWS_AS(zeros({2, 3}).reshape({-2, -3}), ShapeError);
+  CHECK_THROWS_AS(zeros({2, 0}).reshape({-1, 0}), ShapeError);
+}
