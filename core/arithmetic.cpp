@@ -1,23 +1,12 @@
 #include "descent/core/arithmetic.hpp"
 
 #include <cmath>
-#include <fmt/format.h>
 
 #include "descent/core/elementwise.hpp"
 #include "descent/core/graph.hpp"
 #include "descent/core/pointwise.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
-namespace {
-
-/// map with a C++ number beside x, as x's dtype holds it.
-template <Kinds K, class F> Tensor map_with(const char* op, const In& x, double c, F f) {
-  if (x.defined()) detail::check_scalar(op, x.dtype(), c, x.at);
-  return map<K>(op, x, [c, f](auto v) { return f(v, static_cast<decltype(v)>(c)); });
-}
-
-}  // namespace
-
 Tensor add(const In& a, const In& b) {
   return record("add", zip<Kinds::numeric>("add", a, b, [](auto x, auto y) { return x + y; }),
                 wrt(a, [](const Tensor& g) { return g; }),
@@ -44,27 +33,27 @@ Tensor neg(const In& x) {
 }
 
 Tensor add(const In& a, double b) {
-  return record("add", map_with<Kinds::numeric>("add", a, b, [](auto x, auto c) { return x + c; }),
+  return record("add", zip<Kinds::numeric>("add", a, b, [](auto x, auto c) { return x + c; }),
                 wrt(a, [](const Tensor& g) { return g; }));
 }
 Tensor sub(const In& a, double b) {
-  return record("sub", map_with<Kinds::numeric>("sub", a, b, [](auto x, auto c) { return x - c; }),
+  return record("sub", zip<Kinds::numeric>("sub", a, b, [](auto x, auto c) { return x - c; }),
                 wrt(a, [](const Tensor& g) { return g; }));
 }
 Tensor sub(double a, const In& b) {
-  return record("sub", map_with<Kinds::numeric>("sub", b, a, [](auto x, auto c) { return c - x; }),
+  return record("sub", zip<Kinds::numeric>("sub", b, a, [](auto x, auto c) { return c - x; }),
                 wrt(b, [](const Tensor& g) { return -g; }));
 }
 Tensor mul(const In& a, double b) {
-  return record("mul", map_with<Kinds::numeric>("mul", a, b, [](auto x, auto c) { return x * c; }),
+  return record("mul", zip<Kinds::numeric>("mul", a, b, [](auto x, auto c) { return x * c; }),
                 wrt(a, [b](const Tensor& g) { return g * b; }));
 }
 Tensor div(const In& a, double b) {
-  return record("div", map_with<Kinds::floating>("div", a, b, [](auto x, auto c) { return x / c; }),
+  return record("div", zip("div", a, b, [](auto x, auto c) { return x / c; }),
                 wrt(a, [b](const Tensor& g) { return g / b; }));
 }
 Tensor div(double a, const In& b) {
-  return record("div", map_with<Kinds::floating>("div", b, a, [](auto x, auto c) { return c / x; }),
+  return record("div", zip("div", b, a, [](auto x, auto c) { return c / x; }),
                 wrt(b, [b](const Tensor& g, const Tensor& y) { return -g * y / b; }));
 }
 
@@ -104,7 +93,7 @@ Tensor minimum(const In& a, const In& b) {
 
 Tensor clamp(const In& x, double low, double high) {
   if (!(low <= high))
-    throw ValueError(fmt::format("clamp: low {} and high {}: need low <= high", low, high), x.at);
+    fail<ValueError>(x.at, "clamp: low {} and high {}: need low <= high", low, high);
   return record("clamp",
                 map("clamp", x,
                     [low, high](auto v) {
@@ -123,8 +112,7 @@ using Byte = unsigned char;  // a bool as a kernel reads it: with bool itself, g
 
 void check_bool(const char* op, const In& x) {
   detail::check(op, x);
-  if (x.dtype() != boolean)
-    throw DtypeError(fmt::format("{}: the input is {}: need bool", op, str(x.dtype())), x.at);
+  if (x.dtype() != boolean) fail<DtypeError>(x.at, "{}: the input is {}: need bool", op, x.dtype());
 }
 
 /// f(T{}, out) for the C++ type of `dtype`, to fill a new tensor.
@@ -177,42 +165,20 @@ Tensor where(const In& condition, double a, const In& b) {
   return where_scalar(condition, b, a, false);
 }
 
-Tensor eq(const In& a, const In& b) {
-  return zip<Kinds::any>("eq", a, b, [](auto x, auto y) { return x == y; });
-}
-Tensor ne(const In& a, const In& b) {
-  return zip<Kinds::any>("ne", a, b, [](auto x, auto y) { return x != y; });
-}
-Tensor lt(const In& a, const In& b) {
-  return zip<Kinds::numeric>("lt", a, b, [](auto x, auto y) { return x < y; });
-}
-Tensor le(const In& a, const In& b) {
-  return zip<Kinds::numeric>("le", a, b, [](auto x, auto y) { return x <= y; });
-}
-Tensor gt(const In& a, const In& b) {
-  return zip<Kinds::numeric>("gt", a, b, [](auto x, auto y) { return x > y; });
-}
+Tensor eq(const In& a, const In& b) { return zip<Kinds::any>("eq", a, b, std::equal_to()); }
+Tensor eq(const In& a, double b) { return zip<Kinds::any>("eq", a, b, std::equal_to()); }
+Tensor ne(const In& a, const In& b) { return zip<Kinds::any>("ne", a, b, std::not_equal_to()); }
+Tensor ne(const In& a, double b) { return zip<Kinds::any>("ne", a, b, std::not_equal_to()); }
+Tensor lt(const In& a, const In& b) { return zip<Kinds::numeric>("lt", a, b, std::less()); }
+Tensor lt(const In& a, double b) { return zip<Kinds::numeric>("lt", a, b, std::less()); }
+Tensor le(const In& a, const In& b) { return zip<Kinds::numeric>("le", a, b, std::less_equal()); }
+Tensor le(const In& a, double b) { return zip<Kinds::numeric>("le", a, b, std::less_equal()); }
+Tensor gt(const In& a, const In& b) { return zip<Kinds::numeric>("gt", a, b, std::greater()); }
+Tensor gt(const In& a, double b) { return zip<Kinds::numeric>("gt", a, b, std::greater()); }
 Tensor ge(const In& a, const In& b) {
-  return zip<Kinds::numeric>("ge", a, b, [](auto x, auto y) { return x >= y; });
+  return zip<Kinds::numeric>("ge", a, b, std::greater_equal());
 }
-Tensor eq(const In& a, double b) {
-  return map_with<Kinds::any>("eq", a, b, [](auto x, auto c) { return x == c; });
-}
-Tensor ne(const In& a, double b) {
-  return map_with<Kinds::any>("ne", a, b, [](auto x, auto c) { return x != c; });
-}
-Tensor lt(const In& a, double b) {
-  return map_with<Kinds::numeric>("lt", a, b, [](auto x, auto c) { return x < c; });
-}
-Tensor le(const In& a, double b) {
-  return map_with<Kinds::numeric>("le", a, b, [](auto x, auto c) { return x <= c; });
-}
-Tensor gt(const In& a, double b) {
-  return map_with<Kinds::numeric>("gt", a, b, [](auto x, auto c) { return x > c; });
-}
-Tensor ge(const In& a, double b) {
-  return map_with<Kinds::numeric>("ge", a, b, [](auto x, auto c) { return x >= c; });
-}
+Tensor ge(const In& a, double b) { return zip<Kinds::numeric>("ge", a, b, std::greater_equal()); }
 
 Tensor logical_and(const In& a, const In& b) {
   check_bool("logical_and", a);
@@ -246,15 +212,14 @@ const Tensor& update(const char* op, const Tensor& self, const In& other, Write 
   detail::check(op, other);
   detail::check_same_dtype(op, {self, other.at}, other);
   if (!broadcasts_to(other.shape(), self.shape()))
-    throw ShapeError(fmt::format("{}: {} does not broadcast to {}: a tensor does not change its "
-                                 "shape in place",
-                                 op, str(other.shape()), str(self.shape())),
-                     other.at);
+    fail<ShapeError>(other.at,
+                     "{}: {} does not broadcast to {}: a tensor does not change its shape in place",
+                     op, other.shape(), self.shape());
   if (other.requires_grad() && detail::grad_mode)
-    throw GraphError(fmt::format("{}: the right side requires a gradient, which a change in place "
-                                 "would lose: use NoGradGuard or detach()",
-                                 op),
-                     other.at);
+    fail<GraphError>(other.at,
+                     "{}: the right side requires a gradient, which a change in place would lose: "
+                     "use NoGradGuard or detach()",
+                     op);
   detail::visit<K>(op, self.dtype(), other.at, [&](auto zero) {
     const Tensor source = overlaps(self, other) ? other.detach().clone() : Tensor(other);
     detail::will_write(op, self, other.at);
@@ -287,29 +252,29 @@ const Tensor& combine(const char* op, const Tensor& self, Scalar number, F f) {
 
 }  // namespace
 
-const Tensor& Tensor::operator+=(const In& other) const {
-  return combine<Kinds::numeric>("add_", *this, other, [](auto x, auto y) { return x + y; });
+const Tensor& Tensor::operator+=(const In& b) const {
+  return combine<Kinds::numeric>("add_", *this, b, std::plus());
 }
-const Tensor& Tensor::operator-=(const In& other) const {
-  return combine<Kinds::numeric>("sub_", *this, other, [](auto x, auto y) { return x - y; });
+const Tensor& Tensor::operator+=(Scalar b) const {
+  return combine<Kinds::numeric>("add_", *this, b, std::plus());
 }
-const Tensor& Tensor::operator*=(const In& other) const {
-  return combine<Kinds::numeric>("mul_", *this, other, [](auto x, auto y) { return x * y; });
+const Tensor& Tensor::operator-=(const In& b) const {
+  return combine<Kinds::numeric>("sub_", *this, b, std::minus());
 }
-const Tensor& Tensor::operator/=(const In& other) const {
-  return combine<Kinds::floating>("div_", *this, other, [](auto x, auto y) { return x / y; });
+const Tensor& Tensor::operator-=(Scalar b) const {
+  return combine<Kinds::numeric>("sub_", *this, b, std::minus());
 }
-const Tensor& Tensor::operator+=(Scalar other) const {
-  return combine<Kinds::numeric>("add_", *this, other, [](auto x, auto y) { return x + y; });
+const Tensor& Tensor::operator*=(const In& b) const {
+  return combine<Kinds::numeric>("mul_", *this, b, std::multiplies());
 }
-const Tensor& Tensor::operator-=(Scalar other) const {
-  return combine<Kinds::numeric>("sub_", *this, other, [](auto x, auto y) { return x - y; });
+const Tensor& Tensor::operator*=(Scalar b) const {
+  return combine<Kinds::numeric>("mul_", *this, b, std::multiplies());
 }
-const Tensor& Tensor::operator*=(Scalar other) const {
-  return combine<Kinds::numeric>("mul_", *this, other, [](auto x, auto y) { return x * y; });
+const Tensor& Tensor::operator/=(const In& b) const {
+  return combine<Kinds::floating>("div_", *this, b, std::divides());
 }
-const Tensor& Tensor::operator/=(Scalar other) const {
-  return combine<Kinds::floating>("div_", *this, other, [](auto x, auto y) { return x / y; });
+const Tensor& Tensor::operator/=(Scalar b) const {
+  return combine<Kinds::floating>("div_", *this, b, std::divides());
 }
 
 // These two never read what was there: it may be uninitialised.

@@ -5,7 +5,6 @@
 #include <climits>
 #include <cstdlib>
 #include <dlfcn.h>
-#include <fmt/core.h>
 #include <limits>
 #include <string_view>
 #include <strings.h>
@@ -130,12 +129,12 @@ const Library& library() {
 
 int narrow(const char* name, int64_t size) {
   if (size <= INT_MAX) return static_cast<int>(size);
-  throw SizeError(fmt::format("gemm: {} is {}: BLAS takes at most {}", name, size, INT_MAX));
+  fail<SizeError>(At::here(), "gemm: {} is {}: BLAS takes at most {}", name, size, INT_MAX);
 }
 
 int row_step(const char* name, int64_t step, int64_t row) {
   if (step >= row) return narrow(name, step);
-  throw ValueError(fmt::format("gemm: {} is {}: a stored row has {} elements", name, step, row));
+  fail<ValueError>(At::here(), "gemm: {} is {}: a stored row has {} elements", name, step, row);
 }
 
 template <class T> void scale(int64_t m, int64_t n, T beta, T* c, int64_t ldc) {

@@ -39,15 +39,13 @@ int plan_walk(const Shape& shape, const Header* const* operands, std::size_t n, 
 }
 
 void refuse_dtypes(const char* op, const In& a, const In& b) {
-  throw DtypeError(fmt::format("{}: a is {} and b is {}: need one dtype (use to())", op,
-                               str(a.dtype()), str(b.dtype())),
-                   a.at);
+  fail<DtypeError>(a.at, "{}: a is {} and b is {}: need one dtype (use to())", op, a.dtype(),
+                   b.dtype());
 }
 
 void check_scalar(const char* op, DType dtype, double value, At at) {
   if (dtype == int64 && !(value == std::trunc(value) && std::abs(value) < 0x1p63))
-    throw DtypeError(
-        fmt::format("{}: an int64 tensor with {}: need a whole number (use to())", op, value), at);
+    fail<DtypeError>(at, "{}: an int64 tensor with {}: need a whole number (use to())", op, value);
 }
 
 }  // namespace detail
@@ -70,9 +68,8 @@ Shape broadcast_shapes(const char* op, const Shape& x, const Shape& y, At at) {
       std::string hint;
       if (y.rank() == 1 && x.rank() == 2 && y[0] == x[0])
         hint = fmt::format(" (b aligns to the right; b.reshape({{{}, 1}})?)", y[0]);
-      throw ShapeError(fmt::format("{}: cannot broadcast a {} with b {}: dim {} is {} vs {}{}", op,
-                                   str(x), str(y), rank - back, m, n, hint),
-                       at);
+      fail<ShapeError>(at, "{}: cannot broadcast a {} with b {}: dim {} is {} vs {}{}", op, x, y,
+                       rank - back, m, n, hint);
     }
     result[rank - back] = m == 1 ? n : m;
   }

@@ -36,7 +36,8 @@ Walk<N> plan(const Shape& shape, int64_t numel, const std::array<const Header*, 
 
 /// Elements per tile: tiles are cut by the problem, so results do not depend on the threads.
 inline constexpr int64_t kGrain = 1 << 15;
-inline int64_t tiles_of(int64_t n) { return (n + kGrain - 1) / kGrain; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t tiles_of(int64_t n) { return ceil_div(n, kGrain); }
 
 /// Calls body(n, offset) for the runs of [begin, end): n elements along the innermost axis,
 /// starting offset[k] elements into operand k.
@@ -162,6 +163,12 @@ Tensor zip(const char* op, const In& a, const In& b, F f) {
     detail::transform<Out>(f, out, detail::Operand<T>(a), detail::Operand<T>(b));
     return out;
   });
+}
+/// The same with a C++ number in b's place, as a's dtype holds it.
+template <Kinds K = Kinds::floating, class F>
+Tensor zip(const char* op, const In& a, double b, F f) {
+  if (a.defined()) detail::check_scalar(op, a.dtype(), b, a.at);
+  return map<K>(op, a, [b, f](auto x) { return f(x, static_cast<decltype(x)>(b)); });
 }
 
 }  // namespace descent

@@ -64,6 +64,19 @@ std::string where(At at) {
                       : fmt::format("({}:{}, in {})", file, at.line(), path);
 }
 
+std::string str(double value) { return fmt::to_string(value); }
+
+std::string detail::filled(const char* text, std::initializer_list<std::string> arguments) {
+  std::string message = text;
+  std::size_t place = 0;
+  for (const std::string& argument : arguments) {
+    place = message.find("{}", place);
+    message.replace(place, 2, argument);
+    place += argument.size();
+  }
+  return message;
+}
+
 Error::Error(const std::string& message, At at)
     : std::runtime_error(where(at).empty() ? message : message + " " + where(at)) {}
 

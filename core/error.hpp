@@ -1,10 +1,14 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -101,6 +105,38 @@ struct IoError : Error {
 struct FormatError : Error {
   using Error::Error;
 };
+
+/// Numbers and words as messages show them.
+std::string str(double value);
+inline std::string str(std::string_view text) { return std::string(text); }
+template <class T>
+requires std::is_integral_v<T> std::string str(T value) { return std::to_string(value); }
+template <class T> std::string str(const std::vector<T>& list) {
+  std::string text = "[";
+  for (const T& item : list) text += (text.size() == 1 ? "" : ", ") + str(item);
+  return text + "]";
+}
+
+namespace detail {
+/// A text with a {} for each of A, which the compiler counts.
+template <class... A> struct Message {
+  consteval Message(const char* text_) : text(text_) {
+    std::size_t places = 0;
+    for (const char* p = text; *p != 0; ++p) places += p[0] == '{' && p[1] == '}';
+    if (places != sizeof...(A)) throw "need as many arguments as there are {}";
+  }
+  const char* text;
+};
+std::string filled(const char* text, std::initializer_list<std::string> arguments);
+}  // namespace detail
+
+/// Throws an E that says `message`, with each {} replaced by an argument's `str`:
+///     fail<ShapeError>(x.at, "my_op: x {} has rank {}: need 2", x.shape(), x.dim());
+template <class E, class... A>
+[[noreturn, gnu::cold]] void fail(At at, detail::Message<std::type_identity_t<A>...> message,
+                                  const A&... arguments) {
+  throw E(detail::filled(message.text, {str(arguments)...}), at);
+}
 
 /// Memory ran out, by the system's word or by `set_memory_limit`.
 class OutOfMemory : public std::bad_alloc {

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <fmt/format.h>
 
 #include "descent/core/checked.hpp"
 
@@ -26,13 +25,12 @@ template void store(const float*, std::size_t, const Tensor&, int64_t);
 template void store(const double*, std::size_t, const Tensor&, int64_t);
 
 void refuse_ragged(std::size_t row, std::size_t first, std::size_t found, At at) {
-  throw ShapeError(fmt::format("tensor: row {} has {} elements, row 0 has {}: need equal rows", row,
-                               found, first),
-                   at);
+  fail<ShapeError>(at, "tensor: row {} has {} elements, row 0 has {}: need equal rows", row, found,
+                   first);
 }
 
 void refuse_count(std::size_t count, const Shape& shape, At at) {
-  throw ShapeError(fmt::format("tensor: {} values do not fill shape {}", count, str(shape)), at);
+  fail<ShapeError>(at, "tensor: {} values do not fill shape {}", count, shape);
 }
 
 }  // namespace detail
@@ -73,12 +71,10 @@ static Tensor ramp(const char* op, double start, double step, int64_t count, DTy
 
 Tensor arange(double start, double end, double step, DType dtype, At at) {
   if (step == 0 || !std::isfinite(start) || !std::isfinite(end) || !std::isfinite(step))
-    throw ValueError(fmt::format("arange: from {} to {} by {}: need finite ends and a step that is "
-                                 "not 0",
-                                 start, end, step),
-                     at);
+    fail<ValueError>(at, "arange: from {} to {} by {}: need finite ends and a step that is not 0",
+                     start, end, step);
   double count = std::max(0.0, std::ceil((end - start) / step));
-  if (count > 9e18) throw SizeError(fmt::format("arange: {} elements", count), at);
+  if (count > 9e18) fail<SizeError>(at, "arange: {} elements", count);
   return ramp("arange", start, step, static_cast<int64_t>(count), dtype, at);
 }
 Tensor arange(int64_t end, DType dtype, At at) {

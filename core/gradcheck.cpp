@@ -126,10 +126,10 @@ GradcheckResult gradcheck(const Function& f, const std::vector<Tensor>& inputs,
     if (!x.requires_grad()) continue;
     any = true;
     if (x.dtype() != float64)
-      throw DtypeError(fmt::format("gradcheck: an input is {}: need float64", str(x.dtype())), at);
-    if (!x.is_leaf()) throw GraphError("gradcheck: an input is not a leaf: detach() it", at);
+      fail<DtypeError>(at, "gradcheck: an input is {}: need float64", x.dtype());
+    if (!x.is_leaf()) fail<GraphError>(at, "gradcheck: an input is not a leaf: detach() it");
   }
-  if (!any) throw ValueError("gradcheck: no input requires a gradient", at);
+  if (!any) fail<ValueError>(at, "gradcheck: no input requires a gradient");
 
   Generator generator(options.seed);
   const Tensor probe = f(inputs);

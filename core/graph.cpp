@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <fmt/format.h>
 #include <unordered_set>
 
 #include "descent/core/elementwise.hpp"
@@ -72,11 +71,10 @@ Tensor Node::saved_output(bool create_graph) {
   if (!needs_output) return {};
   const Storage* s = Peek::header(output)->storage;
   if (s->version != output_version)
-    throw GraphError(
-        fmt::format("{}: its output {} was changed in place by {} (it is at version {}, saved at "
-                    "{}): clone() it first, or change it after backward",
-                    name, str(shape), s->writer, s->version, output_version),
-        at);
+    fail<GraphError>(at,
+                     "{}: its output {} was changed in place by {} (it is at version {}, saved at "
+                     "{}): clone() it first, or change it after backward",
+                     name, shape, s->writer, s->version, output_version);
   if (!create_graph) return output;
   Tensor y = output.detach();
   retain(refs);
@@ -96,9 +94,8 @@ Tensor attach(Tensor value, Node* node) {
   node->shape = value.shape();
   node->dtype = value.dtype();
   if (!is_floating(node->dtype))
-    throw DtypeError(fmt::format("{}: the result is {}: only floating tensors have gradients",
-                                 node->name, str(node->dtype)),
-                     node->at);
+    fail<DtypeError>(node->at, "{}: the result is {}: only floating tensors have gradients",
+                     node->name, node->dtype);
   if (node->needs_output) {
     node->output = value.detach();
     node->output_version = Peek::header(value)->storage->version;
@@ -206,10 +203,10 @@ void Backward::claim(LeafNode* leaf) {
   if (leaf->owner.compare_exchange_strong(owner, this, std::memory_order_acquire)) {
     claimed_.push_back(leaf);
   } else if (owner != this) {
-    throw GraphError(fmt::format("backward: another backward is adding to the same leaf {} now: "
-                                 "run them one after the other",
-                                 str(leaf->shape)),
-                     at_);
+    fail<GraphError>(at_,
+                     "backward: another backward is adding to the same leaf {} now: run them one "
+                     "after the other",
+                     leaf->shape);
   }
 }
 
@@ -232,10 +229,8 @@ Tensor Backward::run_hooks(const Node* n, Tensor g) const {
     Tensor replaced = hook(g);
     if (!replaced.defined()) continue;
     if (!(replaced.shape() == n->shape) || replaced.dtype() != n->dtype)
-      throw GraphError(
-          fmt::format("{}: a hook returned a gradient {} {} for a tensor {} {}", n->name,
-                      str(replaced.dtype()), str(replaced.shape()), str(n->dtype), str(n->shape)),
-          n->at);
+      fail<GraphError>(n->at, "{}: a hook returned a gradient {} {} for a tensor {} {}", n->name,
+                       replaced.dtype(), replaced.shape(), n->dtype, n->shape);
     g = replaced;
   }
   return g;
@@ -263,22 +258,19 @@ Tensor Backward::fitted(const Node* n, const Node* input, Tensor g) const {
     if (g.shape() == input->shape) return g;
     if (broadcasts_to(input->shape, g.shape())) return sum_to(g, input->shape);
   }
-  throw GraphError(
-      g.defined()
-          ? fmt::format("{}: its derivative returned a gradient {} {} for an input {} {}", n->name,
-                        str(g.dtype()), str(g.shape()), str(input->dtype), str(input->shape))
-          : fmt::format("{}: its derivative returned no gradient for an input {}", n->name,
-                        str(input->shape)),
-      n->at);
+  if (!g.defined())
+    fail<GraphError>(n->at, "{}: its derivative returned no gradient for an input {}", n->name,
+                     input->shape);
+  fail<GraphError>(n->at, "{}: its derivative returned a gradient {} {} for an input {} {}",
+                   n->name, g.dtype(), g.shape(), input->dtype, input->shape);
 }
 
 void Backward::expand(Node* n, const Tensor& g) {
   if (n->released)
-    throw GraphError(
-        fmt::format("backward: a second time through {}, whose saved tensors are gone: "
-                    "pass retain_graph the first time",
-                    n->name),
-        at_);
+    fail<GraphError>(at_,
+                     "backward: a second time through {}, whose saved tensors are gone: pass "
+                     "retain_graph the first time",
+                     n->name);
   Frame frame(n->at);
   Tensor y = n->saved_output(create_);
   for (std::size_t i = 0; i < n->inputs; ++i) {
@@ -307,22 +299,17 @@ void Backward::run() {
 
 void check_seed(const char* op, const Tensor& output, const Tensor& gradient, At at) {
   if (!output.requires_grad())
-    throw GraphError(fmt::format("{}: tensor {} has no graph: nothing that it was computed from "
-                                 "requires a gradient",
-                                 op, str(output.shape())),
-                     at);
+    fail<GraphError>(
+        at, "{}: tensor {} has no graph: nothing that it was computed from requires a gradient", op,
+        output.shape());
   if (!gradient.defined() && output.numel() != 1)
-    throw GraphError(
-        fmt::format("{}: tensor {} is not a scalar: pass its outer gradient, or reduce "
-                    "it first",
-                    op, str(output.shape())),
-        at);
+    fail<GraphError>(at,
+                     "{}: tensor {} is not a scalar: pass its outer gradient, or reduce it first",
+                     op, output.shape());
   if (gradient.defined() &&
       (!(gradient.shape() == output.shape()) || gradient.dtype() != output.dtype()))
-    throw ShapeError(fmt::format("{}: gradient {} {} for a tensor {} {}: need the same", op,
-                                 str(gradient.dtype()), str(gradient.shape()), str(output.dtype()),
-                                 str(output.shape())),
-                     at);
+    fail<ShapeError>(at, "{}: gradient {} {} for a tensor {} {}: need the same", op,
+                     gradient.dtype(), gradient.shape(), output.dtype(), output.shape());
 }
 
 Tensor seed_of(const Tensor& output, const Tensor& gradient) {
@@ -350,10 +337,9 @@ bool Tensor::is_leaf() const { return !get().node || get().node->is_leaf(); }
 const Tensor& Tensor::requires_grad_(bool on, At at) const {
   detail::Header& h = get();
   if (!is_leaf())
-    throw GraphError("requires_grad_: the result of an op is not a leaf: detach() it first", at);
+    fail<GraphError>(at, "requires_grad_: the result of an op is not a leaf: detach() it first");
   if (on && !is_floating(h.dtype))
-    throw DtypeError(fmt::format("requires_grad_: a tensor of {} has no gradient", str(h.dtype)),
-                     at);
+    fail<DtypeError>(at, "requires_grad_: a tensor of {} has no gradient", h.dtype);
   if (on && !h.node) {
     h.node = new detail::LeafNode(*this, at);
   } else if (!on && h.node) {
@@ -369,11 +355,10 @@ Tensor Tensor::grad() const {
 
 void Tensor::set_grad(const Tensor& grad, At at) const {
   auto* leaf = detail::leaf_node(*this);
-  if (!leaf) throw GraphError("set_grad: only a leaf that requires a gradient holds one", at);
+  if (!leaf) fail<GraphError>(at, "set_grad: only a leaf that requires a gradient holds one");
   if (grad.defined() && (!(grad.shape() == shape()) || grad.dtype() != dtype()))
-    throw ShapeError(fmt::format("set_grad: gradient {} {} for a tensor {} {}: need the same",
-                                 str(grad.dtype()), str(grad.shape()), str(dtype()), str(shape())),
-                     at);
+    fail<ShapeError>(at, "set_grad: gradient {} {} for a tensor {} {}: need the same", grad.dtype(),
+                     grad.shape(), dtype(), shape());
   leaf->grad = grad;
 }
 
@@ -393,15 +378,14 @@ void Tensor::backward(const Tensor& gradient, bool retain_graph, At at) const {
 std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
                          GradOptions options, const std::vector<Tensor>& grad_outputs, At at) {
   if (!grad_outputs.empty() && grad_outputs.size() != outputs.size())
-    throw GraphError(
-        fmt::format("grad: {} grad_outputs for {} outputs", grad_outputs.size(), outputs.size()),
-        at);
+    fail<GraphError>(at, "grad: {} grad_outputs for {} outputs", grad_outputs.size(),
+                     outputs.size());
   auto outer = [&](std::size_t i) { return grad_outputs.empty() ? Tensor() : grad_outputs[i]; };
   for (std::size_t i = 0; i < outputs.size(); ++i)
     detail::check_seed("grad", outputs[i], outer(i), at);
   for (std::size_t i = 0; i < inputs.size(); ++i)
     if (!inputs[i].requires_grad())
-      throw GraphError(fmt::format("grad: inputs[{}] does not require a gradient", i), at);
+      fail<GraphError>(at, "grad: inputs[{}] does not require a gradient", i);
   if (inputs.empty()) return {};
 
   detail::Backward walk(options.create_graph, options.create_graph || options.retain_graph, at);
@@ -411,16 +395,16 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
   walk.run();
   for (std::size_t i = 0; i < inputs.size(); ++i)
     if (!walk.found[i].defined() && !options.allow_unused)
-      throw GraphError(fmt::format("grad: the outputs do not depend on inputs[{}] {}: pass "
-                                   "allow_unused if that is meant",
-                                   i, str(inputs[i].shape())),
-                       at);
+      fail<GraphError>(
+          at,
+          "grad: the outputs do not depend on inputs[{}] {}: pass allow_unused if that is meant", i,
+          inputs[i].shape());
   return std::move(walk.found);
 }
 
 static detail::Hooks& hooks_of(const char* op, const Tensor& x, At at) {
   detail::Node* n = Peek::node(x);
-  if (!n) throw GraphError(fmt::format("{}: the tensor requires no gradient", op), at);
+  if (!n) fail<GraphError>(at, "{}: the tensor requires no gradient", op);
   if (!n->hooks) n->hooks = new detail::Hooks;
   return *n->hooks;
 }
@@ -431,7 +415,7 @@ void Tensor::register_hook(TensorHook hook, At at) const {
 
 void Tensor::register_post_accumulate_grad_hook(AccumulateHook hook, At at) const {
   if (!is_leaf())
-    throw GraphError("register_post_accumulate_grad_hook: only a leaf accumulates", at);
+    fail<GraphError>(at, "register_post_accumulate_grad_hook: only a leaf accumulates");
   hooks_of("register_post_accumulate_grad_hook", *this, at)
       .on_accumulate.push_back(std::move(hook));
   if (auto* leaf = detail::leaf_node(*this); !leaf->output.defined()) leaf->output = detach();

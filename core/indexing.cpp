@@ -16,8 +16,7 @@ namespace {
 void check_kind(const char* op, const char* name, const In& x, DType need) {
   detail::check(op, x);
   if (x.dtype() != need)
-    throw DtypeError(
-        fmt::format("{}: {} is {}: need {} (use to())", op, name, str(x.dtype()), str(need)), x.at);
+    fail<DtypeError>(x.at, "{}: {} is {}: need {} (use to())", op, name, x.dtype(), need);
 }
 
 /// The indices of the element at `position` in row-major order.
@@ -38,12 +37,10 @@ void check_index(const char* op, const In& x, int dim, const In& index) {
   for (int64_t i = 0; i < flat.numel(); ++i) {
     if (value[i] >= 0 && value[i] < size) [[likely]]
       continue;
-    throw IndexError(
-        fmt::format("{}: index{} is {}, but dim {} of {} {}", op,
-                    index.dim() == 0 ? std::string() : str(indices_of(i, index.shape())), value[i],
-                    dim, str(x.shape()),
-                    size == 0 ? "has none" : fmt::format("allows 0..{}", size - 1)),
-        index.at);
+    fail<IndexError>(index.at, "{}: index{} is {}, but dim {} of {} {}", op,
+                     index.dim() == 0 ? std::string() : str(indices_of(i, index.shape())), value[i],
+                     dim, x.shape(),
+                     size == 0 ? "has none" : fmt::format("allows 0..{}", size - 1));
   }
 }
 
@@ -53,10 +50,10 @@ void check_full_index(const char* op, const In& x, int dim, const In& index) {
   bool fits = index.dim() == x.dim();
   for (int d = 0; fits && d < x.dim(); ++d) fits = d == dim || index.shape()[d] <= x.shape()[d];
   if (!fits)
-    throw ShapeError(fmt::format("{}: index {} does not fit x {}: need its rank, and no larger "
-                                 "sizes but for dim {}",
-                                 op, str(index.shape()), str(x.shape()), dim),
-                     index.at);
+    fail<ShapeError>(
+        index.at,
+        "{}: index {} does not fit x {}: need its rank, and no larger sizes but for dim {}", op,
+        index.shape(), x.shape(), dim);
   check_index(op, x, dim, index);
 }
 
@@ -149,7 +146,7 @@ void scatter_elements(const char* op, const Tensor& into, int dim, const Tensor&
   const int64_t count = std::max(least, detail::kGrain / (src.numel() / size));
   const Tensor still = pinned(into, shape, dim);
   detail::visit<Kinds::numeric>(op, src.dtype(), src.at, [&](auto zero) {
-    parallel_for((size + count - 1) / count, [&](int64_t tile) {
+    parallel_for(detail::ceil_div(size, count), [&](int64_t tile) {
       const Part part{axis, tile * count, std::min(count, size - tile * count)};
       add_elements<decltype(zero)>(still, src, index, into.strides()[dim], part);
     });
@@ -211,9 +208,8 @@ Tensor index_select(const In& x, int64_t dim, const In& index) {
   const int d = detail::axis_of("index_select", x, dim);
   check_kind("index_select", "index", index, int64);
   if (index.dim() != 1)
-    throw ShapeError(fmt::format("index_select: index {} has rank {}: need a vector",
-                                 str(index.shape()), index.dim()),
-                     index.at);
+    fail<ShapeError>(index.at, "index_select: index {} has rank {}: need a vector", index.shape(),
+                     index.dim());
   check_index("index_select", x, d, index);
   return selected("index_select", x, d, index);
 }
@@ -228,14 +224,12 @@ Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src) {
   const int d = detail::axis_of("scatter_add", x, dim);
   detail::check("scatter_add", src);
   if (src.dtype() != x.dtype())
-    throw DtypeError(fmt::format("scatter_add: src is {}, but x is {}: need one dtype (use to())",
-                                 str(src.dtype()), str(x.dtype())),
-                     src.at);
+    fail<DtypeError>(src.at, "scatter_add: src is {}, but x is {}: need one dtype (use to())",
+                     src.dtype(), x.dtype());
   check_full_index("scatter_add", x, d, index);
   if (!(src.shape() == index.shape()))
-    throw ShapeError(fmt::format("scatter_add: src {} and index {} differ: need one shape",
-                                 str(src.shape()), str(index.shape())),
-                     src.at);
+    fail<ShapeError>(src.at, "scatter_add: src {} and index {} differ: need one shape", src.shape(),
+                     index.shape());
   Tensor out = x.detach().clone(x.at);
   scatter_elements("scatter_add", out, d, index, src);
   return record("scatter_add", out, wrt(x, [](const Tensor& g) { return g; }),
@@ -250,11 +244,9 @@ Tensor index(const In& x, const In& index) {
   if (index.dtype() == boolean) {
     const Shape& mask = index.shape();
     if (mask.rank() > x.dim() || !std::equal(mask.begin(), mask.end(), x.shape().begin()))
-      throw ShapeError(
-          fmt::format("index: mask {} does not fit x {}: need the sizes of its leading "
-                      "axes",
-                      str(mask), str(x.shape())),
-          index.at);
+      fail<ShapeError>(index.at,
+                       "index: mask {} does not fit x {}: need the sizes of its leading axes", mask,
+                       x.shape());
     Shape rows = {index.numel()};
     for (int d = mask.rank(); d < x.dim(); ++d) rows.push_back(x.shape()[d]);
     return selected("index", {reshape(x, rows), x.at}, 0, positions("index", index));

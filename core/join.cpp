@@ -1,8 +1,6 @@
 #include "descent/core/join.hpp"
 
 #include <algorithm>
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "descent/core/checked.hpp"
 #include "descent/core/graph.hpp"
@@ -20,29 +18,25 @@ std::vector<In> checked_inputs(const char* op, const std::vector<Tensor>& tensor
   inputs.reserve(tensors.size());
   for (const Tensor& x : tensors) {
     const std::size_t i = inputs.size();
-    if (!x.defined()) throw ValueError(fmt::format("{}: tensors[{}] is undefined", op, i), at);
+    if (!x.defined()) fail<ValueError>(at, "{}: tensors[{}] is undefined", op, i);
     if (x.dtype() != first.dtype())
-      throw DtypeError(fmt::format("{}: tensors[{}] is {}, but tensors[0] is {}: need one dtype "
-                                   "(use to())",
-                                   op, i, str(x.dtype()), str(first.dtype())),
-                       at);
+      fail<DtypeError>(at, "{}: tensors[{}] is {}, but tensors[0] is {}: need one dtype (use to())",
+                       op, i, x.dtype(), first.dtype());
     bool fits = x.dim() == first.dim();
     for (int d = 0; fits && d < x.dim(); ++d)
       fits = d == free_dim || x.shape()[d] == first.shape()[d];
     if (!fits)
-      throw ShapeError(
-          fmt::format("{}: tensors[{}] is {}, but tensors[0] is {}: need equal sizes{}", op, i,
-                      str(x.shape()), str(first.shape()),
-                      free_dim < 0 ? std::string() : fmt::format(" but for dim {}", free_dim)),
-          at);
+      fail<ShapeError>(at, "{}: tensors[{}] is {}, but tensors[0] is {}: need equal sizes{}", op, i,
+                       x.shape(), first.shape(),
+                       free_dim < 0 ? "" : " but for dim " + str(free_dim));
     inputs.emplace_back(x, at);
   }
   return inputs;
 }
 
 const Tensor& first_of(const char* op, const std::vector<Tensor>& tensors, At at) {
-  if (tensors.empty()) throw ValueError(fmt::format("{}: the list of tensors is empty", op), at);
-  if (!tensors[0].defined()) throw ValueError(fmt::format("{}: tensors[0] is undefined", op), at);
+  if (tensors.empty()) fail<ValueError>(at, "{}: the list of tensors is empty", op);
+  if (!tensors[0].defined()) fail<ValueError>(at, "{}: tensors[0] is undefined", op);
   return tensors[0];
 }
 
@@ -51,7 +45,7 @@ const Tensor& first_of(const char* op, const std::vector<Tensor>& tensors, At at
 Tensor cat(const std::vector<Tensor>& tensors, int64_t dim, At at) {
   const Tensor& first = first_of("cat", tensors, at);
   if (first.dim() == 0)
-    throw ShapeError("cat: tensors[0] is a scalar, which has no axis: use stack", at);
+    fail<ShapeError>(at, "cat: tensors[0] is a scalar, which has no axis: use stack");
   const int d = detail::wrap_dim("cat", dim, first.dim(), at);
   const std::vector<In> inputs = checked_inputs("cat", tensors, d, at);
 
@@ -94,7 +88,7 @@ Tensor stack(const std::vector<Tensor>& tensors, int64_t dim, At at) {
 
 std::vector<Tensor> split(const In& x, int64_t size, int64_t dim) {
   const int d = detail::axis_of("split", x, dim);
-  if (size < 1) throw ValueError(fmt::format("split: size {}: need at least 1", size), x.at);
+  if (size < 1) fail<ValueError>(x.at, "split: size {}: need at least 1", size);
   const int64_t end = x.shape()[d];
   std::vector<Tensor> parts;
   int64_t start = 0;
@@ -110,9 +104,7 @@ std::vector<Tensor> split(const In& x, const std::vector<int64_t>& sizes, int64_
   int64_t left = x.shape()[d];
   for (int64_t size : sizes) left = size < 0 || size > left ? -1 : left - size;
   if (left != 0)
-    throw ShapeError(fmt::format("split: sizes [{}] do not add up to dim {} of {}",
-                                 fmt::join(sizes, ", "), d, str(x.shape())),
-                     x.at);
+    fail<ShapeError>(x.at, "split: sizes {} do not add up to dim {} of {}", sizes, d, x.shape());
   std::vector<Tensor> parts;
   int64_t start = 0;
   for (int64_t size : sizes) {

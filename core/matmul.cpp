@@ -90,7 +90,7 @@ double work(int64_t m, int64_t n, int64_t k) {
   return static_cast<double>(m + 8) * static_cast<double>(n + 8) * static_cast<double>(k) + 4096;
 }
 
-int64_t parts(int64_t size, int64_t step) { return size <= step ? 1 : (size + step - 1) / step; }
+using detail::ceil_div;
 /// The longer one of two nearly equal parts, in whole vectors.
 int64_t half(int64_t size) { return std::min(size, (size + 31) / 32 * 16); }
 
@@ -101,7 +101,7 @@ struct Cut {
 
   Cut(int64_t batch, int64_t m, int64_t n, int64_t k) : rows(m), columns(n) {
     for (;;) {
-      const bool enough = batch * parts(m, rows) * parts(n, columns) >= kTiles;
+      const bool enough = batch * ceil_div(m, rows) * ceil_div(n, columns) >= kTiles;
       int64_t& side = rows > columns ? rows : columns;
       const int64_t other = rows > columns ? columns : rows;
       if ((enough && side <= kSide) || half(side) == side || work(half(side), other, k) < kGrain)
@@ -144,7 +144,7 @@ template <class T> void Product<T>::fold() {
 template <class T> void Product<T>::tile(const Cut& cut, int64_t t) const {
   auto next = [&t](int64_t size, int64_t step) {
     if (size <= step) return std::pair<int64_t, int64_t>(0, size);
-    const int64_t of = parts(size, step), start = t % of * step;
+    const int64_t of = ceil_div(size, step), start = t % of * step;
     t /= of;
     return std::pair(start, std::min(step, size - start));
   };
@@ -167,7 +167,7 @@ template <class T> void Product<T>::tile(const Cut& cut, int64_t t) const {
 template <class T> void Product<T>::run() {
   fold();
   const Cut cut(count, m, n, k);
-  parallel_for(parts(count, cut.matrices) * parts(m, cut.rows) * parts(n, cut.columns),
+  parallel_for(ceil_div(count, cut.matrices) * ceil_div(m, cut.rows) * ceil_div(n, cut.columns),
                [&](int64_t t) { tile(cut, t); });
 }
 
@@ -206,10 +206,9 @@ Tensor product(const char* op, const In& a, const In& b, bool turned, const In* 
   };
   if (y.rank() > 1 && y.back() == x.back()) suggest("b", y);
   else if (x.rank() > 1 && x[x.rank() - 2] == k) suggest("a", x);
-  throw ShapeError(
-      fmt::format("matmul: a {} and b {} do not chain: need a {} and b {}{}", str(x), str(y),
-                  x.rank() == 1 ? "[k]" : "[.., n, k]", y.rank() == 1 ? "[k]" : "[.., k, m]", hint),
-      a.at);
+  fail<ShapeError>(a.at, "matmul: a {} and b {} do not chain: need a {} and b {}{}", x, y,
+                   x.rank() == 1 ? "[k]" : "[.., n, k]", y.rank() == 1 ? "[k]" : "[.., k, m]",
+                   hint);
 }
 
 /// The shape of the product, where a vector still counts as a row or column of size 1.
@@ -219,10 +218,10 @@ Shape checked_shape(const In& a, const In& b) {
   detail::check_same_dtype("matmul", a, b);
   const Shape &x = a.shape(), &y = b.shape();
   if (x.rank() == 0 || y.rank() == 0)
-    throw ShapeError(fmt::format("matmul: a {} and b {}: a scalar has no axis to sum over: need a "
-                                 "[.., n, k] and b [.., k, m] (use * to scale)",
-                                 str(x), str(y)),
-                     a.at);
+    fail<ShapeError>(a.at,
+                     "matmul: a {} and b {}: a scalar has no axis to sum over: need a [.., n, k] "
+                     "and b [.., k, m] (use * to scale)",
+                     x, y);
   if (x.back() != y[std::max(y.rank() - 2, 0)]) refuse_chain(a, b);
 
   const int rank = std::max({x.rank(), y.rank(), 2});
@@ -231,10 +230,10 @@ Shape checked_shape(const In& a, const In& b) {
     const int64_t p = back <= x.rank() ? x[x.rank() - back] : 1;
     const int64_t q = back <= y.rank() ? y[y.rank() - back] : 1;
     if (p != q && p != 1 && q != 1)
-      throw ShapeError(fmt::format("matmul: cannot broadcast a {} with b {}: dim -{} is {} vs {}: "
-                                   "need one size, or 1, before the last two axes",
-                                   str(x), str(y), back, p, q),
-                       a.at);
+      fail<ShapeError>(a.at,
+                       "matmul: cannot broadcast a {} with b {}: dim -{} is {} vs {}: need one "
+                       "size, or 1, before the last two axes",
+                       x, y, back, p, q);
     shape[rank - back] = p == 1 ? q : p;
   }
   if (x.rank() > 1) shape[rank - 2] = x[x.rank() - 2];
@@ -248,9 +247,8 @@ void check_linear(const In& x, const In& weight, const In* bias) {
   if (bias) detail::check("linear", *bias);
   auto same_dtype = [&](const char* name, const In& other) {
     if (other.dtype() != x.dtype())
-      throw DtypeError(fmt::format("linear: x is {} and {} is {}: need one dtype (use to())",
-                                   str(x.dtype()), name, str(other.dtype())),
-                       x.at);
+      fail<DtypeError>(x.at, "linear: x is {} and {} is {}: need one dtype (use to())", x.dtype(),
+                       name, other.dtype());
   };
   same_dtype("weight", weight);
   if (bias) same_dtype("bias", *bias);
@@ -258,17 +256,14 @@ void check_linear(const In& x, const In& weight, const In* bias) {
   const Shape& w = weight.shape();
   if (x.dim() == 0 || w.rank() != 2 || x.shape().back() != w[1]) {
     const bool turn = x.dim() > 0 && w.rank() == 2 && x.shape().back() == w[0];
-    throw ShapeError(fmt::format("linear: x {} and weight {} do not chain: need x [.., in] and "
-                                 "weight [out, in]{}",
-                                 str(x.shape()), str(w), turn ? " (did you mean weight.t()?)" : ""),
-                     x.at);
+    fail<ShapeError>(
+        x.at, "linear: x {} and weight {} do not chain: need x [.., in] and weight [out, in]{}",
+        x.shape(), w, turn ? " (did you mean weight.t()?)" : "");
   }
   if (bias && !(bias->shape() == Shape{w[0]}))
-    throw ShapeError(
-        fmt::format("linear: bias {} does not fit weight {}: need weight [out, in] and "
-                    "bias [out]",
-                    str(bias->shape()), str(w)),
-        x.at);
+    fail<ShapeError>(x.at,
+                     "linear: bias {} does not fit weight {}: need weight [out, in] and bias [out]",
+                     bias->shape(), w);
 }
 
 /// x as one matrix: all axes but the last in one.

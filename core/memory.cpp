@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
-#include <fmt/core.h>
 #include <malloc.h>
 #include <mutex>
 #include <new>
@@ -280,12 +279,11 @@ void fail_system_allocations(int64_t skip, int64_t count) {
 }
 
 void throw_size_error(const char* what, int64_t a, const char* sign, int64_t b, At at) {
-  throw SizeError(
-      fmt::format("{}: {} {} {} is too large: sizes end at {}", what, a, sign, b, INT64_MAX), at);
+  fail<SizeError>(at, "{}: {} {} {} is too large: sizes end at {}", what, a, sign, b, INT64_MAX);
 }
 
 void throw_size_error(const char* what, std::size_t n, At at) {
-  throw SizeError(fmt::format("{}: {} is too large: sizes end at {}", what, n, INT64_MAX), at);
+  fail<SizeError>(at, "{}: {} is too large: sizes end at {}", what, n, INT64_MAX);
 }
 
 }  // namespace detail
@@ -324,16 +322,14 @@ void trim() {
 
 void set_memory_limit(int64_t bytes, At at) {
   if (bytes < 0) {
-    throw ValueError(fmt::format("set_memory_limit: {} bytes: need 0 (none) or more", bytes), at);
+    fail<ValueError>(at, "set_memory_limit: {} bytes: need 0 (none) or more", bytes);
   }
   Locked lock;
   central.limit = bytes;
 }
 
 void set_cache_limit(int64_t bytes, At at) {
-  if (bytes < 0) {
-    throw ValueError(fmt::format("set_cache_limit: {} bytes: need 0 or more", bytes), at);
-  }
+  if (bytes < 0) { fail<ValueError>(at, "set_cache_limit: {} bytes: need 0 or more", bytes); }
   Locked lock;
   central.cache_limit = bytes;
   central.shrink(lock.doomed);

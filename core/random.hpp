@@ -1,7 +1,4 @@
 #pragma once
-#include <cstdint>
-#include <vector>
-
 #include "descent/core/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
@@ -9,7 +6,7 @@ namespace [[gnu::visibility("default")]] descent {
 /// A stream of random numbers: a seed and a position in it. Copies continue independently from the
 /// same position, with the same numbers.
 ///
-/// The numbers are those of Philox4x32-10 (see philox.hpp): the block at position i is a function
+/// The numbers are those of Philox4x32-10 (below): the block at position i is a function
 /// of seed and i alone, so any part of the stream can be computed anywhere. A draw takes the blocks
 /// it needs and moves the position past them. Several threads may draw from one generator at once
 /// and get different numbers; seeding and set_state are for moments when nobody draws.
@@ -49,26 +46,23 @@ Generator& default_generator();
 /// Seeds the default generator: what follows is the same in every run, for any number of threads.
 void manual_seed(uint64_t seed);
 
-/// The numbers 0 to n - 1 in random order, every order equally likely (Fisher-Yates).
-/// ValueError if n is negative.
-std::vector<int64_t> permutation(int64_t n, Generator& gen = default_generator(),
-                                 At at = At::here());
+// Random tensors. Which number lands where follows from the generator's state and the index alone,
+// not from the threads; a shorter tensor is the beginning of a longer one.
 
-// Random tensors. The numbers depend on the generator's state alone, not on the threads.
-
-/// Uniform in [0, 1); floating.
+/// Uniform in [0, 1), multiples of 2^-24 (float32) or 2^-53 (float64).
 Tensor rand(const Shape& shape, DType dtype = float32, Generator& generator = default_generator(),
             At at = At::here());
-/// Normal with mean 0 and variance 1; floating.
+/// Normal with mean 0 and variance 1; floating. Box & Muller's transform (1958).
 Tensor randn(const Shape& shape, DType dtype = float32, Generator& generator = default_generator(),
              At at = At::here());
-/// bool: true with probability p.
+/// bool: true with probability p, to within 2^-33. ValueError unless 0 <= p <= 1.
 Tensor bernoulli(const Shape& shape, double p, Generator& generator = default_generator(),
                  At at = At::here());
-/// int64: uniform in [low, high).
+/// int64: uniform in [low, high), which must not be empty (ValueError).
 Tensor randint(int64_t low, int64_t high, const Shape& shape,
                Generator& generator = default_generator(), At at = At::here());
-/// int64 [n]: 0, ..., n - 1 in random order.
+/// int64 [n]: 0, ..., n - 1 in random order, every order equally likely (Fisher & Yates).
+/// ValueError if n is negative.
 Tensor randperm(int64_t n, Generator& generator = default_generator(), At at = At::here());
 
 namespace detail {
@@ -98,21 +92,6 @@ struct PhiloxBlock {
   return philox({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 0},
                 static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
 }
-
-// Each fills out[0, n) in parallel. Which number lands where follows from the generator's state and
-// the index alone; a shorter fill is a prefix of a longer one. T is float or double.
-
-/// Uniform in [lo, hi), or lo where both are equal: multiples of 2^-24 (float) or 2^-53 (double) of
-/// the range. ValueError unless lo <= hi and both and their difference are finite.
-template <class T>
-void fill_uniform(T* out, int64_t n, double lo, double hi, Generator& gen, At at = At::here());
-
-/// Normal, by Box & Muller's transform (1958). ValueError unless std >= 0 and both are finite.
-template <class T>
-void fill_normal(T* out, int64_t n, double mean, double std, Generator& gen, At at = At::here());
-
-/// True with probability p, to within 2^-33. ValueError unless 0 <= p <= 1.
-void fill_bernoulli(bool* out, int64_t n, double p, Generator& gen, At at = At::here());
 
 }
 }  // namespace descent::detail

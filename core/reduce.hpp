@@ -125,8 +125,6 @@ class Passes {
   int count_ = 1;
 };
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class Fold, class T, class Map, class A>
 void run_pass(const Pass& p, const T* x, Map map, A* out) {
   const int64_t strips = ceil_div(p.inner, kWidth), pieces = p.outer * p.cuts * strips;

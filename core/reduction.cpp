@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fmt/format.h>
 #include <utility>
 
 #include "descent/core/graph.hpp"
@@ -19,9 +18,7 @@ Axes::Axes(const char* op, const In& x, const Shape& dims) {
   for (int64_t dim : dims) {
     const int d = wrap_dim(op, dim, x.dim(), x.at);
     if (contain(d))
-      throw ShapeError(fmt::format("{}: dims {} of a tensor {} name an axis twice", op, str(dims),
-                                   str(x.shape())),
-                       x.at);
+      fail<ShapeError>(x.at, "{}: dims {} of a tensor {} name an axis twice", op, dims, x.shape());
     mask |= 1U << d;
   }
   for (int i = 0; i < x.dim(); ++i)
@@ -83,9 +80,7 @@ void check_floating(const char* op, const In& x) {
 
 void check_not_empty(const char* op, const In& x, const Axes& axes) {
   if (axes.count == 0)
-    throw ShapeError(
-        fmt::format("{}: no element of {} to choose from: need at least one", op, str(x.shape())),
-        x.at);
+    fail<ShapeError>(x.at, "{}: no element of {} to choose from: need at least one", op, x.shape());
 }
 
 Tensor plain_sum(const char* op, const In& x, const Axes& axes, const Shape& shape) {
@@ -157,7 +152,6 @@ template <class Fold> Tensor position(const char* op, const In& x, const Dims& d
 
 }  // namespace
 
-Tensor sum(const In& x) { return sum(x, Dims{}); }
 Tensor sum(const In& x, const Dims& dims, bool keepdim) {
   const Axes axes("sum", x, dims);
   return record("sum", plain_sum("sum", x, axes, axes.taken_from(x.shape(), keepdim)),
@@ -170,14 +164,12 @@ Tensor sum_to(const In& x, const Shape& shape) {
   detail::check("sum_to", x);
   if (shape == x.shape()) return x;
   if (!broadcasts_to(shape, x.shape()))
-    throw ShapeError(fmt::format("sum_to: {} does not broadcast to {}: only axes of size 1 widen",
-                                 str(shape), str(x.shape())),
-                     x.at);
+    fail<ShapeError>(x.at, "sum_to: {} does not broadcast to {}: only axes of size 1 widen", shape,
+                     x.shape());
   return record("sum_to", plain_sum("sum_to", x, Axes::back_to(shape, x), shape),
                 wrt(x, [wide = x.shape()](const Tensor& g) { return expand(g, wide); }));
 }
 
-Tensor mean(const In& x) { return mean(x, Dims{}); }
 Tensor mean(const In& x, const Dims& dims, bool keepdim) {
   check_floating("mean", x);
   const Axes axes("mean", x, dims);
@@ -190,11 +182,9 @@ Tensor mean(const In& x, const Dims& dims, bool keepdim) {
                 }));
 }
 
-Tensor max(const In& x) { return max(x, Dims{}); }
 Tensor max(const In& x, const Dims& dims, bool keepdim) {
   return extreme<detail::Larger>("max", x, dims, keepdim);
 }
-Tensor min(const In& x) { return min(x, Dims{}); }
 Tensor min(const In& x, const Dims& dims, bool keepdim) {
   return extreme<detail::Smaller>("min", x, dims, keepdim);
 }
@@ -208,7 +198,6 @@ Tensor argmin(const In& x, int64_t dim, bool keepdim) {
   return position<detail::Smaller>("argmin", x, dim, keepdim);
 }
 
-Tensor var(const In& x) { return var(x, Dims{}); }
 Tensor var(const In& x, const Dims& dims, VarOptions options) {
   check_floating("var", x);
   const Axes axes("var", x, dims);
@@ -227,11 +216,10 @@ Tensor var(const In& x, const Dims& dims, VarOptions options) {
                 }));
 }
 
-Tensor norm(const In& x) { return norm(x, Dims{}); }
 Tensor norm(const In& x, const Dims& dims, NormOptions options) {
   const double p = options.p;
   check_floating("norm", x);
-  if (!(p > 0)) throw ValueError(fmt::format("norm: p is {}: need a number above 0", p), x.at);
+  if (!(p > 0)) fail<ValueError>(x.at, "norm: p is {}: need a number above 0", p);
   if (std::isinf(p)) return max({abs(x), x.at}, dims, options.keepdim);
   const Axes axes("norm", x, dims);
   const Shape shape = axes.taken_from(x.shape(), options.keepdim);
@@ -265,11 +253,9 @@ Tensor logsumexp(const In& x, const Dims& dims, bool keepdim) {
                 }));
 }
 
-Tensor any(const In& x) { return any(x, Dims{}); }
 Tensor any(const In& x, const Dims& dims, bool keepdim) {
   return sum({to(x, boolean), x.at}, dims, keepdim) > 0;
 }
-Tensor all(const In& x) { return all(x, Dims{}); }
 Tensor all(const In& x, const Dims& dims, bool keepdim) {
   const auto n = static_cast<double>(Axes("all", x, dims).count);
   return sum({to(x, boolean), x.at}, dims, keepdim) == n;

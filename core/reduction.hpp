@@ -11,22 +11,18 @@
 namespace [[gnu::visibility("default")]] descent {
 
 /// The sum of the elements. Any dtype; int64 and bool (a count) give int64. Of no elements it is 0.
-Tensor sum(const In& x);
-Tensor sum(const In& x, const Dims& dims, bool keepdim = false);
+Tensor sum(const In& x, const Dims& dims = {}, bool keepdim = false);
 /// The sum of x over the axes along which it is wider than `shape`: a tensor of that shape, which
 /// must broadcast to x's (ShapeError). The opposite of `expand`.
 Tensor sum_to(const In& x, const Shape& shape);
 
 /// The sum over the number of elements. Floating; of no elements it is NaN.
-Tensor mean(const In& x);
-Tensor mean(const In& x, const Dims& dims, bool keepdim = false);
+Tensor mean(const In& x, const Dims& dims = {}, bool keepdim = false);
 
 /// The largest (smallest) element; NaN if there is one. float32, float64, int64; ShapeError if
 /// there are no elements. Equal extremes share the gradient equally, as in torch.amax.
-Tensor max(const In& x);
-Tensor max(const In& x, const Dims& dims, bool keepdim = false);
-Tensor min(const In& x);
-Tensor min(const In& x, const Dims& dims, bool keepdim = false);
+Tensor max(const In& x, const Dims& dims = {}, bool keepdim = false);
+Tensor min(const In& x, const Dims& dims = {}, bool keepdim = false);
 
 /// The index of the largest (smallest) element, the first of equal ones; NaN is more extreme than
 /// any number. int64: in row-major order over all of x, or along `dim`. Errors as for `max`.
@@ -41,8 +37,7 @@ struct VarOptions {
 };
 /// The variance, sum (x - mean)^2 / max(0, n - correction), in two passes. Floating; NaN for n = 1
 /// and correction 1. The standard deviation is its `sqrt`.
-Tensor var(const In& x);
-Tensor var(const In& x, const Dims& dims, VarOptions options = {});
+Tensor var(const In& x, const Dims& dims = {}, VarOptions options = {});
 
 struct NormOptions {
   double p = 2;  ///< above 0 (ValueError); infinity is the largest |x|
@@ -52,17 +47,14 @@ struct NormOptions {
 /// dtype. Floating; 0 for no elements, but a ShapeError if p is infinity. Its gradient is 0 where
 /// it is not unique: where an element (p = 1) or the norm is 0; p = infinity shares it as `max`
 /// does.
-Tensor norm(const In& x);
-Tensor norm(const In& x, const Dims& dims, NormOptions options = {});
+Tensor norm(const In& x, const Dims& dims = {}, NormOptions options = {});
 
 /// log(sum exp(x)), finite for any finite x. Floating; of no elements it is -inf.
-Tensor logsumexp(const In& x, const Dims& dims, bool keepdim = false);
+Tensor logsumexp(const In& x, const Dims& dims = {}, bool keepdim = false);
 
 /// Whether any (each) element is not zero: a bool tensor. Any dtype; of no elements false (true).
-Tensor any(const In& x);
-Tensor any(const In& x, const Dims& dims, bool keepdim = false);
-Tensor all(const In& x);
-Tensor all(const In& x, const Dims& dims, bool keepdim = false);
+Tensor any(const In& x, const Dims& dims = {}, bool keepdim = false);
+Tensor all(const In& x, const Dims& dims = {}, bool keepdim = false);
 
 /// exp(x) / sum exp(x) along `dim`, by default the last: the result has x's shape, its elements are
 /// positive and add up to 1 along `dim`. Computed from x - max x, so that finite elements of any

@@ -9,7 +9,7 @@
 namespace [[gnu::visibility("default")]] descent {
 
 void Shape::refuse_rank() {
-  throw ShapeError(fmt::format("shape: a tensor has at most {} axes", kMaxRank));
+  fail<ShapeError>(At::here(), "shape: a tensor has at most {} axes", kMaxRank);
 }
 
 std::string str(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
@@ -30,16 +30,14 @@ void refuse_dtype(const char* op, Kinds kinds, DType dtype, At at) {
   const char* need = kinds == Kinds::floating  ? "float32 or float64"
                      : kinds == Kinds::numeric ? "float32, float64 or int64"
                                                : "a dtype";
-  throw DtypeError(fmt::format("{}: the input is {}: need {} (use to())", op, str(dtype), need),
-                   at);
+  fail<DtypeError>(at, "{}: the input is {}: need {} (use to())", op, dtype, need);
 }
 
 int64_t numel(const char* op, const Shape& shape, At at) {
   int64_t n = 1;
   bool empty = false;
   for (int64_t size : shape) {
-    if (size < 0)
-      throw ShapeError(fmt::format("{}: shape {} has a negative size", op, str(shape)), at);
+    if (size < 0) fail<ShapeError>(at, "{}: shape {} has a negative size", op, shape);
     empty |= size == 0;
   }
   for (int64_t size : shape)
@@ -57,9 +55,8 @@ Strides contiguous_strides(const Shape& shape) {
 int wrap_dim(const char* op, int64_t dim, int rank, At at) {
   int64_t axes = rank == 0 ? 1 : rank;
   if (dim < -axes || dim >= axes)
-    throw IndexError(fmt::format("{}: dim {} is out of range for rank {}: need {}..{}", op, dim,
-                                 rank, -axes, axes - 1),
-                     at);
+    fail<IndexError>(at, "{}: dim {} is out of range for rank {}: need {}..{}", op, dim, rank,
+                     -axes, axes - 1);
   return static_cast<int>(dim < 0 ? dim + axes : dim);
 }
 

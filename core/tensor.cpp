@@ -1,7 +1,6 @@
 #include "descent/core/tensor.hpp"
 
 #include <cstring>
-#include <fmt/format.h>
 
 #include "descent/core/checked.hpp"
 #include "descent/core/elementwise.hpp"
@@ -67,51 +66,48 @@ Tensor empty(const char* op, const Shape& shape, DType dtype, At at) {
 }
 
 void refuse_input(const char* op, const In& x) {
-  if (!x.defined()) throw ValueError(fmt::format("{}: an input is an undefined tensor", op), x.at);
+  if (!x.defined()) fail<ValueError>(x.at, "{}: an input is an undefined tensor", op);
   const Storage* s = Peek::header(x)->storage;
-  throw GraphError(
-      fmt::format("{}: a saved tensor {} was changed in place by {} (it is at version {}, saved at "
-                  "{}): clone() it first, or change it after backward",
-                  op, str(x.shape()), s->writer ? s->writer : "a write", s->version, x.version),
-      x.at);
+  fail<GraphError>(x.at,
+                   "{}: a saved tensor {} was changed in place by {} (it is at version {}, saved "
+                   "at {}): clone() it first, or change it after backward",
+                   op, x.shape(), s->writer ? s->writer : "a write", s->version, x.version);
 }
 
 void will_write(const char* op, const Tensor& x, At at) {
   if (x.requires_grad() && grad_mode)
-    throw GraphError(fmt::format("{}: a tensor {} that requires a gradient is changed in place: "
-                                 "do it under NoGradGuard, or on detach()",
-                                 op, str(x.shape())),
-                     at);
+    fail<GraphError>(at,
+                     "{}: a tensor {} that requires a gradient is changed in place: do it under "
+                     "NoGradGuard, or on detach()",
+                     op, x.shape());
   Header* h = Peek::header(x);
   for (int i = 0; i < h->shape.rank(); ++i)
     if (h->numel > 0 && h->strides[i] == 0 && h->shape[i] > 1)
-      throw ShapeError(fmt::format("{}: an expanded tensor {} is changed in place: several of its "
-                                   "elements are one in memory: clone() it first",
-                                   op, str(x.shape())),
-                       at);
+      fail<ShapeError>(at,
+                       "{}: an expanded tensor {} is changed in place: several of its elements are "
+                       "one in memory: clone() it first",
+                       op, x.shape());
   ++h->storage->version;
   h->storage->writer = op;
 }
 
 }  // namespace detail
 
-void Tensor::refuse_undefined() { throw ValueError("tensor: this handle is undefined"); }
+void Tensor::refuse_undefined() {
+  fail<ValueError>(At::here(), "tensor: this handle is undefined");
+}
 
 int64_t Tensor::size(int64_t d, At at) const {
-  if (dim() == 0) throw IndexError(fmt::format("size: dim {} of a scalar", d), at);
+  if (dim() == 0) fail<IndexError>(at, "size: dim {} of a scalar", d);
   return shape()[detail::wrap_dim("size", d, dim(), at)];
 }
 
 const void* Tensor::elements(DType want, At at) const {
   const detail::Header& h = get();
-  if (h.dtype != want)
-    throw DtypeError(fmt::format("data: the tensor is {}, asked as {}", str(h.dtype), str(want)),
-                     at);
+  if (h.dtype != want) fail<DtypeError>(at, "data: the tensor is {}, asked as {}", h.dtype, want);
   if (!h.contiguous)
-    throw ShapeError(fmt::format("data: tensor {} with strides {} is not contiguous: use "
-                                 "contiguous()",
-                                 str(h.shape), str(h.strides)),
-                     at);
+    fail<ShapeError>(at, "data: tensor {} with strides {} is not contiguous: use contiguous()",
+                     h.shape, h.strides);
   return h.data;
 }
 
@@ -133,8 +129,7 @@ template <class T> std::vector<T> Tensor::to_vector(At at) const {
 
 template <class T> T Tensor::item(At at) const {
   if (numel() != 1)
-    throw ShapeError(
-        fmt::format("item: tensor {} has {} elements: need one", str(shape()), numel()), at);
+    fail<ShapeError>(at, "item: tensor {} has {} elements: need one", shape(), numel());
   return detail::visit<Kinds::any>("item", dtype(), at, [&](auto zero) {
     return static_cast<T>(*reinterpret_cast<const decltype(zero)*>(get().data));
   });
@@ -177,15 +172,12 @@ Tensor Tensor::contiguous(At at) const { return descent::contiguous({*this, at})
 Tensor Tensor::clone(At at) const { return descent::clone({*this, at}); }
 Tensor Tensor::to(DType dtype, At at) const { return descent::to({*this, at}, dtype); }
 
-Tensor Tensor::sum(At at) const { return descent::sum({*this, at}); }
 Tensor Tensor::sum(const Dims& dims, bool keepdim, At at) const {
   return descent::sum({*this, at}, dims, keepdim);
 }
-Tensor Tensor::mean(At at) const { return descent::mean({*this, at}); }
 Tensor Tensor::mean(const Dims& dims, bool keepdim, At at) const {
   return descent::mean({*this, at}, dims, keepdim);
 }
-Tensor Tensor::max(At at) const { return descent::max({*this, at}); }
 Tensor Tensor::max(const Dims& dims, bool keepdim, At at) const {
   return descent::max({*this, at}, dims, keepdim);
 }

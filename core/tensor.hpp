@@ -142,12 +142,9 @@ class Tensor {
   Tensor to(DType dtype, At at = At::here()) const;
 
   // ---- reductions; see reduction.hpp
-  Tensor sum(At at = At::here()) const;
-  Tensor sum(const Dims& dims, bool keepdim = false, At at = At::here()) const;
-  Tensor mean(At at = At::here()) const;
-  Tensor mean(const Dims& dims, bool keepdim = false, At at = At::here()) const;
-  Tensor max(At at = At::here()) const;
-  Tensor max(const Dims& dims, bool keepdim = false, At at = At::here()) const;
+  Tensor sum(const Dims& dims = {}, bool keepdim = false, At at = At::here()) const;
+  Tensor mean(const Dims& dims = {}, bool keepdim = false, At at = At::here()) const;
+  Tensor max(const Dims& dims = {}, bool keepdim = false, At at = At::here()) const;
   Tensor argmax(At at = At::here()) const;
   Tensor argmax(int64_t dim, bool keepdim = false, At at = At::here()) const;
 

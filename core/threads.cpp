@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <fmt/core.h>
 #include <linux/futex.h>
 #include <mutex>
 #include <new>
@@ -190,8 +189,7 @@ int default_threads() {
     int n = 0;
     const auto [stop, error] = std::from_chars(text, end, n);
     if (error == std::errc() && stop == end && n >= 1 && n <= max_threads) return n;
-    throw ValueError(fmt::format("DESCENT_NUM_THREADS: \"{}\": need 1 to {}", text, max_threads),
-                     At::unknown());
+    fail<ValueError>(At::unknown(), "DESCENT_NUM_THREADS: \"{}\": need 1 to {}", text, max_threads);
   }
   cpu_set_t mine;
   const int cpus = sched_getaffinity(0, sizeof mine, &mine) == 0
@@ -217,8 +215,8 @@ void run_tiles(int64_t tiles, void (*tile)(void* context, int64_t t), void* cont
   const bool same_process = take_part();
   if (!same_process) {
     throw Error(
-        "parallel_for: the process forked inside it: its child cannot finish the tiles "
-        "that other threads had begun",
+        "parallel_for: the process forked inside it: its child cannot finish the tiles that other "
+        "threads had begun",
         At::unknown());
   }
   wait_for_zero(pool.unfinished, owner_spins);
@@ -241,7 +239,7 @@ void reset_pool_stats() {
 
 void set_num_threads(int n, At at) {
   if (n < 1 || n > detail::max_threads) {
-    throw ValueError(fmt::format("set_num_threads: {}: need 1 to {}", n, detail::max_threads), at);
+    fail<ValueError>(at, "set_num_threads: {}: need 1 to {}", n, detail::max_threads);
   }
   detail::wanted_threads = n;
 }

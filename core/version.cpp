@@ -34,12 +34,7 @@ std::string version() {
 
 std::string build_info() {
   return fmt::format(
-      "descent {}\n"
-      "compiler: {}\n"
-      "instructions: {}\n"
-      "BLAS: {}\n"
-      "BLAS kernels: {}\n"
-      "threads: {}\n",
+      "descent {}\ncompiler: {}\ninstructions: {}\nBLAS: {}\nBLAS kernels: {}\nthreads: {}\n",
       version(), compiler(), instructions(), blas::config(), blas::core(), num_threads());
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fmt/format.h>
 
 #include "descent/core/checked.hpp"
 #include "descent/core/elementwise.hpp"
@@ -45,9 +44,8 @@ Shape resolved(const In& x, const Shape& wanted) {
   const bool fits = known >= 0 && (unknown < 0 || known > 0) &&
                     detail::numel("reshape", shape, x.at) == x.numel();
   if (!fits)
-    throw ShapeError(fmt::format("reshape: {} has {} elements: shape {} does not hold them",
-                                 str(x.shape()), x.numel(), str(wanted)),
-                     x.at);
+    fail<ShapeError>(x.at, "reshape: {} has {} elements: shape {} does not hold them", x.shape(),
+                     x.numel(), wanted);
   return shape;
 }
 
@@ -108,7 +106,7 @@ Tensor sliced(const char* op, const In& x, int dim, int64_t start, int64_t count
 
 int detail::axis_of(const char* op, const In& x, int64_t dim) {
   detail::check(op, x);
-  if (x.dim() == 0) throw IndexError(fmt::format("{}: dim {} of a scalar", op, dim), x.at);
+  if (x.dim() == 0) fail<IndexError>(x.at, "{}: dim {} of a scalar", op, dim);
   return detail::wrap_dim(op, dim, x.dim(), x.at);
 }
 
@@ -128,9 +126,7 @@ Tensor flatten(const In& x, int64_t start, int64_t end) {
   const int first = detail::wrap_dim("flatten", start, x.dim(), x.at);
   const int last = detail::wrap_dim("flatten", end, x.dim(), x.at);
   if (first > last)
-    throw IndexError(
-        fmt::format("flatten: axes {}..{} of {}: need start <= end", start, end, str(x.shape())),
-        x.at);
+    fail<IndexError>(x.at, "flatten: axes {}..{} of {}: need start <= end", start, end, x.shape());
   Shape shape;
   for (int d = 0; d < first; ++d) shape.push_back(x.shape()[d]);
   int64_t n = 1;
@@ -151,9 +147,7 @@ Tensor permute(const In& x, const Dims& dims) {
     from.push_back(d);
   }
   if (!ok)
-    throw ShapeError(fmt::format("permute: dims {} of a tensor {}: need each axis once", str(dims),
-                                 str(x.shape())),
-                     x.at);
+    fail<ShapeError>(x.at, "permute: dims {} of a tensor {}: need each axis once", dims, x.shape());
   Strides strides;
   Dims back{};
   static_cast<Shape&>(back) = from;
@@ -180,10 +174,8 @@ Tensor transpose(const In& x, int64_t dim0, int64_t dim1) {
 Tensor t(const In& x) {
   detail::check("t", x);
   if (x.dim() > 2)
-    throw ShapeError(fmt::format("t: tensor {} has rank {}: need at most 2 (use transpose or "
-                                 "permute)",
-                                 str(x.shape()), x.dim()),
-                     x.at);
+    fail<ShapeError>(x.at, "t: tensor {} has rank {}: need at most 2 (use transpose or permute)",
+                     x.shape(), x.dim());
   return x.dim() < 2 ? Tensor(x) : transpose(x, 0, 1);
 }
 
@@ -191,15 +183,14 @@ Tensor narrow(const In& x, int64_t dim, int64_t start, int64_t length) {
   const int d = detail::axis_of("narrow", x, dim);
   const int64_t size = x.shape()[d], first = start < 0 ? start + size : start;
   if (first < 0 || length < 0 || first > size - length)
-    throw IndexError(fmt::format("narrow: start {} and length {} leave dim {} of {}", start, length,
-                                 dim, str(x.shape())),
-                     x.at);
+    fail<IndexError>(x.at, "narrow: start {} and length {} leave dim {} of {}", start, length, dim,
+                     x.shape());
   return sliced("narrow", x, d, first, length, 1);
 }
 
 Tensor slice(const In& x, int64_t dim, int64_t start, int64_t end, int64_t step) {
   const int d = detail::axis_of("slice", x, dim);
-  if (step < 1) throw ValueError(fmt::format("slice: step {}: need at least 1", step), x.at);
+  if (step < 1) fail<ValueError>(x.at, "slice: step {}: need at least 1", step);
   const int64_t size = x.shape()[d];
   auto clamped = [size](int64_t i) { return std::clamp<int64_t>(i < 0 ? i + size : i, 0, size); };
   const int64_t first = clamped(start), last = std::max(first, clamped(end));
@@ -210,9 +201,8 @@ Tensor select(const In& x, int64_t dim, int64_t index) {
   const int d = detail::axis_of("select", x, dim);
   const int64_t size = x.shape()[d];
   if (index < -size || index >= size)
-    throw IndexError(fmt::format("select: index {} is out of range for dim {} of {}", index, dim,
-                                 str(x.shape())),
-                     x.at);
+    fail<IndexError>(x.at, "select: index {} is out of range for dim {} of {}", index, dim,
+                     x.shape());
   return squeeze({sliced("select", x, d, index < 0 ? index + size : index, 1, 1), x.at}, d);
 }
 
@@ -262,9 +252,8 @@ Tensor expand(const In& x, const Shape& wanted) {
   for (int i = std::max(shift, 0); i < shape.rank(); ++i)
     if (shape[i] == -1) shape[i] = x.shape()[i - shift];
   if (!broadcasts_to(x.shape(), shape))
-    throw ShapeError(fmt::format("expand: {} does not broadcast to {}: only axes of size 1 repeat",
-                                 str(x.shape()), str(wanted)),
-                     x.at);
+    fail<ShapeError>(x.at, "expand: {} does not broadcast to {}: only axes of size 1 repeat",
+                     x.shape(), wanted);
   detail::numel("expand", shape, x.at);
   Strides strides = Shape::filled(shape.rank(), 0);
   for (int i = 0; i < x.dim(); ++i)

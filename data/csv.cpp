@@ -151,7 +151,7 @@ class Reader {
   /// Column 0 stands for the row as a whole.
   [[noreturn]] void refuse(std::size_t column, const std::string& what) const {
     const std::string place = column == 0 ? ":" : fmt::format(", column {}:", column);
-    throw FormatError(fmt::format("read_csv: {}: row {}{} {}", path_, row_, place, what), at_);
+    fail<FormatError>(at_, "read_csv: {}: row {}{} {}", path_, row_, place, what);
   }
 
   const std::string& path_;
@@ -168,18 +168,15 @@ Csv read_csv(const std::string& path, const CsvOptions& options, At at) {
   constexpr std::string_view reserved("\"\r\n.+-\0", 7);
   const char c = options.delimiter;
   if (reserved.find(c) != std::string_view::npos || std::isalnum(static_cast<unsigned char>(c)))
-    throw ValueError(fmt::format("read_csv: delimiter {} could be part of a field", shown({&c, 1})),
-                     at);
+    fail<ValueError>(at, "read_csv: delimiter {} could be part of a field", shown({&c, 1}));
   return Reader(path, options, at).read();
 }
 
 Tensor Csv::column(const std::string& name, At at) const {
   const auto found = std::find(columns.begin(), columns.end(), name);
   if (found == columns.end() || std::find(found + 1, columns.end(), name) != columns.end())
-    throw ValueError(fmt::format("column: {} columns are called {}: there are {}",
-                                 std::count(columns.begin(), columns.end(), name), shown(name),
-                                 fmt::join(columns, ", ")),
-                     at);
+    fail<ValueError>(at, "column: {} columns are called {}: there are {}",
+                     std::count(columns.begin(), columns.end(), name), shown(name), columns);
   return select(In(values, at), 1, found - columns.begin());
 }
 

@@ -1,7 +1,6 @@
 #include "descent/data/dataset.hpp"
 
 #include <cmath>
-#include <fmt/format.h>
 #include <numeric>
 
 #include "descent/core/ops.hpp"
@@ -20,16 +19,13 @@ Batch collate(const std::vector<Example>& examples, At at) {
 
 TensorDataset::TensorDataset(Tensor x, Tensor y, At at) : x_(std::move(x)), y_(std::move(y)) {
   if (x_.dim() == 0 || y_.dim() == 0 || x_.size(0) != y_.size(0))
-    throw ShapeError(
-        fmt::format(
-            "TensorDataset: x {} and y {}: need a first axis of the same size, one row per example",
-            str(x_.shape()), str(y_.shape())),
-        at);
+    fail<ShapeError>(
+        at, "TensorDataset: x {} and y {}: need a first axis of the same size, one row per example",
+        x_.shape(), y_.shape());
 }
 
 Example TensorDataset::get(int64_t i, At at) const {
-  if (i < 0 || i >= size())
-    throw IndexError(fmt::format("TensorDataset: example {} of {}", i, size()), at);
+  if (i < 0 || i >= size()) fail<IndexError>(at, "TensorDataset: example {} of {}", i, size());
   return {x_.select(0, i, at), y_.select(0, i, at)};
 }
 
@@ -46,10 +42,8 @@ std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes, uint64
   int64_t left = size;
   for (int64_t n : sizes) left = n < 0 || n > left ? -1 : left - n;
   if (left != 0)
-    throw ValueError(
-        fmt::format("split: sizes [{}] for {} examples: need sizes that add up to that",
-                    fmt::join(sizes, ", "), size),
-        at);
+    fail<ValueError>(at, "split: sizes {} for {} examples: need sizes that add up to that", sizes,
+                     size);
   Generator generator(seed);
   return descent::split(randperm(size, generator, at), sizes);
 }
@@ -58,10 +52,8 @@ std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uin
   double sum = 0;
   for (double f : fractions) sum += f >= 0 ? f : NAN;
   if (!(std::abs(sum - 1) <= 1e-9))
-    throw ValueError(
-        fmt::format("split: fractions [{}]: need fractions of at least 0 that add up to 1",
-                    fmt::join(fractions, ", ")),
-        at);
+    fail<ValueError>(at, "split: fractions {}: need fractions of at least 0 that add up to 1",
+                     fractions);
   std::vector<int64_t> sizes;
   for (double f : fractions) sizes.push_back(static_cast<int64_t>(f * static_cast<double>(size)));
   int64_t left = size - std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
@@ -71,20 +63,17 @@ std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uin
 
 Standardizer::Standardizer(const In& x) {
   if (!is_floating(x.dtype()))
-    throw DtypeError(fmt::format("Standardizer: x is {}: need a floating dtype", str(x.dtype())),
-                     x.at);
+    fail<DtypeError>(x.at, "Standardizer: x is {}: need a floating dtype", x.dtype());
   if (x.dim() == 0 || x.size(0) == 0)
-    throw ValueError(fmt::format("Standardizer: x {} has no rows to measure", str(x.shape())),
-                     x.at);
+    fail<ValueError>(x.at, "Standardizer: x {} has no rows to measure", x.shape());
   const Tensor wide = x.detach().to(float64);
   const Tensor constant = wide.max(0) == min(wide, 0);
   mean = wide.mean(0).to(x.dtype());
   std = where(constant, 1, sqrt(var(wide, 0, {.correction = 0}))).to(x.dtype());
   if (!all(isfinite(mean + std)).item<bool>())
-    throw NumericError(
-        fmt::format("Standardizer: x {} has columns with numbers that are not finite, or too large",
-                    str(x.shape())),
-        x.at);
+    fail<NumericError>(
+        x.at, "Standardizer: x {} has columns with numbers that are not finite, or too large",
+        x.shape());
 }
 
 Tensor Standardizer::operator()(const In& x) const { return (x - mean) / std; }

@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,7 +34,7 @@ std::size_t InputFile::read(int64_t offset, void* to, std::size_t count) const {
 }
 
 void InputFile::refuse(const char* what, const char* reason) const {
-  throw IoError(fmt::format("{}: cannot {} {}: {}", op_, what, path_, reason), at_);
+  fail<IoError>(at_, "{}: cannot {} {}: {}", op_, what, path_, reason);
 }
 
 }}  // namespace descent::data

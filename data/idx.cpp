@@ -41,9 +41,8 @@ class Content : detail::Pinned {
   uint32_t crc() const { return crc_; }
 
   [[noreturn]] void refuse(int64_t offset, const std::string& what) const {
-    throw FormatError(fmt::format("read_idx: {}: byte {}{}: {}", file_.path(), offset,
-                                  gzip_ ? " of the inflated content" : "", what),
-                      at_);
+    fail<FormatError>(at_, "read_idx: {}: byte {}{}: {}", file_.path(), offset,
+                      gzip_ ? " of the inflated content" : "", what);
   }
 
  private:
@@ -81,9 +80,8 @@ class Content : detail::Pinned {
   }
 
   [[noreturn]] void refuse_gzip(const char* what) const {
-    throw FormatError(fmt::format("read_idx: {}: byte {} of the compressed file: {}", file_.path(),
-                                  consumed_ - stream_.avail_in, what),
-                      at_);
+    fail<FormatError>(at_, "read_idx: {}: byte {} of the compressed file: {}", file_.path(),
+                      consumed_ - stream_.avail_in, what);
   }
 
   At at_;
@@ -182,11 +180,9 @@ Tensor read_idx(const std::string& path, DType dtype, At at) {
   const Idx idx = load_idx(path, at);
   const bool floating = idx.type == IdxType::float32 || idx.type == IdxType::float64;
   if (floating && dtype == int64)
-    throw DtypeError(
-        fmt::format(
-            "read_idx: {} holds floating numbers: read them as float32 or float64, not as int64",
-            path),
-        at);
+    fail<DtypeError>(
+        at, "read_idx: {} holds floating numbers: read them as float32 or float64, not as int64",
+        path);
   Tensor out = empty(idx.shape, dtype, at);
   descent::detail::visit<Kinds::any>(
       "read_idx", dtype, at, [&](auto zero) { convert(idx, out.mutable_data<decltype(zero)>()); });

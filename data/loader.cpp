@@ -1,7 +1,6 @@
 #include "descent/data/loader.hpp"
 
 #include <algorithm>
-#include <fmt/format.h>
 
 #include "descent/core/factory.hpp"
 #include "descent/core/random.hpp"
@@ -11,17 +10,14 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 BatchPlan::BatchPlan(int64_t examples, const LoaderOptions& options, At at)
     : examples_(examples), options_(options), at_(at) {
   if (options.batch_size < 0)
-    throw ValueError(fmt::format("DataLoader: batch_size {}: need at least 1, or kFullBatch",
-                                 options.batch_size),
-                     at);
-  if (examples <= 0) throw ValueError("DataLoader: the dataset has no examples", at);
+    fail<ValueError>(at, "DataLoader: batch_size {}: need at least 1, or kFullBatch",
+                     options.batch_size);
+  if (examples <= 0) fail<ValueError>(at, "DataLoader: the dataset has no examples");
   batch_size_ =
       options.batch_size == kFullBatch ? examples : std::min(options.batch_size, examples);
   if (options.drop_last && options.batch_size > examples)
-    throw ValueError(
-        fmt::format("DataLoader: batch_size {} with drop_last leaves nothing of {} examples",
-                    options.batch_size, examples),
-        at);
+    fail<ValueError>(at, "DataLoader: batch_size {} with drop_last leaves nothing of {} examples",
+                     options.batch_size, examples);
   batches_ = examples / batch_size_ + (examples % batch_size_ != 0 && !options.drop_last);
 }
 
@@ -36,9 +32,8 @@ Tensor BatchPlan::order(int64_t epoch) const {
 
 void BatchPlan::set_state(const LoaderState& state, At at) {
   if (state.epoch < 0 || state.epoch >= UINT32_MAX || state.batch < 0 || state.batch >= batches_)
-    throw ValueError(fmt::format("DataLoader: there is no batch {} in epoch {}: an epoch has {}",
-                                 state.batch, state.epoch, batches_),
-                     at);
+    fail<ValueError>(at, "DataLoader: there is no batch {} in epoch {}: an epoch has {}",
+                     state.batch, state.epoch, batches_);
   next_ = state;
   resumed_ = true;
 }

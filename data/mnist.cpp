@@ -19,7 +19,7 @@ struct Part {
   At at;
 
   [[noreturn]] void refuse(const std::string& what) const {
-    throw FormatError(fmt::format("mnist: {}: {}", path, what), at);
+    fail<FormatError>(at, "mnist: {}: {}", path, what);
   }
 };
 
@@ -28,8 +28,7 @@ Part load(const std::string& folder, const char* name, const char* what, int ran
   fs::path path = fs::path(folder) / name;
   if (!fs::exists(path, ignored)) path += ".gz";
   if (!fs::exists(path, ignored))
-    throw IoError(fmt::format("mnist: there is no {} in {}, with or without .gz", name, folder),
-                  at);
+    fail<IoError>(at, "mnist: there is no {} in {}, with or without .gz", name, folder);
   Part part{load_idx(path.string(), at), path.string(), at};
   if (part.idx.type != IdxType::uint8 || part.idx.shape.rank() != rank)
     part.refuse(fmt::format(

@@ -116,7 +116,7 @@ Progress::Progress(int64_t total, const std::string& title, ProgressOptions opti
       start_(now()),
       drawn_at_(start_),
       title_(title) {
-  if (total < 0) throw ValueError(fmt::format("Progress: total {} is negative", total), at);
+  if (total < 0) fail<ValueError>(at, "Progress: total {} is negative", total);
   std::replace_if(
       title_.begin(), title_.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; },
       ' ');

@@ -1,7 +1,6 @@
 #include "descent/nn/init.hpp"
 
 #include <cmath>
-#include <fmt/format.h>
 
 #include "descent/core/arithmetic.hpp"
 #include "descent/core/graph.hpp"
@@ -24,8 +23,7 @@ void constant_(const Tensor& x, double value) {
 
 int64_t fan_in(const Tensor& weight, At at) {
   if (weight.dim() < 2)
-    throw ShapeError(
-        fmt::format("init: weight {} has no fan: need rank 2 or more", str(weight.shape())), at);
+    fail<ShapeError>(at, "init: weight {} has no fan: need rank 2 or more", weight.shape());
   int64_t n = 1;
   for (int i = 1; i < weight.dim(); ++i) n *= weight.size(i);
   return n;

@@ -6,7 +6,7 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn::init {
 
-/// Uniform in [low, high).
+/// Uniform from `low` to `high`.
 void uniform_(const Tensor& x, double low, double high, Generator& generator = default_generator());
 void normal_(const Tensor& x, double mean, double std, Generator& generator = default_generator());
 void constant_(const Tensor& x, double value);

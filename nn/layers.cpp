@@ -1,7 +1,6 @@
 #include "descent/nn/layers.hpp"
 
 #include <cmath>
-#include <fmt/format.h>
 
 #include "descent/core/ops.hpp"
 #include "descent/core/random.hpp"
@@ -11,8 +10,7 @@ namespace [[gnu::visibility("default")]] descent { namespace nn {
 
 Linear::Linear(int64_t in, int64_t out, LinearOptions options, At at) {
   if (in < 1 || out < 1)
-    throw ValueError(fmt::format("Linear: {} inputs and {} outputs: need at least one", in, out),
-                     at);
+    fail<ValueError>(at, "Linear: {} inputs and {} outputs: need at least one", in, out);
   weight = register_parameter("weight", empty({out, in}, float32, at));
   init::kaiming_uniform_(weight, std::sqrt(5.0));  // PyTorch's way to write +-1/sqrt(in)
   if (!options.bias) return;
@@ -26,7 +24,7 @@ Tensor Linear::forward(In x) const {
 }
 
 Dropout::Dropout(double p_, At at) : p(p_) {
-  if (!(p >= 0 && p < 1)) throw ValueError(fmt::format("Dropout: p is {}: need [0, 1)", p), at);
+  if (!(p >= 0 && p < 1)) fail<ValueError>(at, "Dropout: p is {}: need [0, 1)", p);
 }
 
 Tensor Dropout::forward(In x) const {

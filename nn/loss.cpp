@@ -1,7 +1,5 @@
 #include "descent/nn/loss.hpp"
 
-#include <fmt/format.h>
-
 #include "descent/core/graph.hpp"
 #include "descent/core/ops.hpp"
 
@@ -13,32 +11,25 @@ void check_cross_entropy(const In& logits, const In& target, const CrossEntropyO
   detail::check(op, logits);
   detail::check(op, target);
   if (logits.dim() != 2 || target.dim() != 1 || logits.shape()[0] != target.shape()[0])
-    throw ShapeError(fmt::format("{}: logits {} with target {}: need [N, K] and [N]", op,
-                                 str(logits.shape()), str(target.shape())),
-                     logits.at);
+    fail<ShapeError>(logits.at, "{}: logits {} with target {}: need [N, K] and [N]", op,
+                     logits.shape(), target.shape());
   if (target.dtype() != int64)
-    throw DtypeError(
-        fmt::format("{}: target is {}: need int64 class numbers", op, str(target.dtype())),
-        target.at);
+    fail<DtypeError>(target.at, "{}: target is {}: need int64 class numbers", op, target.dtype());
   if (target.numel() == 0 && o.reduction == Reduction::mean)
-    throw ShapeError(
-        fmt::format("{}: logits {} are an empty batch: it has no mean", op, str(logits.shape())),
-        logits.at);
+    fail<ShapeError>(logits.at, "{}: logits {} are an empty batch: it has no mean", op,
+                     logits.shape());
   const int64_t classes = logits.shape()[1];
   if (!(o.label_smoothing >= 0 && o.label_smoothing <= 1))
-    throw ValueError(fmt::format("{}: label_smoothing is {}: need [0, 1]", op, o.label_smoothing),
-                     logits.at);
+    fail<ValueError>(logits.at, "{}: label_smoothing is {}: need [0, 1]", op, o.label_smoothing);
   if (o.weight.defined() &&
       (!(o.weight.shape() == Shape{classes}) || o.weight.dtype() != logits.dtype()))
-    throw ShapeError(fmt::format("{}: weight is {} {}: need {} [{}]", op, str(o.weight.dtype()),
-                                 str(o.weight.shape()), str(logits.dtype()), classes),
-                     logits.at);
+    fail<ShapeError>(logits.at, "{}: weight is {} {}: need {} [{}]", op, o.weight.dtype(),
+                     o.weight.shape(), logits.dtype(), classes);
   const std::vector<int64_t> labels = target.to_vector<int64_t>();
   for (std::size_t n = 0; n < labels.size(); ++n)
     if (labels[n] != o.ignore_index && (labels[n] < 0 || labels[n] >= classes))
-      throw IndexError(fmt::format("{}: target[{}] is {}, but logits {} allow 0..{}", op, n,
-                                   labels[n], str(logits.shape()), classes - 1),
-                       target.at);
+      fail<IndexError>(target.at, "{}: target[{}] is {}, but logits {} allow 0..{}", op, n,
+                       labels[n], logits.shape(), classes - 1);
 }
 
 Tensor reduced(const Tensor& losses, Reduction reduction) {
@@ -69,8 +60,8 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
   if (o.reduction != Reduction::mean) return reduced(losses, o.reduction);
   const Tensor total = sum(weight);
   if (total.item() == 0)
-    throw ShapeError("cross_entropy: every target is ignored or weighs nothing: there is no mean",
-                     target.at);
+    fail<ShapeError>(target.at,
+                     "cross_entropy: every target is ignored or weighs nothing: there is no mean");
   return sum(losses) / total;
 }
 
@@ -79,13 +70,11 @@ Tensor mse_loss(const In& prediction, const In& target, MseOptions options) {
   detail::check("mse_loss", prediction);
   detail::check("mse_loss", target);
   if (!(prediction.shape() == target.shape()))
-    throw ShapeError(fmt::format("mse_loss: prediction {} with target {}: need one shape",
-                                 str(prediction.shape()), str(target.shape())),
-                     prediction.at);
+    fail<ShapeError>(prediction.at, "mse_loss: prediction {} with target {}: need one shape",
+                     prediction.shape(), target.shape());
   if (prediction.numel() == 0 && options.reduction == Reduction::mean)
-    throw ShapeError(
-        fmt::format("mse_loss: prediction {} is empty: it has no mean", str(prediction.shape())),
-        prediction.at);
+    fail<ShapeError>(prediction.at, "mse_loss: prediction {} is empty: it has no mean",
+                     prediction.shape());
   return reduced(square(prediction - target), options.reduction);
 }
 
@@ -96,9 +85,8 @@ double accuracy(const In& logits, const In& target) {
   detail::check("accuracy", target);
   if (logits.dim() != 2 || target.dim() != 1 || logits.shape()[0] != target.shape()[0] ||
       target.numel() == 0)
-    throw ShapeError(fmt::format("accuracy: logits {} with target {}: need [N, K] and [N], N > 0",
-                                 str(logits.shape()), str(target.shape())),
-                     logits.at);
+    fail<ShapeError>(logits.at, "accuracy: logits {} with target {}: need [N, K] and [N], N > 0",
+                     logits.shape(), target.shape());
   const auto hits = sum(argmax(logits, 1) == target).item<double>();
   return hits / static_cast<double>(target.numel());
 }

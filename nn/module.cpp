@@ -35,10 +35,10 @@ std::string Module::type() const {
 }
 
 Tensor Module::forward(In x) const {
-  throw ValueError(fmt::format("{}: no `Tensor forward(In x) const override`: a module needs one "
-                               "(check const and the parameter)",
-                               type()),
-                   x.at);
+  fail<ValueError>(x.at,
+                   "{}: no `Tensor forward(In x) const override`: a module needs one (check const "
+                   "and the parameter)",
+                   type());
 }
 
 Tensor Module::operator()(const In& x) const {
@@ -136,8 +136,7 @@ void Module::load_state_dict(const NamedTensors& source, LoadOptions options, At
     if (options.strict && find(own, name) == own.end())
       wrong += fmt::format("\n  {} is unexpected", name);
   if (!wrong.empty())
-    throw ValueError(fmt::format("load_state_dict: the state does not fit {}:{}\n", type(), wrong),
-                     at);
+    fail<ValueError>(at, "load_state_dict: the state does not fit {}:{}\n", type(), wrong);
   NoGradGuard no_grad;
   for (const auto& [to, from] : copies) to.copy_(from);
 }
@@ -170,8 +169,7 @@ void Module::set_frozen(bool frozen, const char* op, std::string_view pattern, A
         any = true;
       }
   });
-  if (!any)
-    throw ValueError(fmt::format("{}: no parameter of {} matches \"{}\"", op, type(), pattern), at);
+  if (!any) fail<ValueError>(at, "{}: no parameter of {} matches \"{}\"", op, type(), pattern);
 }
 void Module::freeze(std::string_view pattern, At at) { set_frozen(true, "freeze", pattern, at); }
 void Module::unfreeze(std::string_view pattern, At at) {
@@ -180,7 +178,7 @@ void Module::unfreeze(std::string_view pattern, At at) {
 
 void Module::to(DType dtype, At at) {
   if (!is_floating(dtype))
-    throw DtypeError(fmt::format("to: a module of {}: need float32 or float64", str(dtype)), at);
+    fail<DtypeError>(at, "to: a module of {}: need float32 or float64", dtype);
   visit("", [&](const std::string& prefix, const State& state) {
     for (const auto& [name, t] : handles(state.parameters, state.buffers, prefix))
       if (is_floating(t.dtype())) detail::set_data(t, t.detach().to(dtype));
@@ -195,9 +193,8 @@ void Module::zero_grad() const {
 static void check_name(const char* op, const std::string& name, const std::string& type, bool taken,
                        At at) {
   if (name.empty() || name.find('.') != std::string::npos)
-    throw ValueError(
-        fmt::format("{}: \"{}\" in {}: a name is not empty and has no dot", op, name, type), at);
-  if (taken) throw ValueError(fmt::format("{}: {} has a \"{}\" already", op, type, name), at);
+    fail<ValueError>(at, "{}: \"{}\" in {}: a name is not empty and has no dot", op, name, type);
+  if (taken) fail<ValueError>(at, "{}: {} has a \"{}\" already", op, type, name);
 }
 
 static bool has(const auto& list, const std::string& name) {

@@ -1,7 +1,6 @@
 #include "descent/optim/optimizer.hpp"
 
 #include <cmath>
-#include <fmt/format.h>
 #include <unordered_map>
 
 #include "descent/core/factory.hpp"
@@ -11,32 +10,26 @@
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 void detail::require(bool holds, const char* what, double value, const char* rule, At at) {
-  if (!holds) throw ValueError(fmt::format("{} is {}: need {}", what, value, rule), at);
+  if (!holds) fail<ValueError>(at, "{} is {}: need {}", what, value, rule);
 }
 
 OptimizerBase::OptimizerBase(const NamedTensors& parameters, std::size_t states, At at) {
-  if (parameters.empty()) throw ValueError("optimizer: no parameters to optimize", at);
+  if (parameters.empty()) fail<ValueError>(at, "optimizer: no parameters to optimize");
   std::unordered_map<std::string, bool> names;
   std::unordered_map<const void*, std::string> tensors;
   for (const auto& [name, p] : parameters) {
-    if (!p.defined())
-      throw ValueError(fmt::format("optimizer: parameter {} is undefined", name), at);
+    if (!p.defined()) fail<ValueError>(at, "optimizer: parameter {} is undefined", name);
     if (!p.is_leaf())
-      throw GraphError(
-          fmt::format("optimizer: parameter {} is the result of an op: need a leaf", name), at);
+      fail<GraphError>(at, "optimizer: parameter {} is the result of an op: need a leaf", name);
     if (!is_floating(p.dtype()))
-      throw DtypeError(
-          fmt::format("optimizer: parameter {} is {}: need a floating dtype", name, str(p.dtype())),
-          at);
+      fail<DtypeError>(at, "optimizer: parameter {} is {}: need a floating dtype", name, p.dtype());
     if (!p.is_contiguous())
-      throw ValueError(fmt::format("optimizer: parameter {} is not contiguous: clone() it", name),
-                       at);
+      fail<ValueError>(at, "optimizer: parameter {} is not contiguous: clone() it", name);
     if (!names.emplace(name, true).second)
-      throw ValueError(fmt::format("optimizer: two parameters are called {}", name), at);
+      fail<ValueError>(at, "optimizer: two parameters are called {}", name);
     auto [same, fresh] = tensors.emplace(Peek::header(p), name);
     if (!fresh)
-      throw ValueError(fmt::format("optimizer: {} and {} are the same tensor", same->second, name),
-                       at);
+      fail<ValueError>(at, "optimizer: {} and {} are the same tensor", same->second, name);
     Slot slot{name, p, {}, 0, 0, {}};
     for (std::size_t i = 0; i < states; ++i) slot.state.push_back(zeros(p.shape(), p.dtype(), at));
     slots_.push_back(std::move(slot));
@@ -62,7 +55,7 @@ NamedTensors OptimizerBase::parameters() const {
 void OptimizerBase::assign_group(std::string_view pattern, std::size_t index, At at) {
   bool any = false;
   for (const Slot& slot : slots_) any |= matches(pattern, slot.name);
-  if (!any) throw ValueError(fmt::format("group: no parameter matches \"{}\"", pattern), at);
+  if (!any) fail<ValueError>(at, "group: no parameter matches \"{}\"", pattern);
   for (Slot& slot : slots_)
     if (matches(pattern, slot.name)) slot.group = index;
 }
@@ -72,11 +65,10 @@ void OptimizerBase::begin_step(At at) {
   for (const Slot& slot : slots_)
     for (const Tensor& state : slot.state)
       if (state.dtype() != slot.parameter.dtype())
-        throw DtypeError(
-            fmt::format("step: parameter {} is {}, its state {}: convert a model before "
-                        "its optimizer is made",
-                        slot.name, str(slot.parameter.dtype()), str(state.dtype())),
-            at);
+        fail<DtypeError>(
+            at,
+            "step: parameter {} is {}, its state {}: convert a model before its optimizer is made",
+            slot.name, slot.parameter.dtype(), state.dtype());
   tiles_.clear();
   for (Slot& slot : slots_) slot.grad = slot.parameter.grad();
   for (Slot& slot : slots_)  // may allocate: before anything changes

@@ -22,7 +22,7 @@ enum class Layout { plain, transposed, strided };
 Tensor sample(const Shape& shape, bool positive, uint64_t seed) {
   Generator generator(seed);
   const int64_t n = empty(shape).numel();
-  const std::vector<int64_t> order = permutation(n, generator);
+  const std::vector<int64_t> order = randperm(n, generator).to_vector<int64_t>();
   std::vector<double> v;
   for (int64_t k : order) {
     const double size = 0.3137 + 0.0131 * static_cast<double>(seed) +
