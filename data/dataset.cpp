@@ -18,6 +18,8 @@ Batch collate(const std::vector<Example>& examples, At at) {
 }
 
 TensorDataset::TensorDataset(Tensor x, Tensor y, At at) : x_(std::move(x)), y_(std::move(y)) {
+  if (!x_.defined() || !y_.defined())
+    fail<ValueError>(at, "TensorDataset: {} is undefined", x_.defined() ? "y" : "x");
   if (x_.dim() == 0 || y_.dim() == 0 || x_.size(0) != y_.size(0))
     fail<ShapeError>(
         at, "TensorDataset: x {} and y {}: need a first axis of the same size, one row per example",
@@ -51,7 +53,7 @@ std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes, uint64
 std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uint64_t seed, At at) {
   double sum = 0;
   for (double f : fractions) sum += f >= 0 ? f : NAN;
-  if (!(std::abs(sum - 1) <= 1e-9))
+  if (!(std::abs(sum - 1) <= 1e-6))
     fail<ValueError>(at, "split: fractions {}: need fractions of at least 0 that add up to 1",
                      fractions);
   std::vector<int64_t> sizes;

@@ -11,8 +11,8 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 InputFile::InputFile(const char* op, const std::string& path, At at)
     : op_(op), path_(path), at_(at), fd_(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
   struct stat info;
+  if (path.find('\0') != std::string::npos) refuse("open", "the path goes on after a NUL byte");
   if (fd_.number < 0 || ::fstat(fd_.number, &info) != 0) refuse("open", std::strerror(errno));
-  if (path.find('\0') != std::string::npos) refuse("open", "the path has a NUL byte in it");
   if (!S_ISREG(info.st_mode)) refuse("read", "it is not a regular file");
   size_ = info.st_size;
 }
@@ -34,7 +34,7 @@ std::size_t InputFile::read(int64_t offset, void* to, std::size_t count) const {
 }
 
 void InputFile::refuse(const char* what, const char* reason) const {
-  fail<IoError>(at_, "{}: cannot {} {}: {}", op_, what, path_, reason);
+  fail<IoError>(at_, "{}: cannot {} {}: {}", op_, what, path_.c_str(), reason);
 }
 
 }}  // namespace descent::data

@@ -35,8 +35,6 @@ class Content : detail::Pinned {
     return n;
   }
 
-  /// How long the content can be: deflate makes one byte of at most 1032.
-  int64_t longest() const { return gzip_ ? std::min(file_.size(), kLimit) * 1032 : file_.size(); }
   int64_t offset() const { return offset_; }
   uint32_t crc() const { return crc_; }
 
@@ -106,7 +104,7 @@ template <class Bits> Bits big_endian(const unsigned char* bytes) {
   return bits;
 }
 
-/// The type, the shape and, in `bytes`, room for the elements.
+/// The type and the shape.
 Idx read_header(Content& in) {
   unsigned char head[4 + 4 * kMaxRank];
   if (std::size_t n = in.read(head, 4); n < 4)
@@ -130,13 +128,25 @@ Idx read_header(Content& in) {
     extent *= std::max<int64_t>(size, 1);
     idx.shape.push_back(size);
   }
-  const int64_t bytes = item * descent::detail::numel("read_idx", idx.shape, At::unknown());
-  if (int64_t rest = in.longest() - in.offset(); bytes > rest)
-    in.refuse(in.offset(),
-              fmt::format("shape {} needs {} bytes of elements, the file has {} at most",
-                          str(idx.shape), bytes, rest));
-  idx.bytes.resize(static_cast<std::size_t>(bytes));
   return idx;
+}
+
+/// All elements. Memory follows what has come, not what a header promises.
+void read_elements(Content& in, Idx& idx) {
+  const int64_t n = descent::detail::numel("read_idx", idx.shape, At::unknown());
+  const auto bytes = static_cast<std::size_t>(n * size_of(static_cast<unsigned char>(idx.type)));
+  std::size_t have = 0;
+  while (have < bytes) {
+    idx.bytes.resize(std::min(bytes, std::max<std::size_t>(2 * have, 1 << 20)));
+    have += in.read(idx.bytes.data() + have, idx.bytes.size() - have);
+    if (have < idx.bytes.size())
+      in.refuse(in.offset(), fmt::format("shape {} needs {} bytes of elements, the file has {}",
+                                         str(idx.shape), bytes, have));
+  }
+  unsigned char more;
+  if (in.read(&more, 1) != 0)
+    in.refuse(in.offset() - 1, fmt::format("shape {} needs {} bytes of elements, the file has more",
+                                           str(idx.shape), bytes));
 }
 
 template <class Bits, class From, class To> void convert(const Idx& idx, To* out) {
@@ -164,15 +174,8 @@ template <class To> void convert(const Idx& idx, To* out) {
 Idx load_idx(const std::string& path, At at) {
   Content in(path, at);
   Idx idx = read_header(in);
-  const std::size_t n = in.read(idx.bytes.data(), idx.bytes.size());
-  if (n < idx.bytes.size())
-    in.refuse(in.offset(), fmt::format("shape {} needs {} bytes of elements, the file has {}",
-                                       str(idx.shape), idx.bytes.size(), n));
+  read_elements(in, idx);
   idx.crc = in.crc();
-  unsigned char more;
-  if (in.read(&more, 1) != 0)
-    in.refuse(in.offset() - 1, fmt::format("shape {} needs {} bytes of elements, the file has more",
-                                           str(idx.shape), idx.bytes.size()));
   return idx;
 }
 

@@ -32,11 +32,12 @@ struct Idx {
 /// Reads an IDX file, at most 4 GiB of elements and rank 1 to 8.
 ///
 /// The file must be exactly as long as its sizes say, and a gzip stream must be whole, with its
-/// checksums right and nothing behind it. Memory is taken only for what the file can hold.
+/// checksums right and nothing behind it. Memory is taken only for what has been read.
 /// IoError if it cannot be read; FormatError with the path and the byte's offset.
 Idx load_idx(const std::string& path, At at = At::here());
 
-/// The elements of an IDX file, converted to `dtype`; to bool: whether they are not zero.
+/// The elements of an IDX file, converted to `dtype` (to bool: whether they are not zero; a float64
+/// beyond the range of float32 becomes infinite).
 /// Errors as load_idx; DtypeError for int64 from a file of floating numbers.
 Tensor read_idx(const std::string& path, DType dtype = descent::float32, At at = At::here());
 

@@ -52,9 +52,9 @@ class BatchPlan {
 
 /// Batches of a dataset: `for (auto [x, y] : loader)` is one epoch.
 ///
-/// Each such loop is a new epoch, also after one that was left early. The order of epoch k follows
-/// from the options and k alone. Without shuffling, batches of a TensorDataset are views of its
-/// tensors: clone() one before changing it in place.
+/// Each such loop is a new epoch, also after one that was left early; one loop at a time. The order
+/// of epoch k follows from the options and k alone. Without shuffling, batches of a TensorDataset
+/// are views of its tensors: clone() one before changing it in place.
 template <Dataset D> class DataLoader {
  public:
   /// ValueError for a negative batch size, and if there would be no batch at all.

@@ -44,7 +44,10 @@ struct Half {
 Half load_half(const std::string& folder, const std::string& which, At at) {
   Half half{load(folder, (which + "-images-idx3-ubyte").c_str(), "images", 3, at),
             load(folder, (which + "-labels-idx1-ubyte").c_str(), "labels", 1, at)};
-  const int64_t images = half.images.idx.shape[0], labels = half.labels.idx.shape[0];
+  const Shape& shape = half.images.idx.shape;
+  if (shape[0] * shape[1] * shape[2] == 0)
+    half.images.refuse(fmt::format("byte 4: shape {} has no pixels", str(shape)));
+  const int64_t images = shape[0], labels = half.labels.idx.shape[0];
   if (images != labels)
     half.labels.refuse(
         fmt::format("byte 4: {} labels for the {} images of {}", labels, images, half.images.path));

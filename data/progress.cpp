@@ -49,6 +49,13 @@ std::string truncated(std::string text, int64_t width) {
   return text;
 }
 
+/// In one line: control characters make way for spaces.
+std::string plain(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < ' ') c = ' ';
+  return text;
+}
+
 /// "01:23", "2:01:23".
 std::string clock(double seconds) {
   if (!(seconds < 1e9)) return "?";
@@ -90,7 +97,7 @@ std::string format_bar(const ProgressView& v, const ProgressStyle& style) {
 
   const double left = static_cast<double>(v.total - v.done) / v.rate;
   const double fraction = static_cast<double>(v.done) / static_cast<double>(v.total);
-  head += fmt::format("{:3}%", static_cast<int>(fraction * 100));
+  head += fmt::format("{:3.0f}%", fraction * 100);
   tail = fmt::format(" {}/{} [{}<{}{}", v.done, v.total, clock(v.seconds),
                      v.rate > 0 ? clock(left) : "?", tail);
   const int64_t room = width - columns(head) - columns(tail) - 2;
@@ -115,11 +122,8 @@ Progress::Progress(int64_t total, const std::string& title, ProgressOptions opti
       total_(total),
       start_(now()),
       drawn_at_(start_),
-      title_(title) {
+      title_(plain(title)) {
   if (total < 0) fail<ValueError>(at, "Progress: total {} is negative", total);
-  std::replace_if(
-      title_.begin(), title_.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; },
-      ' ');
   if (mode_ == automatic)
     mode_ = ::isatty(fd_) && environment("TERM") != "dumb" ? ProgressMode::bar : lines;
   if (mode_ == ProgressMode::bar) draw(start_);
@@ -133,8 +137,9 @@ Progress::~Progress() {
   }
 }
 
-void Progress::postfix(const char* name, double value) {
+void Progress::postfix(const char* text, double value) {
   if (mode_ == none) return;
+  const std::string name = plain(text);
   for (auto& entry : postfix_)
     if (entry.first == name) return void(entry.second = value);
   postfix_.emplace_back(name, value);

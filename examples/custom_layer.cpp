@@ -55,6 +55,7 @@ static void train(const Options& options) {
       loss.backward();
       opt.step();
     }
+    if (!isfinite(loss).item<bool>()) throw NumericError("the loss is not finite: a smaller --lr?");
     schedule.step();
     if (!options.quiet && (epoch + 1) % 50 == 0)
       std::printf("epoch %4ld: loss %.5f, lr %.2e\n", epoch + 1, loss.item(), opt.lr());

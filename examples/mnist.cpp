@@ -24,6 +24,8 @@ static double test(nn::Module& net, const data::TensorDataset& dataset) {
 
 static void train(const Options& options) {
   const data::Mnist digits = data::mnist(options.data);
+  if (digits.train.x().numel() != digits.train.size() * 784)
+    throw FormatError(options.data + " has images of another size: need 28 by 28");
   // Pixels brought to mean 0 and deviation 1, both of the training set.
   const Tensor mean = digits.train.x().mean(), deviation = sqrt(var(digits.train.x()));
   auto normalized = [&](const data::TensorDataset& set) {
@@ -63,6 +65,7 @@ static void train(const Options& options) {
     bar.close();
     schedule.step();
     training += std::chrono::steady_clock::now() - start;
+    if (!std::isfinite(total)) throw NumericError("the loss is not finite: a smaller --lr?");
     accuracy = test(net, test_set);
     if (!options.quiet)
       std::printf("epoch %ld: training loss %.4f, test accuracy %.2f %%\n", epoch,

@@ -1,5 +1,8 @@
 #pragma once
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <descent/descent.hpp>
 
@@ -11,7 +14,7 @@ struct Options {
   int64_t batch_size = 64;
   double lr = 1e-3;
   uint64_t seed = 1;
-  int threads = descent::num_threads();
+  int threads = 0;
   std::string progress = "auto";
   bool quiet = false;
 
@@ -22,45 +25,72 @@ struct Options {
   }
 };
 
+/// Accepts decimal numbers from `low` to `high`: CLI11's own conversions read 010 as 8 and take a
+/// NaN for a number.
+template <class T> CLI::Validator within(T low, T high) {
+  auto refused = [low, high](std::string& text) {
+    T value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool good =
+        error == std::errc() && end == text.data() + text.size() && value >= low && value <= high;
+    if (!good)
+      return text + ": need a number from " + descent::str(low) + " to " + descent::str(high);
+    if (std::is_integral_v<T>) text = descent::str(value);  // without leading zeros
+    return std::string();
+  };
+  return CLI::Validator(refused, "");
+}
+
 /// Parses the command line over `options` (the defaults), says what is in effect, and runs the
 /// example. Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 data missing or corrupt.
 inline int run_example(int argc, char** argv, const std::string& name, const std::string& about,
                        Options options, void (*example)(const Options&)) try {
+  std::signal(SIGPIPE, SIG_IGN);                   // a closed pipe does not stop the training
+  std::setvbuf(stdout, nullptr, _IOLBF, 1 << 12);  // lines appear as they are written, in files too
   CLI::App app(about, name);
   app.option_defaults()->always_capture_default();
-  app.add_option("--data", options.data, "folder to read the data from");
-  app.add_option("--epochs", options.epochs, "passes over the data")->check(CLI::Range(1, 1000000));
+  if (!options.data.empty()) app.add_option("--data", options.data, "folder to read the data from");
+  app.add_option("--epochs", options.epochs, "passes over the data")
+      ->transform(within<int64_t>(1, 1000000));
   app.add_option("--batch-size", options.batch_size, "examples per step; 0: all of them")
-      ->check(CLI::Range(0, 1000000000));
-  app.add_option("--lr", options.lr, "learning rate")->check(CLI::NonNegativeNumber);
-  app.add_option("--seed", options.seed, "of initial values and shuffling");
-  app.add_option("--threads", options.threads, "threads to use")->check(CLI::Range(1, 256));
+      ->transform(within<int64_t>(0, 1000000000));
+  app.add_option("--lr", options.lr, "learning rate")->transform(within(0.0, 1e300));
+  app.add_option("--seed", options.seed, "of initial values and shuffling")
+      ->transform(within<uint64_t>(0, UINT64_MAX));
+  app.add_option("--threads", options.threads,
+                 "threads to use; 0: DESCENT_NUM_THREADS, or all CPUs")
+      ->transform(within(0, 256));
   app.add_option("--progress", options.progress, "what to show on stderr")
       ->check(CLI::IsMember({"auto", "bar", "line", "none"}));
   app.add_flag("-q,--quiet", options.quiet, "print the last line only");
   app.set_version_flag("--version", "descent " + descent::version());
   try {
     app.parse(argc, argv);
+    if (options.threads != 0) descent::set_num_threads(options.threads);
+    descent::manual_seed(options.seed);
+    if (!options.quiet)
+      std::printf("%s: data %s, %ld epochs, batch size %ld, lr %g, seed %lu, %d threads\n",
+                  name.c_str(), options.data.empty() ? "none" : options.data.c_str(),
+                  options.epochs, options.batch_size, options.lr, options.seed,
+                  descent::num_threads());
+    example(options);
   } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    std::fprintf(stderr, "%s: %s; try --help\n", name.c_str(), e.what());
-    return 2;
+    if (e.get_exit_code() != 0) {
+      std::fprintf(stderr, "%s: %s; try --help\n", name.c_str(), e.what());
+      return 2;
+    }
+    app.exit(e);  // --help, --version
   }
-  descent::set_num_threads(options.threads);
-  descent::manual_seed(options.seed);
-  if (!options.quiet)
-    std::printf("%s: data %s, %ld epochs, batch size %ld, lr %g, seed %lu, %d threads\n",
-                name.c_str(), options.data.empty() ? "none" : options.data.c_str(), options.epochs,
-                options.batch_size, options.lr, options.seed, options.threads);
-  example(options);
+  if (std::fflush(stdout) != 0 || std::ferror(stdout))
+    throw std::runtime_error("cannot write to stdout");
   return 0;
 } catch (const descent::IoError& e) {
-  std::fprintf(stderr, "%s: %s\n", name.c_str(), e.what());
+  std::fprintf(stderr, "error: %s\n", e.what());
   return 3;
 } catch (const descent::FormatError& e) {
-  std::fprintf(stderr, "%s: %s\n", name.c_str(), e.what());
+  std::fprintf(stderr, "error: %s\n", e.what());
   return 3;
 } catch (const std::exception& e) {
-  std::fprintf(stderr, "%s: %s\n", name.c_str(), e.what());
+  std::fprintf(stderr, "error: %s\n", e.what());
   return 1;
 }

@@ -8,28 +8,32 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
-Linear::Linear(int64_t in, int64_t out, LinearOptions options, At at) {
+/// Uniform in +-1/sqrt(in), of shape [out, in] or [out].
+static Tensor initial(int64_t in, int64_t out, const Shape& shape, At at) {
   if (in < 1 || out < 1)
     fail<ValueError>(at, "Linear: {} inputs and {} outputs: need at least one", in, out);
-  weight = register_parameter("weight", empty({out, in}, float32, at));
-  init::kaiming_uniform_(weight, std::sqrt(5.0));  // PyTorch's way to write +-1/sqrt(in)
-  if (!options.bias) return;
-  bias = register_parameter("bias", empty({out}, float32, at));
+  Tensor x = empty(shape, float32, at);
   const double bound = 1 / std::sqrt(static_cast<double>(in));
-  init::uniform_(bias, -bound, bound);
+  init::uniform_(x, -bound, bound);
+  return x;
 }
+
+Linear::Linear(int64_t in, int64_t out, LinearOptions options, At at)
+    : weight(register_parameter("weight", initial(in, out, {out, in}, at))),
+      bias(options.bias ? register_parameter("bias", initial(in, out, {out}, at)) : Tensor()) {}
 
 Tensor Linear::forward(In x) const {
   return bias.defined() ? linear(x, weight, bias) : linear(x, weight);
 }
 
 Dropout::Dropout(double p_, At at) : p(p_) {
-  if (!(p >= 0 && p < 1)) fail<ValueError>(at, "Dropout: p is {}: need [0, 1)", p);
+  if (!(p >= 0 && p <= 1)) fail<ValueError>(at, "Dropout: p is {}: need [0, 1]", p);
 }
 
 Tensor Dropout::forward(In x) const {
   if (!training() || p == 0) return x;
-  return x * (bernoulli(x.shape(), 1 - p).to(x.dtype()) / (1 - p));
+  const double scale = p == 1 ? 0 : 1 / (1 - p);
+  return x * (bernoulli(x.shape(), 1 - p).to(x.dtype()) * scale);
 }
 
 Tensor Flatten::forward(In x) const { return flatten(x, start, end); }
@@ -47,11 +51,14 @@ Sequential::Step::Step(std::function<Tensor(const In&)> f)
 
 Sequential::Sequential(std::initializer_list<Step> steps, At at) {
   // Sequential{s} is a copy of s in one compiler and a list of one in another: let it be a copy.
-  if (steps.size() == 1)
-    if (auto* only = dynamic_cast<Sequential*>(steps.begin()->module_.get())) {
-      *this = *only;
+  if (steps.size() == 1) {
+    const Module& only = *steps.begin()->module_;
+    if (typeid(only) == typeid(Sequential)) {
+      alias(only);
+      steps_ = static_cast<const Sequential&>(only).steps_;
       return;
     }
+  }
   for (const Step& step : steps) push_back(step, at);
 }
 

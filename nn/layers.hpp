@@ -12,18 +12,18 @@ class Linear : public Module {
  public:
   Linear(int64_t in, int64_t out, LinearOptions options = {}, At at = At::here());
   Tensor forward(In x) const override;
-  Tensor weight;
-  Tensor bias;  ///< undefined without one
+  const Tensor weight;
+  const Tensor bias;  ///< undefined without one
 };
 
 /// In training, zeroes each element with probability p and scales the others by 1 / (1 - p);
 /// otherwise does nothing. Draws from the default generator. Srivastava et al. 2014, section 4.
 class Dropout : public Module {
  public:
-  /// p in [0, 1), or ValueError.
+  /// p in [0, 1], or ValueError.
   explicit Dropout(double p = 0.5, At at = At::here());
   Tensor forward(In x) const override;
-  double p;
+  const double p;
 };
 
 /// Axes start..end become one: [N, C, H, W] -> [N, C H W] by default. See `flatten`.
@@ -31,7 +31,7 @@ class Flatten : public Module {
  public:
   explicit Flatten(int64_t start_ = 1, int64_t end_ = -1) : start(start_), end(end_) {}
   Tensor forward(In x) const override;
-  int64_t start, end;
+  const int64_t start, end;
 };
 
 /// Modules, functions and lambdas applied one after the other; children are named "0", "1", ...
@@ -45,6 +45,7 @@ class Sequential : public Module {
     template <class M>
     requires std::is_base_of_v<Module, M> Step(const M& module)
         : module_(std::make_shared<M>(module)) {}
+    Step(const Module&) = delete;  // a copy of the base would lose the layer's own forward
     Step(Tensor (*f)(const In&)) : Step(std::function<Tensor(const In&)>(f)) {}
     template <class F>
     requires(!std::is_base_of_v<Module, F> && std::is_invocable_r_v<Tensor, const F&, const In&>)

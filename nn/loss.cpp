@@ -55,8 +55,9 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
   if (o.label_smoothing > 0) {
     const Tensor spread = o.weight.defined() ? log_p * o.weight : log_p;
     losses = losses * (1 - o.label_smoothing) -
-             sum(spread, 1) * kept * (o.label_smoothing / static_cast<double>(logits.shape()[1]));
+             sum(spread, 1) * (o.label_smoothing / static_cast<double>(logits.shape()[1]));
   }
+  losses = where(counts, losses, 0.0);  // an ignored row may hold anything, -inf too
   if (o.reduction != Reduction::mean) return reduced(losses, o.reduction);
   const Tensor total = sum(weight);
   if (total.item() == 0)

@@ -13,7 +13,6 @@ namespace [[gnu::visibility("default")]] descent { namespace nn {
 
 struct Module::State {
   bool training = true;
-  std::string name;  // in the parent it was registered with last
   NamedTensors parameters, buffers;
   std::vector<std::pair<std::string, std::shared_ptr<Module>>> children;
 };
@@ -31,6 +30,7 @@ std::string Module::type() const {
   char* demangled = abi::__cxa_demangle(typeid(*this).name(), nullptr, nullptr, &status);
   std::string name = demangled ? demangled : typeid(*this).name();
   std::free(demangled);
+  name = name.substr(0, name.find('<'));
   return name.substr(name.rfind(':') + 1);
 }
 
@@ -42,11 +42,11 @@ Tensor Module::forward(In x) const {
 }
 
 Tensor Module::operator()(const In& x) const {
-  Frame frame(x.at, state_->name.empty() ? nullptr : state_->name.c_str());
+  Frame frame(x.at, name_.empty() ? nullptr : name_.c_str());
   Tensor y = forward(x);
-  if (observer) {
+  for (const Observer* o = observer; o; o = o->before_) {
     const auto [path, depth] = Frame::path();
-    observer->seen_({*this, path, depth, y});
+    o->seen_({*this, path, depth, y});
   }
   return y;
 }
@@ -79,17 +79,23 @@ std::vector<Tensor> Module::parameters() const {
 
 NamedTensors Module::named_buffers() const {
   NamedTensors all;
+  std::unordered_set<const void*> seen;
   visit("", [&](const std::string& prefix, const State& state) {
-    for (const auto& [name, b] : state.buffers) all.emplace_back(joined(prefix, name), b);
+    for (const auto& [name, b] : state.buffers)
+      if (seen.insert(Peek::header(b)).second) all.emplace_back(joined(prefix, name), b);
   });
   return all;
 }
 
 std::vector<std::pair<std::string, Module*>> Module::named_modules() {
-  std::vector<std::pair<std::string, Module*>> all{{"", this}};
-  for (const auto& [name, child] : state_->children)
-    for (const auto& [below, module] : child->named_modules())
-      all.emplace_back(below.empty() ? name : joined(name, below), module);
+  std::vector<std::pair<std::string, Module*>> all;
+  std::unordered_set<const State*> seen;
+  auto walk = [&](auto& self, const std::string& name, Module& module) -> void {
+    if (!seen.insert(module.state_.get()).second) return;
+    all.emplace_back(name, &module);
+    for (const auto& [own, child] : module.state_->children) self(self, joined(name, own), *child);
+  };
+  walk(walk, "", *this);
   return all;
 }
 
@@ -125,6 +131,8 @@ void Module::load_state_dict(const NamedTensors& source, LoadOptions options, At
     auto found = find(source, name);
     if (found == source.end()) {
       if (options.strict) wrong += fmt::format("\n  {} is missing", name);
+    } else if (!found->second.defined()) {
+      wrong += fmt::format("\n  {} is undefined there", name);
     } else if (!(found->second.shape() == t.shape()) || found->second.dtype() != t.dtype()) {
       wrong += fmt::format("\n  {} is {} {} here and {} {} there", name, str(t.dtype()),
                            str(t.shape()), str(found->second.dtype()), str(found->second.shape()));
@@ -142,8 +150,13 @@ void Module::load_state_dict(const NamedTensors& source, LoadOptions options, At
 }
 
 void Module::apply(const std::function<void(Module&)>& f) {
-  for (const auto& [name, child] : state_->children) child->apply(f);
-  f(*this);
+  std::unordered_set<const State*> seen;
+  auto walk = [&](auto& self, Module& module) -> void {
+    if (!seen.insert(module.state_.get()).second) return;
+    for (const auto& [name, child] : module.state_->children) self(self, *child);
+    f(module);
+  };
+  walk(walk, *this);
 }
 
 void Module::train(bool on) {
@@ -181,12 +194,16 @@ void Module::to(DType dtype, At at) {
     fail<DtypeError>(at, "to: a module of {}: need float32 or float64", dtype);
   visit("", [&](const std::string& prefix, const State& state) {
     for (const auto& [name, t] : handles(state.parameters, state.buffers, prefix))
-      if (is_floating(t.dtype())) detail::set_data(t, t.detach().to(dtype));
+      if (is_floating(t.dtype()) && t.dtype() != dtype) detail::set_data(t, t.detach().to(dtype));
   });
 }
 
 void Module::zero_grad() const {
   for (const Tensor& p : parameters()) p.zero_grad();
+}
+
+static bool has(const auto& list, const std::string& name) {
+  return std::any_of(list.begin(), list.end(), [&](const auto& e) { return e.first == name; });
 }
 
 /// Refuses an empty name, one with a dot, and one that is taken.
@@ -197,22 +214,22 @@ static void check_name(const char* op, const std::string& name, const std::strin
   if (taken) fail<ValueError>(at, "{}: {} has a \"{}\" already", op, type, name);
 }
 
-static bool has(const auto& list, const std::string& name) {
-  return std::any_of(list.begin(), list.end(), [&](const auto& e) { return e.first == name; });
+void Module::check_tensor(const char* op, const std::string& name, const Tensor& value,
+                          At at) const {
+  check_name(op, name, type(), has(state_->parameters, name) || has(state_->buffers, name), at);
+  if (!value.defined()) fail<ValueError>(at, "{}: {} of {} is undefined", op, name, type());
 }
 
 Tensor Module::register_parameter(const std::string& name, Tensor value, At at) {
-  check_name("register_parameter", name, type(),
-             has(state_->parameters, name) || has(state_->buffers, name), at);
-  if (!value.is_leaf()) value = value.detach();
+  check_tensor("register_parameter", name, value, at);
+  if (!value.requires_grad() || !value.is_leaf()) value = value.detach();  // the caller's own stays
   value.requires_grad_(true, at);
   state_->parameters.emplace_back(name, value);
   return value;
 }
 
 Tensor Module::register_buffer(const std::string& name, Tensor value, At at) {
-  check_name("register_buffer", name, type(),
-             has(state_->parameters, name) || has(state_->buffers, name), at);
+  check_tensor("register_buffer", name, value, at);
   value = value.detach();
   state_->buffers.emplace_back(name, value);
   return value;
@@ -220,7 +237,10 @@ Tensor Module::register_buffer(const std::string& name, Tensor value, At at) {
 
 void Module::add_child(const std::string& name, std::shared_ptr<Module> child, At at) {
   check_name("register_module", name, type(), has(state_->children, name), at);
-  child->state_->name = name;
+  for (const auto& [below, module] : child->named_modules())
+    if (module->state_ == state_)
+      fail<ValueError>(at, "register_module: {} would be part of itself, as \"{}\"", type(), name);
+  child->name_ = name;
   state_->children.emplace_back(name, std::move(child));
 }
 

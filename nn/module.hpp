@@ -10,8 +10,9 @@ struct LoadOptions {
 };
 
 /// Base of all layers and models: a handle on shared state (parameters, buffers, children, the
-/// training flag). Copies alias. A layer registers what it owns in its members' initialisers and
-/// overrides `forward`:
+/// training flag). Copies alias; nothing is assigned: a weight is changed in place, a layer is
+/// chosen when its module is made. A layer registers what it owns in its members' initialisers and
+/// overrides `forward`; its other members belong to each handle, and are best const:
 ///
 ///     struct Net : nn::Module {
 ///       nn::Linear fc1 = register_module("fc1", nn::Linear(784, 128));
@@ -23,7 +24,7 @@ class Module {
   Module();
   virtual ~Module() = default;
   Module(const Module&) = default;
-  Module& operator=(const Module&) = default;
+  Module& operator=(const Module&) = delete;  // the parent would keep the old one
 
   /// Calls `forward`; errors inside name this module's path and the caller's line.
   Tensor operator()(const In& x) const;
@@ -35,7 +36,7 @@ class Module {
   std::vector<Tensor> parameters() const;
   /// State that is saved but not trained.
   NamedTensors named_buffers() const;
-  /// This module as "" and all below it by dotted name.
+  /// This module as "" and all below it by dotted name, each under its first.
   std::vector<std::pair<std::string, Module*>> named_modules();
 
   /// Copies of all parameters and buffers, under every name that they have.
@@ -44,7 +45,7 @@ class Module {
   /// names, shapes and dtypes that differ: one ValueError lists them all, and nothing is changed.
   void load_state_dict(const NamedTensors& state, LoadOptions options = {}, At at = At::here());
 
-  /// f(module) for every module below, children first, and then this one.
+  /// f(module) once for every module below, children first, and then this one.
   void apply(const std::function<void(Module&)>& f);
   /// Training mode, on or off, here and below: Dropout acts in training only.
   void train(bool on = true);
@@ -57,29 +58,35 @@ class Module {
   /// Converts parameters and floating buffers in place; gradients are dropped.
   void to(DType dtype, At at = At::here());
   void zero_grad() const;
-  /// The class's name, without namespaces.
+  /// The class's name, without namespaces and template arguments.
   std::string type() const;
 
  protected:
   /// Registers a child under `name` and returns it, for a member's initialiser.
   template <class M>
   M register_module(const std::string& name, const M& module, At at = At::here()) {
-    add_child(name, std::make_shared<M>(module), at);
-    return module;
+    auto child = std::make_shared<M>(module);
+    add_child(name, child, at);
+    return *child;
   }
-  /// Makes `value` a parameter: a leaf that requires a gradient. A leaf that already does stays
-  /// itself, so that weights can be tied.
+  /// Makes a parameter of `value`: a leaf that shares its elements and requires a gradient. A leaf
+  /// that already does stays itself, so that weights can be tied.
   Tensor register_parameter(const std::string& name, Tensor value, At at = At::here());
   Tensor register_buffer(const std::string& name, Tensor value, At at = At::here());
+  /// Names `child` and owns it. ValueError if this module is part of it.
   void add_child(const std::string& name, std::shared_ptr<Module> child, At at);
+  /// Becomes another handle on what `other` is.
+  void alias(const Module& other) { state_ = other.state_; }
 
  private:
   friend class EvalGuard;
   struct State;
   void visit(const std::string& prefix,
              const std::function<void(const std::string& prefix, const State& state)>& f) const;
+  void check_tensor(const char* op, const std::string& name, const Tensor& value, At at) const;
   void set_frozen(bool frozen, const char* op, std::string_view pattern, At at);
   std::shared_ptr<State> state_;
+  std::string name_;  // in the parent that this handle was registered with
 };
 
 /// While it lives, `module` and all below it are in evaluation mode; then each has its own mode
@@ -101,7 +108,8 @@ struct Call {
   const Tensor& output;
 };
 
-/// While it lives, `seen` is told of every module call on this thread as it returns.
+/// While it lives, `seen` is told of every module call on this thread as it returns. Of several,
+/// the youngest is told first; they end in the opposite order of their beginnings.
 class Observer : detail::Pinned {
  public:
   explicit Observer(std::function<void(const Call&)> seen);

@@ -24,8 +24,9 @@ template <class F> struct Num {
   Num& operator+=(Num b) { return *this = *this + b; }
   Num& operator-=(Num b) { return *this = *this - b; }
   Num& operator*=(Num b) { return *this = *this * b; }
-  friend bool operator<(Num a, Num b) { return a.v < b.v; }
-  friend bool operator>(Num a, Num b) { return a.v > b.v; }
+  Num& operator/=(Num b) { return *this = *this / b; }
+  friend auto operator<=>(Num a, Num b) { return a.v <=> b.v; }
+  friend bool operator==(Num a, Num b) { return a.v == b.v; }
 
   friend Num sqrt(Num a) {
     if constexpr (sizeof(F) == 4) return {Raw{}, ::sqrtf(a.v)};

@@ -41,8 +41,8 @@ void OptimizerBase::zero_grad() {
 }
 
 void OptimizerBase::set_lr_factor(double factor, At at) {
-  detail::require(std::isfinite(factor), "optimizer: the learning rate's factor", factor,
-                  "a finite number", at);
+  detail::require(factor >= 0 && std::isfinite(factor), "optimizer: the learning rate's factor",
+                  factor, "a number of at least 0", at);
   lr_factor_ = factor;
 }
 

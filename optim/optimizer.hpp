@@ -71,6 +71,8 @@ template <template <class> class R> class Optimizer final : public OptimizerBase
  public:
   using Rule = R<double>;
   static constexpr std::size_t states = Rule::state.count;
+  static_assert(
+      requires(Rule rule) { rule.lr; }, "a rule has a learning rate, called lr");
   static_assert(sizeof(Rule) == Rule::hyper.count * sizeof(double),
                 "a rule's members are its hyper-parameters, of type S, named in `hyper`");
 

@@ -26,6 +26,7 @@ Scheduler::Scheduler(OptimizerBase& optimizer, Schedule schedule, At at)
 void Scheduler::step(At at) { set_step(step_ + 1, at); }
 
 void Scheduler::set_step(int64_t step, At at) {
+  detail::require(step >= 0, "set_step: step", static_cast<double>(step), "at least 0", at);
   optimizer_.set_lr_factor(schedule_(step), at);
   step_ = step;
 }

@@ -26,7 +26,8 @@ struct ExponentialOptions {
 Schedule exponential(double rate, ExponentialOptions options = {}, At at = At::here());
 
 /// Sets an optimizer's factor step by step, PyTorch's way: schedule(0) when it is made, and the
-/// next one at each `step()`. Its only state is the step.
+/// next one at each `step()`. Its only state is the step. An optimizer has one at a time: of two,
+/// the one that stepped last decides.
 class Scheduler {
  public:
   Scheduler(OptimizerBase& optimizer, Schedule schedule, At at = At::here());

@@ -165,8 +165,8 @@ TEST_CASE("layers name themselves and the line that called the model") {
   }
   refuses<ValueError>("Linear: 0 inputs and 3 outputs: need at least one",
                       [] { nn::Linear(0, 3); });
-  refuses<ValueError>("Dropout: p is 1: need [0, 1)", [] { nn::Dropout(1); });
-  refuses<ValueError>("Dropout: p is -0.5: need [0, 1)", [] { nn::Dropout(-0.5); });
+  refuses<ValueError>("Dropout: p is 1.5: need [0, 1]", [] { nn::Dropout(1.5); });
+  refuses<ValueError>("Dropout: p is -0.5: need [0, 1]", [] { nn::Dropout(-0.5); });
   refuses<DtypeError>("to: a module of int64: need float32 or float64", [&] { Net().to(int64); });
   refuses<ValueError>("freeze: no parameter of Net matches \"conv*\"",
                       [] { Net().freeze("conv*"); });

@@ -99,9 +99,9 @@ TEST_CASE("a header that is not one, or promises too much, is refused before mem
       "a rank (01 to 08)");
   has(refused(folder.write("x", idx(8, {65535, 65535, 65535}, ""))), "makes more than 4 GiB");
   has(refused(folder.write("x", idx(8, {1000000000}, "abc"))),
-      "needs 1000000000 bytes of elements, the file has 3 at most");
+      "needs 1000000000 bytes of elements, the file has 3");
   has(refused(folder.write("x", gzipped(idx(8, {1000000000}, "abc")))),
-      "x: byte 8 of the inflated content: shape [1000000000] needs 1000000000 bytes");
+      "x: byte 11 of the inflated content: shape [1000000000] needs 1000000000 bytes");
   has(refused(folder.write("x", idx(8, {0, 65535, 65535, 65535}, ""))),
       "byte 16: size 65535 of axis 3 makes more than 4 GiB");
   has(refused(folder.write("x", idx(8, {2}, "abc"))),
@@ -177,12 +177,17 @@ TEST_CASE("mislabelled, mismatched and broken sets of digits are refused") {
   {
     const Digits folder;
     folder.write("train-images-idx3-ubyte", idx(8, {2, 2, 2}, "abcde"));
-    has(folder.refused(), "train-images-idx3-ubyte: byte 16: shape [2, 2, 2] needs 8 bytes");
+    has(folder.refused(), "train-images-idx3-ubyte: byte 21: shape [2, 2, 2] needs 8 bytes");
   }
   {
     const Digits folder;
     folder.write("t10k-images-idx3-ubyte", idx(8, {1, 3, 2}, "abcdef"));
     has(folder.refused(), "images of 3 by 2, those of ");
+  }
+  {
+    const Digits folder;
+    folder.write("train-images-idx3-ubyte", idx(8, {2, 2, 0}, ""));
+    has(folder.refused(), "train-images-idx3-ubyte: byte 4: shape [2, 2, 0] has no pixels");
   }
   {
     const Digits folder;

@@ -71,6 +71,15 @@ TEST_CASE("cross_entropy equals its definition for every option") {
   }
 }
 
+TEST_CASE("an ignored row counts for nothing, whatever is in it") {
+  const Tensor logits = tensor({{-HUGE_VAL, 0.}, {1., 2.}}, float64), target = tensor({-100, 1});
+  for (double smoothing : {0.0, 0.1}) {
+    const nn::CrossEntropyOptions o{.label_smoothing = smoothing};
+    CHECK(nn::cross_entropy(logits, target, o).item() ==
+          nn::cross_entropy(logits.narrow(0, 1, 1), tensor({1}), o).item());
+  }
+}
+
 TEST_CASE("losses refuse what has no mean, labels out of range and shapes that differ") {
   const Tensor none = zeros({0, 3}), no_label = zeros({0}, int64), two = zeros({2, 3});
   CHECK_THROWS_AS(nn::cross_entropy(none, no_label), ShapeError);

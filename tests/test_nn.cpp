@@ -41,6 +41,8 @@ struct Tied : nn::Module {
   Tensor forward(In x) const override { return linear(in(x), out); }
 };
 
+template <class Inner> struct Box : nn::Module {};
+
 template <class F> std::string message(F f) {
   try {
     f();
@@ -197,7 +199,7 @@ TEST_CASE("Dropout keeps the mean in training and is the identity in evaluation"
   CHECK(values(nn::Dropout(0)(x)) == values(x));
   drop.eval();
   CHECK(values(drop(x)) == values(x));
-  CHECK_THROWS_AS(nn::Dropout(1), ValueError);
+  CHECK(values(nn::Dropout(1)(x)) == Values(100000, 0));
   CHECK_THROWS_AS(nn::Dropout(-0.1), ValueError);
 }
 
@@ -262,6 +264,10 @@ TEST_CASE("to converts parameters and floating buffers under every handle") {
   CHECK(names(net.named_buffers()) == Names{"scale"});
   CHECK(copy(randn({1, 4}, float64)).dtype() == float64);
   CHECK_THROWS_AS(net.to(int64), DtypeError);
+  const Tensor kept = zeros_like(weight);
+  weight.set_grad(kept);
+  net.to(float64);  // nothing to do
+  CHECK(weight.grad().defined());
 }
 
 TEST_CASE("names that are taken, empty or dotted are refused") {
@@ -281,6 +287,65 @@ TEST_CASE("names that are taken, empty or dotted are refused") {
   CHECK_THROWS_AS(good.child("c"), ValueError);
   CHECK_THROWS_AS(good.child("c.d"), ValueError);
   CHECK(good.named_modules().size() == 2);
+}
+
+TEST_CASE("a handle keeps its own name wherever else its layer serves") {
+  const Net net;
+  const nn::Sequential other{net.fc1, relu, net.fc1};
+  const Tensor wide = zeros({2, 5});
+  CHECK_THROWS_WITH(net(wide), Contains(", in fc1)"));
+  CHECK_THROWS_WITH(other(wide), Contains(", in 0)"));
+  CHECK(nn::Sequential(other).named_modules().size() == 3);  // the layer counts once
+  int visits = 0;
+  nn::Sequential(other).apply([&](nn::Module&) { ++visits; });
+  CHECK(visits == 3);
+}
+
+TEST_CASE("what would come apart from its module does not compile, or is refused") {
+  static_assert(!std::is_copy_assignable_v<nn::Linear>);
+  static_assert(!std::is_assignable_v<decltype((std::declval<Net&>().fc1.weight)), Tensor>);
+  static_assert(!std::is_constructible_v<nn::Sequential::Step, const nn::Module&>);
+  nn::Sequential net{nn::Linear(2, 2), relu};
+  CHECK_THROWS_WITH_AS(net.push_back(net), Contains("Sequential would be part of itself, as \"2\""),
+                       ValueError);
+  CHECK_THROWS_AS(net.push_back(nn::Sequential{relu, net}), ValueError);
+  CHECK(net.size() == 2);
+}
+
+TEST_CASE("a class of its own inside a Sequential stays what it is") {
+  struct Residual : nn::Sequential {
+    using Sequential::Sequential;
+    Tensor forward(In x) const override { return x + Sequential::forward(x); }
+  };
+  const Residual r{nn::Linear(2, 2)};
+  const nn::Sequential one{r};
+  const Tensor x = randn({3, 2});
+  CHECK(values(one(x)) == values(r(x)));
+}
+
+TEST_CASE("a parameter is a leaf of its own unless it was one before") {
+  struct Own : nn::Module {
+    explicit Own(const Tensor& x) : w(register_parameter("w", x)) {}
+    Tensor w;
+  };
+  const Tensor x = zeros({2});
+  const Own own(x);
+  CHECK(!x.requires_grad());
+  CHECK(own.w.requires_grad());
+  CHECK(own.w.data<float>() == x.data<float>());
+  CHECK_THROWS_WITH_AS(Own{Tensor()}, Contains("register_parameter: w of Own is undefined"),
+                       ValueError);
+}
+
+TEST_CASE("observers are told of every call, and the youngest first") {
+  const nn::Sequential net{nn::Linear(2, 2), relu};
+  std::vector<std::string> told;
+  nn::Observer outer([&](const nn::Call& call) { told.push_back("outer " + call.path); });
+  {
+    nn::Observer inner([&](const nn::Call& call) { told.push_back("inner " + call.path); });
+    net(zeros({1, 2}));
+  }
+  CHECK(told == Names{"inner 0", "outer 0", "inner 1", "outer 1", "inner ", "outer "});
 }
 
 TEST_CASE("copies of a module alias its parameters, modes and children") {
@@ -305,6 +370,7 @@ TEST_CASE("errors name the module's path, the shapes and the caller's line") {
   CHECK_MESSAGE(what.find("test_nn.cpp:" + std::to_string(line)) != std::string::npos, what);
 
   struct Empty : nn::Module {};
+  CHECK(Box<nn::Linear>().type() == "Box");
   CHECK_THROWS_WITH_AS(Empty()(zeros({1})), Contains("Empty: no `Tensor forward(In x) const"),
                        ValueError);
 }

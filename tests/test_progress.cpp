@@ -41,6 +41,11 @@ TEST_CASE("a bar reads as tqdm's does") {
         "100%|█████████████| 5/5 [2:03:04<00:00, 4.00s/it]");
 }
 
+TEST_CASE("the percentage is rounded as tqdm's is") {
+  CHECK(format_bar({"", 29, 100, 9, 1}, {.width = 50}).starts_with(" 29%|"));
+  CHECK(format_bar({"", 999'999, 1'000'000, 9, 1}, {.width = 50}).starts_with("100%|"));
+}
+
 TEST_CASE("what is not known is not made up") {
   CHECK(format_bar({"", 7, 0, 2, 0}, {.width = 60}) == "7it [00:02, ?it/s]");
   CHECK(format_bar({"", 0, 9, 0, 0}, {.width = 40}) == "  0%|            | 0/9 [00:00<?, ?it/s]");
