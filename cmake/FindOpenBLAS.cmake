@@ -1,13 +1,11 @@
 # OpenBLAS::OpenBLAS, on every system alike: Debian's own package config defines no target, Fedora
 # ships none, and both bake in the paths of the machine they were made on. Also installed beside
 # descentConfig.cmake, for a static descent.
-set(openblas_hints "$ENV{OPENBLAS_HOME}" /opt/homebrew/opt/openblas /usr/local/opt/openblas)
-find_path(OpenBLAS_INCLUDE_DIR openblas_config.h HINTS ${openblas_hints}
+find_path(OpenBLAS_INCLUDE_DIR openblas_config.h HINTS ENV OPENBLAS_HOME
           PATH_SUFFIXES include openblas openblas-pthread openblas-openmp openblas-serial)
-find_library(OpenBLAS_LIBRARY NAMES openblas openblasp HINTS ${openblas_hints}
+find_library(OpenBLAS_LIBRARY NAMES openblas openblasp HINTS ENV OPENBLAS_HOME
              PATH_SUFFIXES lib openblas-pthread openblas-openmp openblas-serial)
 mark_as_advanced(OpenBLAS_INCLUDE_DIR OpenBLAS_LIBRARY)
-unset(openblas_hints)
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(OpenBLAS REQUIRED_VARS OpenBLAS_LIBRARY OpenBLAS_INCLUDE_DIR)

@@ -25,7 +25,6 @@ install_missing() {
 If something to build with is missing, install:
   Fedora  gcc-c++ make cmake openblas-devel fmt-devel zlib-devel doctest-devel cli11-devel
   Arch    base-devel cmake openblas fmt zlib doctest cli11
-  macOS   cmake openblas fmt doctest cli11 (with brew)
 END
     return 1
   fi

@@ -209,6 +209,7 @@ bool overlaps(const Tensor& a, const Tensor& b) {
 /// Checks a right side for self, lets write(T{}, source) do the change, and returns self.
 template <Kinds K, class Write>
 const Tensor& update(const char* op, const Tensor& self, const In& other, Write write) {
+  detail::check(op, {self, other.at});
   detail::check(op, other);
   detail::check_same_dtype(op, {self, other.at}, other);
   if (!broadcasts_to(other.shape(), self.shape()))
@@ -240,6 +241,7 @@ const Tensor& combine(const char* op, const Tensor& self, const In& other, F f) 
 /// self[i] = f(self[i], number).
 template <Kinds K, class F>
 const Tensor& combine(const char* op, const Tensor& self, Scalar number, F f) {
+  detail::check(op, {self, number.at});
   detail::visit<K>(op, self.dtype(), number.at, [&](auto zero) {
     using T = decltype(zero);
     detail::check_scalar(op, self.dtype(), number.value, number.at);
@@ -285,7 +287,7 @@ const Tensor& Tensor::copy_(const In& source) const {
   });
 }
 const Tensor& Tensor::fill_(double value, At at) const {
-  detail::visit<Kinds::any>("fill_", dtype(), at, [&](auto zero) {
+  detail::visit<Kinds::any>("fill_", get("fill_", at).dtype, at, [&](auto zero) {
     using T = decltype(zero);
     detail::check_scalar("fill_", dtype(), value, at);
     detail::will_write("fill_", *this, at);

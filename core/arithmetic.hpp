@@ -2,8 +2,9 @@
 #include "descent/core/tensor.hpp"
 
 // Arithmetic, comparisons and choice. Two tensors broadcast by NumPy's rule and have one dtype; a
-// C++ number adopts the tensor's dtype (a fraction with an int64 tensor is a DtypeError). Shapes
-// that do not broadcast are a ShapeError.
+// C++ number adopts the tensor's dtype: DtypeError if an int64 tensor meets one that is not whole
+// and below 2^53, or a bool tensor one that is not 0 or 1. Shapes that do not broadcast are a
+// ShapeError.
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -26,7 +27,8 @@ Tensor pow(const In& x, const In& p);
 /// The larger (smaller) of a and b; NaN if either is. A tie sends half of the gradient each way.
 Tensor maximum(const In& a, const In& b);
 Tensor minimum(const In& a, const In& b);
-/// x limited to [low, high]; the gradient passes inside, ends included. NaN stays.
+/// x limited to [low, high], floating only; an infinite end is none. The gradient passes inside,
+/// ends included. NaN stays.
 Tensor clamp(const In& x, double low, double high);
 /// a where `condition` (bool) holds, b elsewhere; all three broadcast.
 Tensor where(const In& condition, const In& a, const In& b);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "descent/core/error.hpp"
+#include "descent/core/simd.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace blas {
 namespace {
@@ -45,16 +46,6 @@ struct OpenBlas {
 bool is_avx512_core(const char* name) {
   constexpr const char* kNames[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};
   return std::ranges::any_of(kNames, [&](const char* n) { return strcasecmp(n, name) == 0; });
-}
-
-bool cpu_has_avx512() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512cd");
-#else
-  return false;
-#endif
 }
 
 bool environment_decides() {
@@ -148,7 +139,7 @@ std::string detail::choose_core(bool (*correct)()) {
   const OpenBlas lib;
   if (!lib.corename) return "unknown";
   std::string before = lib.corename();
-  if (!lib.can_select() || environment_decides() || !cpu_has_avx512() ||
+  if (!lib.can_select() || environment_decides() || !simd::cpu_has_avx512() ||
       is_avx512_core(before.c_str()))
     return before;
   lib.select("SkylakeX");

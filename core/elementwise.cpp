@@ -44,8 +44,11 @@ void refuse_dtypes(const char* op, const In& a, const In& b) {
 }
 
 void check_scalar(const char* op, DType dtype, double value, At at) {
-  if (dtype == int64 && !(value == std::trunc(value) && std::abs(value) < 0x1p63))
-    fail<DtypeError>(at, "{}: an int64 tensor with {}: need a whole number (use to())", op, value);
+  if (dtype == int64 && !(value == std::trunc(value) && std::abs(value) <= 0x1p53))
+    fail<DtypeError>(at, "{}: an int64 tensor with {}: need a whole number up to 2^53 (use to())",
+                     op, value);
+  if (dtype == boolean && value != 0 && value != 1)
+    fail<DtypeError>(at, "{}: a bool tensor with {}: need 0 or 1 (use to())", op, value);
 }
 
 }  // namespace detail

@@ -125,7 +125,8 @@ inline void check_same_dtype(const char* op, const In& a, const In& b) {
     refuse_dtypes(op, a, b);
 }
 
-/// A C++ number beside an int64 tensor must be a whole number: DtypeError.
+/// A C++ number beside an int64 tensor must be whole, and exact in a double; beside a bool tensor 0
+/// or 1: DtypeError.
 void check_scalar(const char* op, DType dtype, double value, At at);
 
 }  // namespace detail

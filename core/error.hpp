@@ -12,15 +12,16 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// A place in somebody's source: file and line, packed in 8 bytes (48 bits of pointer, 16 of line).
-/// Public functions take `At at = At::here()` last, so that an error names the caller's line.
+/// A place in somebody's source: file and line, packed in 8 bytes (48 bits of pointer, 16 of line;
+/// a line beyond that reads 0). Public functions take `At at = At::here()` last, so that an error
+/// names the caller's line.
 class At {
   struct Key {};  // keeps `{}` and `{0, 1}` from meaning a place
 
  public:
   static At here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-    return At(Key{},
-              reinterpret_cast<uint64_t>(file) << 16 | (static_cast<uint64_t>(line) & 0xffff));
+    return At(Key{}, reinterpret_cast<uint64_t>(file) << 16 |
+                         static_cast<uint64_t>(line < 0x10000 ? line : 0));
   }
   static At unknown() { return At(Key{}, 0); }
   const char* file() const { return reinterpret_cast<const char*>(bits_ >> 16); }

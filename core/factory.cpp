@@ -3,26 +3,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "descent/core/checked.hpp"
+#include "descent/core/elementwise.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace detail {
-
-template <class T>
-void store(const T* values, std::size_t count, const Tensor& out, int64_t offset) {
-  visit<Kinds::any>("tensor", out.dtype(), At::unknown(), [&](auto zero) {
-    auto* p = reinterpret_cast<decltype(zero)*>(Peek::header(out)->data) + offset;
-    for (std::size_t i = 0; i < count; ++i) p[i] = static_cast<decltype(zero)>(values[i]);
-  });
-}
-template void store(const bool*, std::size_t, const Tensor&, int64_t);
-template void store(const unsigned char*, std::size_t, const Tensor&, int64_t);
-template void store(const int*, std::size_t, const Tensor&, int64_t);
-template void store(const long*, std::size_t, const Tensor&, int64_t);
-template void store(const long long*, std::size_t, const Tensor&, int64_t);
-template void store(const unsigned long*, std::size_t, const Tensor&, int64_t);
-template void store(const float*, std::size_t, const Tensor&, int64_t);
-template void store(const double*, std::size_t, const Tensor&, int64_t);
 
 void refuse_ragged(std::size_t row, std::size_t first, std::size_t found, At at) {
   fail<ShapeError>(at, "tensor: row {} has {} elements, row 0 has {}: need equal rows", row, found,
@@ -40,9 +24,8 @@ Tensor empty(const Shape& shape, DType dtype, At at) {
 }
 
 static Tensor filled(const char* op, const Shape& shape, double value, DType dtype, At at) {
-  Tensor out = detail::empty(op, shape, dtype, at);
-  out.fill_(value, at);
-  return out;
+  detail::check_scalar(op, dtype, value, at);
+  return detail::empty(op, shape, dtype, at).fill_(value, at);
 }
 
 Tensor zeros(const Shape& shape, DType dtype, At at) {
@@ -69,30 +52,32 @@ static Tensor ramp(const char* op, double start, double step, int64_t count, DTy
   return out;
 }
 
-Tensor arange(double start, double end, double step, DType dtype, At at) {
+Tensor detail::arange(double start, double end, double step, DType dtype, At at) {
   if (step == 0 || !std::isfinite(start) || !std::isfinite(end) || !std::isfinite(step))
     fail<ValueError>(at, "arange: from {} to {} by {}: need finite ends and a step that is not 0",
                      start, end, step);
+  for (double value : {start, step}) check_scalar("arange", dtype, value, at);
   double count = std::max(0.0, std::ceil((end - start) / step));
   if (count > 9e18) fail<SizeError>(at, "arange: {} elements", count);
   return ramp("arange", start, step, static_cast<int64_t>(count), dtype, at);
-}
-Tensor arange(int64_t end, DType dtype, At at) {
-  return ramp("arange", 0, 1, std::max<int64_t>(end, 0), dtype, at);
 }
 
 Tensor linspace(double start, double end, int64_t count, DType dtype, At at) {
   Tensor out =
       ramp("linspace", start, count > 1 ? (end - start) / static_cast<double>(count - 1) : 0, count,
            dtype, at);
-  if (count > 1) detail::store(&end, 1, out, count - 1);  // exactly, whatever the step's rounding
+  if (count > 1)
+    detail::store(&end, 1, out,
+                  static_cast<std::size_t>(count - 1));  // exactly, whatever the step's rounding
   return out;
 }
 
 Tensor eye(int64_t n, DType dtype, At at) {
+  if (n < 0) fail<ShapeError>(at, "eye: n is {}: need n >= 0", n);
   Tensor out = zeros({n, n}, dtype, at);
   const int one = 1;
-  for (int64_t i = 0; i < n; ++i) detail::store(&one, 1, out, i * n + i);
+  for (std::size_t i = 0, size = static_cast<std::size_t>(n); i < size; ++i)
+    detail::store(&one, 1, out, i * size + i);
   return out;
 }
 

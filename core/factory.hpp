@@ -15,20 +15,21 @@ Tensor full(const Shape& shape, double value, DType dtype = float32, At at = At:
 Tensor zeros_like(const In& x);
 Tensor ones_like(const In& x);
 Tensor full_like(const In& x, double value);
-/// start, start + step, ... below `end` (above it for a negative step): shape [ceil((end - start) /
-/// step)].
-Tensor arange(double start, double end, double step = 1, DType dtype = int64, At at = At::here());
-/// [end]: 0, 1, ..., end - 1.
-Tensor arange(int64_t end, DType dtype = int64, At at = At::here());
 /// `count` evenly spaced values from `start` to `end`, both included.
 Tensor linspace(double start, double end, int64_t count, DType dtype = float32, At at = At::here());
 /// [n, n], ones on the diagonal.
 Tensor eye(int64_t n, DType dtype = float32, At at = At::here());
 
 namespace detail {
-/// out[offset + i] = values[i], converted to out's dtype. T is a C++ arithmetic type.
-template <class T>
-void store(const T* values, std::size_t count, const Tensor& out, int64_t offset);
+/// out[offset + i] = values[i], converted to out's dtype.
+template <class Iterator>
+void store(Iterator values, std::size_t count, const Tensor& out, std::size_t offset = 0) {
+  visit<Kinds::any>("tensor", out.dtype(), At::unknown(), [&](auto zero) {
+    auto* p = reinterpret_cast<decltype(zero)*>(Peek::header(out)->data) + offset;
+    for (std::size_t i = 0; i < count; ++i) *p++ = static_cast<decltype(zero)>(*values++);
+  });
+}
+Tensor arange(double start, double end, double step, DType dtype, At at);
 [[noreturn]] void refuse_ragged(std::size_t row, std::size_t first, std::size_t found, At at);
 [[noreturn]] void refuse_count(std::size_t count, const Shape& shape, At at);
 
@@ -38,13 +39,37 @@ template <class T> constexpr DType literal_dtype() {
 }
 template <class T>
 concept Number = std::is_arithmetic_v<T>;
+
+template <class T, class Iterator>
+Tensor copied(Iterator values, std::size_t count, const Shape& shape, At at) {
+  Tensor out = empty("tensor", shape, std::is_same_v<T, double> ? float64 : literal_dtype<T>(), at);
+  if (out.numel() != static_cast<int64_t>(count)) refuse_count(count, shape, at);
+  store(values, count, out);
+  return out;
+}
 }  // namespace detail
+
+/// start, start + step, ... below `end` (above it for a negative step): shape [ceil((end - start) /
+/// step)]. int64 if all three are integers, else float32, or as `dtype` says: DtypeError for
+/// fractions in int64.
+template <detail::Number A, detail::Number B, detail::Number C = int>
+Tensor arange(A start, B end, C step = 1,
+              DType dtype = detail::literal_dtype<std::common_type_t<A, B, C>>(),
+              At at = At::here()) {
+  return detail::arange(static_cast<double>(start), static_cast<double>(end),
+                        static_cast<double>(step), dtype, at);
+}
+/// 0, 1, ... below `end`.
+template <detail::Number T>
+Tensor arange(T end, DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
+  return detail::arange(0, static_cast<double>(end), 1, dtype, at);
+}
 
 /// A scalar (rank 0).
 template <detail::Number T>
 Tensor tensor(T value, DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
   Tensor out = empty({}, dtype, at);
-  detail::store(&value, 1, out, 0);
+  detail::store(&value, 1, out);
   return out;
 }
 /// A vector: `tensor({1., 2., 3.})`.
@@ -52,7 +77,7 @@ template <detail::Number T>
 Tensor tensor(std::initializer_list<T> values, DType dtype = detail::literal_dtype<T>(),
               At at = At::here()) {
   Tensor out = empty({static_cast<int64_t>(values.size())}, dtype, at);
-  detail::store(values.begin(), values.size(), out, 0);
+  detail::store(values.begin(), values.size(), out);
   return out;
 }
 /// A matrix, by rows: `tensor({{1., 2.}, {3., 4.}})`. ShapeError if the rows differ in length.
@@ -64,26 +89,21 @@ Tensor tensor(std::initializer_list<std::initializer_list<T>> rows,
   for (const auto& row : rows) {
     const auto i = static_cast<std::size_t>(&row - rows.begin());
     if (row.size() != columns) detail::refuse_ragged(i, columns, row.size(), at);
-    detail::store(row.begin(), columns, out, static_cast<int64_t>(i * columns));
+    detail::store(row.begin(), columns, out, i * columns);
   }
   return out;
 }
 /// A copy of `values` in row-major order; its dtype is T's own: double makes float64.
-template <class T>
+template <detail::Number T>
 Tensor tensor(std::span<const T> values, const Shape& shape, At at = At::here()) {
-  constexpr DType dtype = std::is_same_v<T, double> ? float64 : detail::literal_dtype<T>();
-  Tensor out = empty(shape, dtype, at);
-  if (out.numel() != static_cast<int64_t>(values.size()))
-    detail::refuse_count(values.size(), shape, at);
-  detail::store(values.data(), values.size(), out, 0);
-  return out;
+  return detail::copied<T>(values.begin(), values.size(), shape, at);
 }
-template <class T>
+template <detail::Number T>
 Tensor tensor(const std::vector<T>& values, const Shape& shape, At at = At::here()) {
-  return tensor(std::span<const T>(values), shape, at);
+  return detail::copied<T>(values.begin(), values.size(), shape, at);
 }
-template <class T> Tensor tensor(const std::vector<T>& values, At at = At::here()) {
-  return tensor(std::span<const T>(values), {static_cast<int64_t>(values.size())}, at);
+template <detail::Number T> Tensor tensor(const std::vector<T>& values, At at = At::here()) {
+  return tensor(values, {static_cast<int64_t>(values.size())}, at);
 }
 
 }  // namespace descent

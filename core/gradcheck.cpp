@@ -121,6 +121,8 @@ std::vector<Tensor> gradients(const Tensor& scalar, const std::vector<Tensor>& i
 
 GradcheckResult gradcheck(const Function& f, const std::vector<Tensor>& inputs,
                           GradcheckOptions options, At at) {
+  const Frame frame(at);
+  const EnableGradGuard enable_grad;
   bool any = false;
   for (const Tensor& x : inputs) {
     if (!x.requires_grad()) continue;

@@ -22,7 +22,8 @@ struct GradcheckResult {
 /// Compares the gradients that `f` records with Richardson-extrapolated central differences of its
 /// values, for every element of every input that requires a gradient, under one random outer
 /// gradient. Inputs are float64 leaves (DtypeError otherwise: float32 differences prove nothing),
-/// of any strides; their elements are moved while it runs and put back. `f` must be deterministic.
+/// of any strides but 0; their elements are moved while it runs and put back. `f` must be
+/// deterministic.
 GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)>& f,
                           const std::vector<Tensor>& inputs, GradcheckOptions options = {},
                           At at = At::here());

@@ -15,6 +15,7 @@ constinit thread_local bool grad_mode = true;
 namespace {
 
 class Backward;
+constinit thread_local Backward* running = nullptr;
 
 /// Where a gradient ends up. One backward at a time may feed it: two at once are a GraphError.
 struct LeafNode final : Node {
@@ -117,7 +118,8 @@ void set_data(const Tensor& x, const Tensor& value) {
   std::swap(h->shape, v->shape);
   std::swap(h->strides, v->strides);
   if (auto* leaf = leaf_node(x)) {
-    leaf->grad = leaf->output = {};
+    leaf->grad = {};
+    if (leaf->output.defined()) leaf->output = x.detach();
     leaf->shape = h->shape;
     leaf->dtype = h->dtype;
   }
@@ -125,6 +127,7 @@ void set_data(const Tensor& x, const Tensor& value) {
 
 ListNode::ListNode(const char* name_, At at_, const std::vector<In>& x, Derivative f)
     : Node(name_, at_), nodes_(x.size()), f_(std::move(f)) {
+  saves = true;
   input = nodes_.data();
   inputs = x.size();
   for (std::size_t i = 0; i < inputs; ++i)
@@ -137,23 +140,32 @@ namespace {
 /// is popped has all of its gradient; ties fall as the same program always pushes them.
 class Backward : detail::Pinned {
  public:
-  Backward(bool create_graph, bool retain_graph, At at)
-      : create_(create_graph), retain_(retain_graph), at_(at), mode_(grad_mode) {
-    grad_mode = create_graph;
+  Backward(const char* op, bool create_graph, bool retain_graph, At at)
+      : op_(op), create_(create_graph), retain_(retain_graph), at_(at), mode_(create_graph) {
+    // In a hook or a derivative of another one: what waits in that one's nodes steps aside.
+    if (outer_)
+      for (Node* n : outer_->heap_) set_aside_.push_back(std::exchange(n->pending, {}));
   }
   ~Backward() {
-    grad_mode = mode_;
     for (Node* n : heap_) n->pending = {};
     for (LeafNode* leaf : claimed_) leaf->owner.store(nullptr, std::memory_order_release);
+    for (Node* n : roots_) drop(n);
+    for (std::size_t i = 0; i < set_aside_.size(); ++i)
+      outer_->heap_[i]->pending = std::move(set_aside_[i]);
+    running = outer_;
   }
 
   /// Only nodes in `wanted`'s ancestry are visited, and gradients land in `found`, not in leaves.
-  void restrict_to(const std::vector<Tensor>& outputs, const std::vector<Tensor>& wanted);
+  /// GraphError, before anything is done, if the outputs do not depend on one of them.
+  void restrict_to(const std::vector<Tensor>& outputs, const std::vector<Tensor>& wanted,
+                   bool allow_unused);
   void seed(const Tensor& output, const Tensor& gradient) {
-    roots_.push_back(output);  // a hook may drop the user's own handle
-    feed(Peek::node(output), gradient);
+    roots_.push_back(Peek::node(output));  // a hook may drop the user's own handle
+    retain(roots_.back()->refs);
+    feed(roots_.back(), gradient);
   }
   void run();
+  const char* current_op() const { return current_ ? current_->name : nullptr; }
   std::vector<Tensor> found;
 
  private:
@@ -166,17 +178,22 @@ class Backward : detail::Pinned {
   Tensor fitted(const Node* n, const Node* input, Tensor g) const;
   Tensor run_hooks(const Node* n, Tensor g) const;
 
+  const char* op_;
   bool create_, retain_;
   At at_;
-  bool mode_;
-  std::vector<Tensor> roots_;
+  GradModeGuard mode_;
+  Backward* outer_ = std::exchange(running, this);
+  const Node* current_ = nullptr;  // whose derivative is being computed
+  std::vector<Tensor> set_aside_;
+  std::vector<Node*> roots_;
   std::vector<Node*> heap_;
   std::vector<LeafNode*> claimed_;
   std::vector<Node*> targets_;
   std::unordered_set<Node*> on_path_;
 };
 
-void Backward::restrict_to(const std::vector<Tensor>& outputs, const std::vector<Tensor>& wanted) {
+void Backward::restrict_to(const std::vector<Tensor>& outputs, const std::vector<Tensor>& wanted,
+                           bool allow_unused) {
   for (const Tensor& t : wanted) targets_.push_back(Peek::node(t));
   found.resize(wanted.size());
   on_path_.insert(targets_.begin(), targets_.end());
@@ -196,18 +213,27 @@ void Backward::restrict_to(const std::vector<Tensor>& outputs, const std::vector
         if (n->input[i] && on_path_.count(n->input[i]) != 0) on_path_.insert(n);
     }
   }
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    if (!allow_unused && seen.count(targets_[i]) == 0)
+      fail<GraphError>(
+          at_,
+          "grad: the outputs do not depend on inputs[{}] {}: pass allow_unused if that "
+          "is meant",
+          i, wanted[i].shape());
 }
 
 void Backward::claim(LeafNode* leaf) {
   const Backward* owner = nullptr;
   if (leaf->owner.compare_exchange_strong(owner, this, std::memory_order_acquire)) {
     claimed_.push_back(leaf);
-  } else if (owner != this) {
-    fail<GraphError>(at_,
-                     "backward: another backward is adding to the same leaf {} now: run them one "
-                     "after the other",
-                     leaf->shape);
+    return;
   }
+  for (const Backward* own = this; own; own = own->outer_)
+    if (own == owner) return;
+  fail<GraphError>(at_,
+                   "{}: another backward is adding to the same leaf {} now: run them one after the "
+                   "other",
+                   op_, leaf->shape);
 }
 
 void Backward::feed(Node* n, Tensor g) {
@@ -225,7 +251,9 @@ void Backward::feed(Node* n, Tensor g) {
 
 Tensor Backward::run_hooks(const Node* n, Tensor g) const {
   if (!n->hooks) return g;
-  for (const TensorHook& hook : n->hooks->on_grad) {
+  if (!create_ && !Peek::unique(g)) g = g.clone();  // a hook may change it in place
+  for (std::size_t i = 0, count = n->hooks->on_grad.size(); i < count; ++i) {
+    const TensorHook hook = n->hooks->on_grad[i];  // a hook may add others
     Tensor replaced = hook(g);
     if (!replaced.defined()) continue;
     if (!(replaced.shape() == n->shape) || replaced.dtype() != n->dtype)
@@ -249,7 +277,10 @@ void Backward::finish(LeafNode* leaf, Tensor g) {
   Tensor handle = leaf->output.detach();  // the leaf again: same elements, same node
   retain(leaf->refs);
   Peek::set_node(handle, leaf);
-  for (const AccumulateHook& hook : leaf->hooks->on_accumulate) hook(handle);
+  for (std::size_t i = 0, count = leaf->hooks->on_accumulate.size(); i < count; ++i) {
+    const AccumulateHook hook = leaf->hooks->on_accumulate[i];
+    hook(handle);
+  }
 }
 
 /// The gradient an op returned, brought to its input's shape where broadcasting had widened it.
@@ -266,18 +297,22 @@ Tensor Backward::fitted(const Node* n, const Node* input, Tensor g) const {
 }
 
 void Backward::expand(Node* n, const Tensor& g) {
+  if (std::none_of(n->input, n->input + n->inputs, [&](Node* x) { return x && visits(x); })) return;
   if (n->released)
-    fail<GraphError>(at_,
-                     "backward: a second time through {}, whose saved tensors are gone: pass "
-                     "retain_graph the first time",
-                     n->name);
+    fail<GraphError>(
+        at_,
+        "{}: a second time through {}, whose saved tensors are gone: pass retain_graph "
+        "the first time",
+        op_, n->name);
   Frame frame(n->at);
+  current_ = n;
   Tensor y = n->saved_output(create_);
   for (std::size_t i = 0; i < n->inputs; ++i) {
     Node* input = n->input[i];
     if (input && visits(input)) feed(input, fitted(n, input, n->derivative(i, g, y)));
   }
-  if (!retain_) {
+  current_ = nullptr;
+  if (!retain_ && n->saves) {
     n->released = true;
     n->release();
     n->output = {};
@@ -298,6 +333,7 @@ void Backward::run() {
 }
 
 void check_seed(const char* op, const Tensor& output, const Tensor& gradient, At at) {
+  if (!output.defined()) fail<ValueError>(at, "{}: an output is an undefined tensor", op);
   if (!output.requires_grad())
     fail<GraphError>(
         at, "{}: tensor {} has no graph: nothing that it was computed from requires a gradient", op,
@@ -319,8 +355,10 @@ Tensor seed_of(const Tensor& output, const Tensor& gradient) {
 }  // namespace
 }  // namespace detail
 
-NoGradGuard::NoGradGuard() : before_(std::exchange(detail::grad_mode, false)) {}
-NoGradGuard::~NoGradGuard() { detail::grad_mode = before_; }
+const char* detail::backward_op() { return running ? running->current_op() : nullptr; }
+
+GradModeGuard::GradModeGuard(bool on) : before_(std::exchange(detail::grad_mode, on)) {}
+GradModeGuard::~GradModeGuard() { detail::grad_mode = before_; }
 bool grad_enabled() { return detail::grad_mode; }
 
 Tensor record(const char* name, Tensor value, const std::vector<In>& inputs,
@@ -335,7 +373,7 @@ Tensor record(const char* name, Tensor value, const std::vector<In>& inputs,
 bool Tensor::is_leaf() const { return !get().node || get().node->is_leaf(); }
 
 const Tensor& Tensor::requires_grad_(bool on, At at) const {
-  detail::Header& h = get();
+  detail::Header& h = get("requires_grad_", at);
   if (!is_leaf())
     fail<GraphError>(at, "requires_grad_: the result of an op is not a leaf: detach() it first");
   if (on && !is_floating(h.dtype))
@@ -370,7 +408,7 @@ void Tensor::backward(At at) const { backward(Tensor(), false, at); }
 
 void Tensor::backward(const Tensor& gradient, bool retain_graph, At at) const {
   detail::check_seed("backward", *this, gradient, at);
-  detail::Backward walk(false, retain_graph, at);
+  detail::Backward walk("backward", false, retain_graph, at);
   walk.seed(*this, detail::seed_of(*this, gradient));
   walk.run();
 }
@@ -384,21 +422,16 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
   for (std::size_t i = 0; i < outputs.size(); ++i)
     detail::check_seed("grad", outputs[i], outer(i), at);
   for (std::size_t i = 0; i < inputs.size(); ++i)
-    if (!inputs[i].requires_grad())
+    if (!inputs[i].defined() || !inputs[i].requires_grad())
       fail<GraphError>(at, "grad: inputs[{}] does not require a gradient", i);
   if (inputs.empty()) return {};
 
-  detail::Backward walk(options.create_graph, options.create_graph || options.retain_graph, at);
-  walk.restrict_to(outputs, inputs);
+  detail::Backward walk("grad", options.create_graph, options.create_graph || options.retain_graph,
+                        at);
+  walk.restrict_to(outputs, inputs, options.allow_unused);
   for (std::size_t i = 0; i < outputs.size(); ++i)
     walk.seed(outputs[i], detail::seed_of(outputs[i], outer(i)));
   walk.run();
-  for (std::size_t i = 0; i < inputs.size(); ++i)
-    if (!walk.found[i].defined() && !options.allow_unused)
-      fail<GraphError>(
-          at,
-          "grad: the outputs do not depend on inputs[{}] {}: pass allow_unused if that is meant", i,
-          inputs[i].shape());
   return std::move(walk.found);
 }
 

@@ -10,14 +10,22 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// While it lives, ops on this thread record nothing, and in-place changes of parameters are legal.
-class NoGradGuard : detail::Pinned {
+/// While it lives, ops on this thread are recorded, or not.
+class GradModeGuard : detail::Pinned {
  public:
-  NoGradGuard();
-  ~NoGradGuard();
+  explicit GradModeGuard(bool on);
+  ~GradModeGuard();
 
  private:
   bool before_;
+};
+/// While it lives, ops on this thread record nothing, and in-place changes of parameters are legal.
+struct NoGradGuard : GradModeGuard {
+  NoGradGuard() : GradModeGuard(false) {}
+};
+/// While it lives, ops on this thread are recorded, also in a derivative or a hook.
+struct EnableGradGuard : GradModeGuard {
+  EnableGradGuard() : GradModeGuard(true) {}
 };
 /// Whether ops on this thread are recorded.
 bool grad_enabled();
@@ -29,7 +37,8 @@ struct GradOptions {
       false;  ///< an input that the outputs do not depend on gets undefined, no error
 };
 /// The gradient of sum(outputs) with respect to each of `inputs`, leaving every leaf's own gradient
-/// alone. Outputs must have one element, unless `grad_outputs` gives their outer gradients.
+/// alone. Outputs must have one element, unless `grad_outputs` gives their outer gradients. As with
+/// `backward`, two threads may not reach one leaf at once: GraphError.
 std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
                          GradOptions options = {}, const std::vector<Tensor>& grad_outputs = {},
                          At at = At::here());
@@ -65,7 +74,8 @@ struct Node : Pinned {
   uint32_t refs = 1;
   uint32_t depth = 0;  // 1 + the deepest input: an order for the walk that needs no counting
   uint32_t output_version = 0;
-  bool needs_output = false, released = false;
+  bool needs_output = false;
+  bool saves = false, released = false;  // tensors: they go with the first backward
   const char* name;
   At at;
   std::size_t inputs = 0;
@@ -78,6 +88,8 @@ struct Node : Pinned {
   DType dtype = float32;
 };
 void drop(Node* node);
+/// The op whose derivative this thread is computing; null outside a backward.
+const char* backward_op();
 /// Makes `value` the output of `node`.
 Tensor attach(Tensor value, Node* node);
 /// The innermost place at or above `at` outside the library.
@@ -114,6 +126,7 @@ template <class... F> class OpNode final : public Node {
     if (!wrt.x.requires_grad()) return;  // the closure goes, and what it had saved
     connect(I, wrt.x);
     needs_output |= takes_output<G>;
+    saves |= takes_output<G> || !std::is_trivially_destructible_v<G>;
     std::get<I>(closures_).emplace(std::move(wrt.f));
   }
   template <std::size_t... I>

@@ -247,12 +247,14 @@ Tensor index(const In& x, const In& index) {
       fail<ShapeError>(index.at,
                        "index: mask {} does not fit x {}: need the sizes of its leading axes", mask,
                        x.shape());
+    detail::check_rank("index", 1 + x.dim() - mask.rank(), x.at);
     Shape rows = {index.numel()};
     for (int d = mask.rank(); d < x.dim(); ++d) rows.push_back(x.shape()[d]);
     return selected("index", {reshape(x, rows), x.at}, 0, positions("index", index));
   }
   const int d = detail::axis_of("index", x, 0);
   check_index("index", x, d, index);
+  detail::check_rank("index", index.dim() + x.dim() - 1, x.at);
   Shape shape = index.shape();
   for (int i = 1; i < x.dim(); ++i) shape.push_back(x.shape()[i]);
   return reshape({selected("index", x, d, {reshape(index, {index.numel()}), index.at}), x.at},

@@ -70,6 +70,7 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim, At at) {
 
 Tensor stack(const std::vector<Tensor>& tensors, int64_t dim, At at) {
   const Tensor& first = first_of("stack", tensors, at);
+  detail::check_rank("stack", first.dim() + 1, at);
   const int d = detail::wrap_dim("stack", dim, first.dim() + 1, at);
   const std::vector<In> inputs = checked_inputs("stack", tensors, -1, at);
 

@@ -66,12 +66,13 @@ Tensor sigmoid(const In& x) {
                 wrt(x, [](const Tensor& g, const Tensor& y) { return g * y * (1 - y); }));
 }
 
-/// g where y > 0: linear in g, piecewise constant in y.
+/// g where y > 0: linear in g, constant in y but for a step.
 static Tensor relu_backward(const In& g, const In& y) {
   return record(
       "relu_backward",
       zip("relu_backward", g, y, [](auto u, auto v) { return v > 0 ? u : decltype(u)(0); }),
-      wrt(g, [y](const Tensor& h) { return relu_backward(h, y); }));
+      wrt(g, [y](const Tensor& h) { return relu_backward(h, y); }),
+      wrt(y, [](const Tensor& h) { return h * 0.0; }));
 }
 Tensor relu(const In& x) {
   return record("relu",

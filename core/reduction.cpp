@@ -220,7 +220,7 @@ Tensor norm(const In& x, const Dims& dims, NormOptions options) {
   const double p = options.p;
   check_floating("norm", x);
   if (!(p > 0)) fail<ValueError>(x.at, "norm: p is {}: need a number above 0", p);
-  if (std::isinf(p)) return max({abs(x), x.at}, dims, options.keepdim);
+  if (std::isinf(p)) return extreme<detail::Larger>("norm", {abs(x), x.at}, dims, options.keepdim);
   const Axes axes("norm", x, dims);
   const Shape shape = axes.taken_from(x.shape(), options.keepdim);
   auto raised = [p](auto v) { return std::pow(magnitude(v), p); };
@@ -253,12 +253,17 @@ Tensor logsumexp(const In& x, const Dims& dims, bool keepdim) {
                 }));
 }
 
+/// How many elements over `dims` are not zero.
+static Tensor count(const char* op, const In& x, const Dims& dims, bool keepdim) {
+  const Axes axes(op, x, dims);
+  return plain_sum(op, {to(x, boolean), x.at}, axes, axes.taken_from(x.shape(), keepdim));
+}
 Tensor any(const In& x, const Dims& dims, bool keepdim) {
-  return sum({to(x, boolean), x.at}, dims, keepdim) > 0;
+  return count("any", x, dims, keepdim) > 0;
 }
 Tensor all(const In& x, const Dims& dims, bool keepdim) {
   const auto n = static_cast<double>(Axes("all", x, dims).count);
-  return sum({to(x, boolean), x.at}, dims, keepdim) == n;
+  return count("all", x, dims, keepdim) == n;
 }
 
 // ---- softmax

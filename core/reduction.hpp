@@ -36,7 +36,8 @@ struct VarOptions {
   bool keepdim = false;
 };
 /// The variance, sum (x - mean)^2 / max(0, n - correction), in two passes. Floating; NaN for n = 1
-/// and correction 1. The standard deviation is its `sqrt`.
+/// and correction 1. The standard deviation is its `sqrt`, whose gradient is not finite where it is
+/// 0.
 Tensor var(const In& x, const Dims& dims = {}, VarOptions options = {});
 
 struct NormOptions {

@@ -12,6 +12,10 @@ void Shape::refuse_rank() {
   fail<ShapeError>(At::here(), "shape: a tensor has at most {} axes", kMaxRank);
 }
 
+void Shape::refuse_axis() const {
+  fail<IndexError>(At::here(), "shape: {} has no such axis", *this);
+}
+
 std::string str(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 const char* str(DType dtype) {
@@ -43,6 +47,11 @@ int64_t numel(const char* op, const Shape& shape, At at) {
   for (int64_t size : shape)
     if (size != 0) n = checked_mul(n, size, op, at);
   return empty ? 0 : n;
+}
+
+void check_rank(const char* op, int rank, At at) {
+  if (rank > kMaxRank)
+    fail<ShapeError>(at, "{}: the result has {} axes: a tensor has at most {}", op, rank, kMaxRank);
 }
 
 Strides contiguous_strides(const Shape& shape) {

@@ -25,11 +25,12 @@ class Shape {
   }
 
   int rank() const { return rank_; }
-  int64_t operator[](int i) const { return size_[i]; }
-  int64_t& operator[](int i) { return size_[i]; }
+  /// Axis i; a negative one counts from the back. IndexError if there is none.
+  int64_t operator[](int i) const { return size_[place(i)]; }
+  int64_t& operator[](int i) { return size_[place(i)]; }
   const int64_t* begin() const { return size_; }
   const int64_t* end() const { return size_ + rank_; }
-  int64_t back() const { return size_[rank_ - 1]; }
+  int64_t back() const { return size_[place(-1)]; }
 
   void push_back(int64_t size) {
     if (rank_ == kMaxRank) refuse_rank();
@@ -49,8 +50,15 @@ class Shape {
   }
 
  private:
+  unsigned place(int i) const {
+    const auto place = static_cast<unsigned>(i < 0 ? i + rank_ : i);
+    if (place >= rank_) [[unlikely]]
+      refuse_axis();
+    return place;
+  }
   [[noreturn]] static void refuse_rank();
-  int rank_ = 0;
+  [[noreturn]] void refuse_axis() const;
+  uint8_t rank_ = 0;
   int64_t size_[kMaxRank] = {};
 };
 
@@ -70,6 +78,8 @@ std::string str(const Shape& shape);
 namespace detail {
 /// The number of elements; a negative size is a ShapeError, more than 2^63 - 1 a SizeError.
 int64_t numel(const char* op, const Shape& shape, At at);
+/// ShapeError if a result of this rank would have more than 8 axes.
+void check_rank(const char* op, int rank, At at);
 /// Strides of a C-contiguous tensor.
 Strides contiguous_strides(const Shape& shape);
 /// `dim` counted from the front, in [0, rank); IndexError outside [-rank, rank). A scalar counts as

@@ -6,7 +6,8 @@
 // binary is fast everywhere, and a user's formula gets the wide path in a plain -O2 build.
 
 // glibc declares these without `const` because of errno; with it both compilers hoist and
-// vectorise.
+// vectorise, also in your own rules. The price: in a file that includes this, they do not set
+// errno.
 extern "C" {
 [[gnu::const]] float sqrtf(float) noexcept;
 [[gnu::const]] double sqrt(double) noexcept;
@@ -30,8 +31,10 @@ namespace [[gnu::visibility("default")]] descent { namespace simd {
 
 enum class Isa { baseline, avx2, avx512 };
 
-/// The widest that this CPU and DESCENT_ISA (baseline, avx2 or avx512) allow.
+/// The widest that this CPU allows, or DESCENT_ISA if that is narrower: baseline or avx2.
 Isa detect_isa();
+/// AVX-512 with all the parts that run_avx512 is built for.
+bool cpu_has_avx512();
 namespace detail {
 inline Isa current_isa = detect_isa();
 /// For tests: lowers the path, and returns what it was.

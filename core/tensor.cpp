@@ -68,10 +68,14 @@ Tensor empty(const char* op, const Shape& shape, DType dtype, At at) {
 void refuse_input(const char* op, const In& x) {
   if (!x.defined()) fail<ValueError>(x.at, "{}: an input is an undefined tensor", op);
   const Storage* s = Peek::header(x)->storage;
-  fail<GraphError>(x.at,
-                   "{}: a saved tensor {} was changed in place by {} (it is at version {}, saved "
-                   "at {}): clone() it first, or change it after backward",
-                   op, x.shape(), s->writer ? s->writer : "a write", s->version, x.version);
+  const char* saved_by = backward_op();
+  fail<GraphError>(
+      x.at,
+      "{}: {} {} was changed in place by {} (it is at version {}, {} at {}): clone() it "
+      "first{}",
+      saved_by ? saved_by : op, saved_by ? "a saved tensor" : "an argument", x.shape(),
+      s->writer ? s->writer : "a write", s->version, saved_by ? "saved" : "passed", x.version,
+      saved_by ? ", or change it after backward" : "");
 }
 
 void will_write(const char* op, const Tensor& x, At at) {
@@ -93,57 +97,37 @@ void will_write(const char* op, const Tensor& x, At at) {
 
 }  // namespace detail
 
-void Tensor::refuse_undefined() {
-  fail<ValueError>(At::here(), "tensor: this handle is undefined");
+void Tensor::refuse_undefined(const char* op, At at) {
+  fail<ValueError>(at, "{}: this tensor is undefined", op);
 }
 
 int64_t Tensor::size(int64_t d, At at) const {
-  if (dim() == 0) fail<IndexError>(at, "size: dim {} of a scalar", d);
-  return shape()[detail::wrap_dim("size", d, dim(), at)];
+  const Shape& shape = get("size", at).shape;
+  if (shape.rank() == 0) fail<IndexError>(at, "size: dim {} of a scalar", d);
+  return shape[detail::wrap_dim("size", d, shape.rank(), at)];
 }
 
-const void* Tensor::elements(DType want, At at) const {
-  const detail::Header& h = get();
-  if (h.dtype != want) fail<DtypeError>(at, "data: the tensor is {}, asked as {}", h.dtype, want);
+const void* Tensor::elements(const char* op, DType want, At at) const {
+  const detail::Header& h = get(op, at);
+  if (h.dtype != want) fail<DtypeError>(at, "{}: the tensor is {}, asked as {}", op, h.dtype, want);
   if (!h.contiguous)
-    fail<ShapeError>(at, "data: tensor {} with strides {} is not contiguous: use contiguous()",
+    fail<ShapeError>(at, "{}: tensor {} with strides {} is not contiguous: use contiguous()", op,
                      h.shape, h.strides);
   return h.data;
 }
 
 void* Tensor::mutable_elements(DType want, At at) const {
-  elements(want, at);
+  elements("mutable_data", want, at);
   detail::will_write("mutable_data", *this, at);
   return get().data;
 }
 
-template <class T> std::vector<T> Tensor::to_vector(At at) const {
-  Tensor source = detach().contiguous(at);
-  std::vector<T> v(static_cast<std::size_t>(numel()));
-  detail::visit<Kinds::any>("to_vector", dtype(), at, [&](auto zero) {
-    const auto* p = source.data<decltype(zero)>();
-    for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<T>(p[i]);
-  });
-  return v;
+const detail::Header& Tensor::sole_element(At at) const {
+  const detail::Header& h = get("item", at);
+  if (h.numel != 1)
+    fail<ShapeError>(at, "item: tensor {} has {} elements: need one", h.shape, h.numel);
+  return h;
 }
-
-template <class T> T Tensor::item(At at) const {
-  if (numel() != 1)
-    fail<ShapeError>(at, "item: tensor {} has {} elements: need one", shape(), numel());
-  return detail::visit<Kinds::any>("item", dtype(), at, [&](auto zero) {
-    return static_cast<T>(*reinterpret_cast<const decltype(zero)*>(get().data));
-  });
-}
-
-#define DESCENT_CONVERSIONS(T)                         \
-  template std::vector<T> Tensor::to_vector(At) const; \
-  template T Tensor::item(At) const;
-DESCENT_CONVERSIONS(float)
-DESCENT_CONVERSIONS(double)
-DESCENT_CONVERSIONS(int)
-DESCENT_CONVERSIONS(int64_t)
-DESCENT_CONVERSIONS(bool)
-#undef DESCENT_CONVERSIONS
 
 Tensor Tensor::detach() const {
   const detail::Header& h = get();

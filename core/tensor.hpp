@@ -93,24 +93,40 @@ class Tensor {
 
   /// The elements of a contiguous tensor, for reading. T must be the dtype's C++ type.
   template <class T> const T* data(At at = At::here()) const {
-    return static_cast<const T*>(elements(dtype_of<T>(), at));
+    return static_cast<const T*>(elements("data", dtype_of<T>(), at));
   }
   /// The elements of a contiguous tensor, for writing: counts as a change in place.
   template <class T> T* mutable_data(At at = At::here()) const {
     return static_cast<T*>(mutable_elements(dtype_of<T>(), at));
   }
   /// The elements in row-major order, converted to T.
-  template <class T> std::vector<T> to_vector(At at = At::here()) const;
+  template <class T> std::vector<T> to_vector(At at = At::here()) const {
+    get("to_vector", at);
+    const Tensor source = detach().contiguous(at);
+    std::vector<T> values(static_cast<std::size_t>(numel()));
+    detail::visit<Kinds::any>("to_vector", dtype(), at, [&](auto zero) {
+      const auto* p = source.data<decltype(zero)>();
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(p[i]);
+    });
+    return values;
+  }
   /// The only element of a tensor with one element (ShapeError otherwise), converted to T.
-  template <class T = double> T item(At at = At::here()) const;
+  template <class T = double> T item(At at = At::here()) const {
+    const detail::Header& h = sole_element(at);
+    return detail::visit<Kinds::any>("item", h.dtype, at, [&](auto zero) {
+      return static_cast<T>(*reinterpret_cast<const decltype(zero)*>(h.data));
+    });
+  }
 
   // ---- autograd
   bool requires_grad() const { return get().node != nullptr; }
   /// A leaf is not the result of a recorded op; `grad()` lives on leaves that require a gradient.
   bool is_leaf() const;
-  /// Makes a floating leaf (not) collect a gradient. GraphError on the result of an op.
+  /// Makes a floating leaf (not) collect a gradient. `false` forgets the gradient, the hooks and
+  /// the graphs that led here. GraphError on the result of an op.
   const Tensor& requires_grad_(bool on = true, At at = At::here()) const;
-  /// What backward has accumulated; undefined before the first one and after `zero_grad()`.
+  /// What backward has accumulated; undefined before the first one and after `zero_grad()`. A
+  /// handle kept on it stays as it is when more is added.
   Tensor grad() const;
   /// Replaces the gradient: same shape and dtype, or undefined to forget it.
   void set_grad(const Tensor& grad, At at = At::here()) const;
@@ -121,7 +137,8 @@ class Tensor {
   void backward(const Tensor& gradient, bool retain_graph = false, At at = At::here()) const;
   /// Same elements (shared, with their version), no graph.
   Tensor detach() const;
-  /// `hook` sees this tensor's gradient on its way back, and may return another in its place.
+  /// `hook` sees this tensor's gradient on its way back, may change it, or return another in its
+  /// place. A hook that captures this tensor, not its detach(), keeps it alive for ever.
   void register_hook(TensorHook hook, At at = At::here()) const;
   /// `hook` runs after a backward has added to this leaf's gradient.
   void register_post_accumulate_grad_hook(AccumulateHook hook, At at = At::here()) const;
@@ -162,12 +179,14 @@ class Tensor {
   const Tensor& fill_(double value, At at = At::here()) const;
 
  protected:
-  detail::Header& get() const {
-    if (!header_) refuse_undefined();
+  detail::Header& get(const char* op = "tensor", At at = At::unknown()) const {
+    if (!header_) [[unlikely]]
+      refuse_undefined(op, at);
     return *header_;
   }
-  [[noreturn]] static void refuse_undefined();
-  const void* elements(DType dtype, At at) const;
+  [[noreturn]] static void refuse_undefined(const char* op, At at);
+  const detail::Header& sole_element(At at) const;
+  const void* elements(const char* op, DType dtype, At at) const;
   void* mutable_elements(DType dtype, At at) const;
 
   friend Tensor detail::window(detail::Storage*, std::byte*, DType, const Shape&, const Strides&);
@@ -197,7 +216,8 @@ struct Peek {
   static void set_node(const Tensor& t, detail::Node* n) { t.header_->node = n; }
   /// Nobody else can see these elements: they may be changed in place.
   static bool unique(const Tensor& t) {
-    return t.header_->refs == 1 && t.header_->storage->refs == 1 && t.header_->contiguous;
+    auto alone = [](const uint32_t& refs) { return __atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1; };
+    return alone(t.header_->refs) && alone(t.header_->storage->refs) && t.header_->contiguous;
   }
 };
 

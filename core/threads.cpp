@@ -136,7 +136,7 @@ bool take_part() {
 
 void work() {
   while (pool.unclaimed != ending) {
-    if (!take_part()) return;
+    if (!take_part()) _exit(EXIT_FAILURE);  // or the child would end as if all had gone well
     if (changes_soon(pool.unclaimed, 0, worker_spins)) continue;
     // `publish` stores `unclaimed` and then looks for sleepers; here it is the other way round.
     pool.asleep.fetch_add(1);

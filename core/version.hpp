@@ -10,7 +10,8 @@ inline constexpr int version_major = 0, version_minor = 1, version_patch = 0;
 std::string version();
 
 /// What decides results and speed, a line each: version, compiler, build, vector instructions, BLAS
-/// library and kernels, threads. For bug reports, and to compare two runs.
+/// library and kernels, threads. For bug reports, and to compare two runs. It makes BLAS ready,
+/// which the first product does otherwise: call it before other threads use BLAS by themselves.
 std::string build_info();
 
 }  // namespace descent

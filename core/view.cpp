@@ -54,13 +54,19 @@ bool view_strides(const In& x, const Shape& shape, Strides& strides) {
   strides = detail::contiguous_strides(shape);
   if (x.is_contiguous()) return true;
   if (x.numel() == 0) return true;
+  Shape size;
+  Strides steps;
+  for (int i = 0; i < x.dim(); ++i) {
+    if (x.shape()[i] == 1) continue;  // its stride never matters
+    size.push_back(x.shape()[i]);
+    steps.push_back(x.strides()[i]);
+  }
   int to = shape.rank() - 1;
-  for (int from = x.dim() - 1; from >= 0;) {
+  for (int from = size.rank() - 1; from >= 0;) {
     // The longest block of x's axes that lie evenly, ending at `from`...
-    int64_t step = x.strides()[from], left = x.shape()[from];
+    int64_t step = steps[from], left = size[from];
     int first = from;
-    while (first > 0 && x.strides()[first - 1] == x.strides()[first] * x.shape()[first])
-      left *= x.shape()[--first];
+    while (first > 0 && steps[first - 1] == steps[first] * size[first]) left *= size[--first];
     // ... must be whole axes of the new shape.
     while (to >= 0 && (left > 1 || shape[to] == 1)) {
       if (left % shape[to] != 0) return false;
@@ -192,6 +198,7 @@ Tensor slice(const In& x, int64_t dim, int64_t start, int64_t end, int64_t step)
   const int d = detail::axis_of("slice", x, dim);
   if (step < 1) fail<ValueError>(x.at, "slice: step {}: need at least 1", step);
   const int64_t size = x.shape()[d];
+  step = std::min(step, std::max<int64_t>(size, 1));  // a longer one takes the first index as well
   auto clamped = [size](int64_t i) { return std::clamp<int64_t>(i < 0 ? i + size : i, 0, size); };
   const int64_t first = clamped(start), last = std::max(first, clamped(end));
   return sliced("slice", x, d, first, last == first ? 0 : (last - first - 1) / step + 1, step);
@@ -236,6 +243,7 @@ Tensor squeeze(const In& x) {
 
 Tensor unsqueeze(const In& x, int64_t dim) {
   detail::check("unsqueeze", x);
+  detail::check_rank("unsqueeze", x.dim() + 1, x.at);
   const int d = detail::wrap_dim("unsqueeze", dim, x.dim() + 1, x.at);
   Shape shape = x.shape();
   Strides strides = x.strides();

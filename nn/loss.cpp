@@ -43,7 +43,7 @@ Tensor reduced(const Tensor& losses, Reduction reduction) {
 Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptions& o) {
   Frame frame(logits.at);
   check_cross_entropy(logits, target, o);
-  const Tensor counts = target != static_cast<double>(o.ignore_index);
+  const Tensor counts = target != tensor(o.ignore_index);
   const Tensor label = where(counts, target, 0.0);
   const Tensor log_p = log_softmax(logits, 1);
   auto pick = [&](const Tensor& x) { return gather(x, 1, label.unsqueeze(1)).squeeze(1); };

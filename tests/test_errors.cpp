@@ -185,9 +185,9 @@ TEST_CASE("dtypes that do not fit") {
                       [&] { exp(i); });
   refuses<DtypeError>("add: the input is bool: need float32, float64 or int64 (use to())",
                       [&] { flag + flag; });
-  refuses<DtypeError>("add: an int64 tensor with 0.5: need a whole number (use to())",
+  refuses<DtypeError>("add: an int64 tensor with 0.5: need a whole number up to 2^53 (use to())",
                       [&] { i + 0.5; });
-  refuses<DtypeError>("mul_: an int64 tensor with 1.5: need a whole number (use to())",
+  refuses<DtypeError>("mul_: an int64 tensor with 1.5: need a whole number up to 2^53 (use to())",
                       [&] { i *= 1.5; });
   refuses<DtypeError>("where: the input is float32: need bool", [&] { where(f, f, f); });
   refuses<DtypeError>("data: the tensor is float32, asked as float64", [&] { f.data<double>(); });
@@ -324,7 +324,7 @@ TEST_CASE("an error that arises in backward names the line of the forward op") {
            "): clone() it first, or change it after backward";
   };
   Tensor loss;
-  refuses<GraphError>(changed("matmul", "[2, 4]", "add_", 2), [&] {
+  refuses<GraphError>(changed("linear", "[2, 4]", "add_", 2), [&] {
     loss = layer(x).sum();
     x += 1, loss.backward();
   });

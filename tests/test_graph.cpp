@@ -188,7 +188,7 @@ TEST_CASE("backward says what it needs") {
   loss.backward();
   CHECK(doubles(x.grad()) == Doubles{4, 8});
   CHECK(refusal<GraphError>([&] { loss.backward(); }) ==
-        "backward: a second time through sum, whose saved tensors are gone: pass retain_graph the "
+        "backward: a second time through mul, whose saved tensors are gone: pass retain_graph the "
         "first time");
 }
 
@@ -268,6 +268,124 @@ TEST_CASE("hooks see, replace and follow gradients") {
         "register_hook: the tensor requires no gradient");
   CHECK(refusal<GraphError>([&] { z.register_post_accumulate_grad_hook(nullptr); }) ==
         "register_post_accumulate_grad_hook: only a leaf accumulates");
+}
+
+TEST_CASE("a hook may change the gradient it sees, and nobody else's") {
+  const Tensor a = leaf({1, 2}), b = leaf({3, 4}), outer = tensor({1., 1.});
+  a.register_hook([](const Tensor& g) {
+    g *= 10;
+    return Tensor();
+  });
+  (a + b).backward(outer);
+  CHECK(doubles(a.grad()) == Doubles{10, 10});
+  CHECK(doubles(b.grad()) == Doubles{1, 1});
+  CHECK(doubles(outer) == Doubles{1, 1});
+  (a + b).sum().backward();
+  CHECK(doubles(a.grad()) == Doubles{20, 20});
+}
+
+TEST_CASE("a hook may add hooks to its own tensor, or end its part in the graph") {
+  const Tensor a = leaf({1, 2});
+  int later = 0, now = 0;
+  a.register_post_accumulate_grad_hook([&](const Tensor& self) {
+    for (int i = 0; i < 20; ++i)
+      self.register_post_accumulate_grad_hook([&](const Tensor&) { ++later; });
+  });
+  a.register_hook([&](const Tensor&) {
+    for (int i = 0; i < 20; ++i) a.register_hook([&](const Tensor&) { return ++now, Tensor(); });
+    return Tensor();
+  });
+  a.backward(tensor({1., 1.}));
+  CHECK((later == 0 && now == 0));
+  const Tensor b = leaf({1, 2});
+  b.register_hook([&](const Tensor&) {
+    b.requires_grad_(false);
+    return Tensor();
+  });
+  b.backward(tensor({1., 1.}));
+  CHECK_FALSE(b.requires_grad());
+}
+
+TEST_CASE("a hook on a leaf outlives a change of its dtype") {
+  const Tensor a = leaf({1, 2});
+  int calls = 0;
+  a.register_post_accumulate_grad_hook([&](const Tensor& self) {
+    CHECK(self.dtype() == float64);
+    ++calls;
+  });
+  detail::set_data(a, a.detach().to(float64));
+  (a * 2).sum().backward();
+  CHECK(calls == 1);
+}
+
+TEST_CASE("the chain rule in two stages, either one first") {
+  const Tensor x = leaf({1, 2});
+  const Tensor y = x * x, z = (y * y).sum();
+  y.backward(grad({z}, {y})[0]);  // the op behind y has not been used up
+  CHECK(doubles(x.grad()) == Doubles{4, 32});
+  const Tensor u = x * x, w = (u * u).sum();
+  u.backward(tensor({1., 1.}));
+  CHECK(doubles(grad({w}, {u})[0]) == Doubles{2, 8});
+}
+
+TEST_CASE("an op that saved nothing serves any number of backwards") {
+  const Tensor w = leaf({1, 2});
+  const Tensor shared = (w + 1).reshape({2, 1}).t();
+  for (int i = 1; i <= 3; ++i) {
+    (shared * 2).sum().backward();
+    CHECK(doubles(w.grad()) == Doubles{2.0 * i, 2.0 * i});
+  }
+}
+
+TEST_CASE("a grad that finds an input unreached leaves the graph as it was") {
+  const Tensor x = leaf({1, 2}), other = leaf({3});
+  const Tensor y = (x * x).sum();
+  CHECK_THROWS_AS(grad({y}, {x, other}), GraphError);
+  y.backward();
+  CHECK(doubles(x.grad()) == Doubles{2, 4});
+}
+
+TEST_CASE("a hook or a derivative may run a backward of its own") {
+  const Tensor a = leaf({1, 2}), u = leaf({5, 6});
+  const Tensor v = a * a, w = v * 5 + u;
+  Doubles inside;
+  v.register_hook([&](const Tensor&) {
+    EnableGradGuard enable;
+    inside = doubles(grad({(u * u).sum()}, {u})[0]);  // u waits in the outer one meanwhile
+    return Tensor();
+  });
+  w.sum().backward();
+  CHECK(inside == Doubles{10, 12});
+  CHECK(doubles(a.grad()) == Doubles{10, 20});
+  CHECK(doubles(u.grad()) == Doubles{1, 1});
+
+  // A checkpoint: the forward once more, recorded, in the derivative.
+  const Tensor x = leaf({2, 3}), weight = leaf({4, 5});
+  auto body = [&](const Tensor& in) { return in * in * weight; };
+  Tensor value;
+  {
+    NoGradGuard no_grad;
+    value = body(x);
+  }
+  Tensor y = record("checkpoint", value, wrt(x, [&](const Tensor& g) {
+                      EnableGradGuard enable;
+                      const Tensor in = x.detach().requires_grad_();
+                      body(in).backward(g);
+                      return in.grad();
+                    }));
+  (y + weight).sum().backward();  // the leaf `weight` waits in the outer one meanwhile
+  CHECK(doubles(x.grad()) == Doubles{16, 30});
+  CHECK(doubles(weight.grad()) == Doubles{5, 10});
+}
+
+TEST_CASE("an argument that its own function changed is not called a saved tensor") {
+  auto f = [](In x) {
+    x *= 2.0;
+    return relu(x);
+  };
+  CHECK(refusal<GraphError>([&] {
+          f(tensor({1., 2.}));
+        }).starts_with("relu: an argument [2] was changed in place by mul_ (it is at version"));
 }
 
 TEST_CASE("a saved tensor that was changed in place is refused, by whatever way it was changed") {
