@@ -33,8 +33,7 @@ bool grad_enabled();
 struct GradOptions {
   bool create_graph = false;  ///< record the derivative too, for second derivatives
   bool retain_graph = false;  ///< keep saved tensors for another backward; implied by create_graph
-  bool allow_unused =
-      false;  ///< an input that the outputs do not depend on gets undefined, no error
+  bool allow_unused = false;  ///< an input that is not reached gets undefined, no error
 };
 /// The gradient of sum(outputs) with respect to each of `inputs`, leaving every leaf's own gradient
 /// alone. Outputs must have one element, unless `grad_outputs` gives their outer gradients. As with

@@ -18,7 +18,7 @@ struct Softplus : nn::Module {
       : fc(register_module("fc", nn::Linear(in, out))),
         gain(register_parameter("gain", ones({out}))) {}
   nn::Linear fc;
-  Tensor gain;
+  const Tensor gain;
   Tensor forward(In x) const override { return softplus(fc(x)) * gain; }
 };
 

@@ -61,29 +61,21 @@ void Module::visit(const std::string& prefix,
   for (const auto& [name, child] : state_->children) child->visit(joined(prefix, name), f);
 }
 
-NamedTensors Module::named_parameters() const {
+NamedTensors Module::distinct(NamedTensors State::*list) const {
   NamedTensors all;
   std::unordered_set<const void*> seen;
   visit("", [&](const std::string& prefix, const State& state) {
-    for (const auto& [name, p] : state.parameters)
-      if (seen.insert(Peek::header(p)).second) all.emplace_back(joined(prefix, name), p);
+    for (const auto& [name, t] : state.*list)
+      if (seen.insert(Peek::header(t)).second) all.emplace_back(joined(prefix, name), t);
   });
   return all;
 }
+NamedTensors Module::named_parameters() const { return distinct(&State::parameters); }
+NamedTensors Module::named_buffers() const { return distinct(&State::buffers); }
 
 std::vector<Tensor> Module::parameters() const {
   std::vector<Tensor> all;
   for (auto& [name, p] : named_parameters()) all.push_back(p);
-  return all;
-}
-
-NamedTensors Module::named_buffers() const {
-  NamedTensors all;
-  std::unordered_set<const void*> seen;
-  visit("", [&](const std::string& prefix, const State& state) {
-    for (const auto& [name, b] : state.buffers)
-      if (seen.insert(Peek::header(b)).second) all.emplace_back(joined(prefix, name), b);
-  });
   return all;
 }
 
@@ -99,29 +91,23 @@ std::vector<std::pair<std::string, Module*>> Module::named_modules() {
   return all;
 }
 
-/// Parameters and buffers themselves, under every name.
-static NamedTensors handles(const NamedTensors& parameters, const NamedTensors& buffers,
-                            const std::string& prefix) {
+NamedTensors Module::handles() const {
   NamedTensors all;
-  for (const NamedTensors* list : {&parameters, &buffers})
-    for (const auto& [name, t] : *list) all.emplace_back(joined(prefix, name), t);
+  visit("", [&](const std::string& prefix, const State& state) {
+    for (const NamedTensors* list : {&state.parameters, &state.buffers})
+      for (const auto& [name, t] : *list) all.emplace_back(joined(prefix, name), t);
+  });
   return all;
 }
 
 NamedTensors Module::state_dict() const {
-  NamedTensors all;
-  visit("", [&](const std::string& prefix, const State& state) {
-    for (const auto& [name, t] : handles(state.parameters, state.buffers, prefix))
-      all.emplace_back(name, t.detach().clone());
-  });
+  NamedTensors all = handles();
+  for (auto& [name, t] : all) t = t.detach().clone();
   return all;
 }
 
 void Module::load_state_dict(const NamedTensors& source, LoadOptions options, At at) {
-  NamedTensors own;
-  visit("", [&](const std::string& prefix, const State& state) {
-    for (auto& entry : handles(state.parameters, state.buffers, prefix)) own.push_back(entry);
-  });
+  const NamedTensors own = handles();
   auto find = [](const NamedTensors& list, const std::string& name) {
     return std::find_if(list.begin(), list.end(), [&](const auto& e) { return e.first == name; });
   };
@@ -192,10 +178,8 @@ void Module::unfreeze(std::string_view pattern, At at) {
 void Module::to(DType dtype, At at) {
   if (!is_floating(dtype))
     fail<DtypeError>(at, "to: a module of {}: need float32 or float64", dtype);
-  visit("", [&](const std::string& prefix, const State& state) {
-    for (const auto& [name, t] : handles(state.parameters, state.buffers, prefix))
-      if (is_floating(t.dtype()) && t.dtype() != dtype) detail::set_data(t, t.detach().to(dtype));
-  });
+  for (const auto& [name, t] : handles())
+    if (is_floating(t.dtype()) && t.dtype() != dtype) detail::set_data(t, t.detach().to(dtype));
 }
 
 void Module::zero_grad() const {

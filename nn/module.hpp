@@ -84,6 +84,10 @@ class Module {
   void visit(const std::string& prefix,
              const std::function<void(const std::string& prefix, const State& state)>& f) const;
   void check_tensor(const char* op, const std::string& name, const Tensor& value, At at) const;
+  /// The tensors of `list` in this module and below, each once, under its first name.
+  NamedTensors distinct(NamedTensors State::*list) const;
+  /// All parameters and buffers themselves, under every name.
+  NamedTensors handles() const;
   void set_frozen(bool frozen, const char* op, std::string_view pattern, At at);
   std::shared_ptr<State> state_;
   std::string name_;  // in the parent that this handle was registered with
