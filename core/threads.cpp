@@ -3,17 +3,15 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
-#include <climits>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <linux/futex.h>
 #include <mutex>
 #include <new>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/syscall.h>
 #include <thread>
 #include <unistd.h>
 
@@ -41,62 +39,43 @@ struct Job {
 /// one atomic step on `unclaimed`, and the caller leaves only when all claimed chunks are finished.
 struct Pool {
   std::atomic<bool> busy = false;  // its owner is the one caller whose job this is
-  int threads = 1;                 // workers and caller; the owner's
+  int threads = 1, workers = 0;    // asked for, caller included, and running; the owner's
+  pthread_t worker[max_threads] = {};
   Job* job = nullptr;
   std::mutex failing;
-  alignas(64) std::atomic<int> unclaimed = 0;  // chunks; ending: workers return
-  std::atomic<int> asleep = 0;
-  std::atomic<int> workers = 0;
+  alignas(64) std::atomic<int> round = 0;       // grows with each job; workers wait for the next
+  alignas(64) std::atomic<int> unclaimed = 0;   // chunks; ending: workers return
   alignas(64) std::atomic<int> unfinished = 0;  // chunks
 };
 constexpr int ending = -1;
 
-// Trivially destructible or never destroyed: threads may be at work while the process exits.
+// Trivially destructible: threads may be at work while the process exits.
 constinit Pool pool;
 static_assert(std::is_trivially_destructible_v<Pool>);
 
 constinit std::atomic<int> wanted_threads = 0;  // 0: not yet known
-constinit std::atomic<unsigned> forks = 0;
 
 constinit std::atomic<int64_t> stat_jobs = 0, stat_tiles = 0;
 constinit std::atomic<int> stat_participants = 0;
 constinit std::atomic<unsigned> stat_resets = 1;
 constinit thread_local unsigned counted_since = 0;
 
-static_assert(sizeof(std::atomic<int>) == sizeof(int));
-
-void wake(std::atomic<int>& x, int threads) {
-  syscall(SYS_futex, &x, FUTEX_WAKE_PRIVATE, threads, nullptr, nullptr, 0);
-}
-
-/// Sleeps while x is `old`; may return early.
-void sleep_while(std::atomic<int>& x, int old) {
-  syscall(SYS_futex, &x, FUTEX_WAIT_PRIVATE, old, nullptr, nullptr, 0);
-}
-
-/// Waits for a while, without sleeping, for x to be another than `old`. False if it still is.
-bool changes_soon(const std::atomic<int>& x, int old, int spins) {
-  for (int i = 0; i < spins; ++i) {
-    if (x.load(std::memory_order_relaxed) != old) return true;
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-  }
-  return false;
-}
-
-/// Returns once x is 0.
-void wait_for_zero(std::atomic<int>& x, int spins) {
-  while (int now = x.load(std::memory_order_acquire)) {
-    if (!changes_soon(x, now, spins)) sleep_while(x, now);
-  }
-}
-
 // A worker spins for about 20 us, which bridges the gap between two operations of a training step.
 // The owner spins for about 80 us: by then the last tile of the others is done, or its thread has
 // lost its CPU.
 constexpr int worker_spins = 500;
 constexpr int owner_spins = 2000;
+
+/// Returns when x is another than `old`: for a while it looks again and again, then it sleeps.
+void wait_while(const std::atomic<int>& x, int old, int spins) {
+  for (int i = 0; i < spins; ++i) {
+    if (x.load(std::memory_order_relaxed) != old) return;
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+  x.wait(old);
+}
 
 void run_chunk(Job& job, int i) {
   if (const unsigned resets = stat_resets; counted_since != resets) {
@@ -120,7 +99,6 @@ void run_chunk(Job& job, int i) {
 /// Takes part in the current job until no chunk is left to claim. False in a child process that was
 /// forked meanwhile: its pool is a new one, which knows nothing of the job.
 bool take_part() {
-  const unsigned before = forks;
   for (;;) {
     int left = pool.unclaimed.load(std::memory_order_relaxed);
     do {
@@ -129,57 +107,42 @@ bool take_part() {
                                                    std::memory_order_relaxed));
     Job& job = *pool.job;
     run_chunk(job, job.chunks - left);
-    if (forks != before) return false;
-    if (pool.unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) wake(pool.unfinished, 1);
+    if (pool.job != &job) return false;
+    if (pool.unfinished.fetch_sub(1) == 1) pool.unfinished.notify_one();
   }
 }
 
-void work() {
-  while (pool.unclaimed != ending) {
+void* work(void*) {
+  for (;;) {
+    const int round = pool.round;
+    if (pool.unclaimed == ending) return nullptr;
     if (!take_part()) _exit(EXIT_FAILURE);  // or the child would end as if all had gone well
-    if (changes_soon(pool.unclaimed, 0, worker_spins)) continue;
-    // `publish` stores `unclaimed` and then looks for sleepers; here it is the other way round.
-    pool.asleep.fetch_add(1);
-    sleep_while(pool.unclaimed, 0);
-    pool.asleep.fetch_sub(1);
+    wait_while(pool.round, round, worker_spins);
   }
-  if (pool.workers.fetch_sub(1) == 1) wake(pool.workers, 1);
-}
-
-/// Wakes `threads` workers if any may sleep.
-void publish(int unclaimed, int threads) {
-  pool.unclaimed.store(unclaimed);
-  if (pool.asleep.load() > 0) wake(pool.unclaimed, threads);
-}
-
-/// Workers start with all signals blocked but those that a fault or a profiler sends: a program's
-/// handlers run on its own threads.
-void start_worker() {
-  sigset_t workers, before;
-  sigfillset(&workers);
-  for (int s : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF}) sigdelset(&workers, s);
-  pthread_sigmask(SIG_SETMASK, &workers, &before);
-  pool.workers.fetch_add(1);
-  try {
-    std::thread(work).detach();
-  } catch (const std::exception&) {  // no more threads to be had: those there are do the work
-    pool.workers.fetch_sub(1);
-  }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 /// Ends all workers and starts others. Only the owner calls it.
 void resize(int threads) {
   if (threads == pool.threads) return;
-  [[maybe_unused]] static const int once = pthread_atfork(nullptr, nullptr, [] {
-    forks.fetch_add(1);
-    new (&pool) Pool;
-  });
-  publish(ending, INT_MAX);
-  wait_for_zero(pool.workers, owner_spins);
+  [[maybe_unused]] static const int once =
+      pthread_atfork(nullptr, nullptr, [] { new (&pool) Pool; });
+  pool.unclaimed = ending;
+  ++pool.round;
+  pool.round.notify_all();
+  for (; pool.workers > 0; --pool.workers) pthread_join(pool.worker[pool.workers - 1], nullptr);
   pool.unclaimed = 0;
   pool.threads = threads;
-  for (int i = 1; i < threads; ++i) start_worker();
+  // Workers start with all signals blocked but those that a fault or a profiler sends: a program's
+  // handlers run on its own threads.
+  sigset_t signals, before;
+  sigfillset(&signals);
+  for (int s : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF}) sigdelset(&signals, s);
+  pthread_sigmask(SIG_SETMASK, &signals, &before);
+  while (pool.workers < threads - 1 &&  // where no more are to be had, those there are do the work
+         pthread_create(&pool.worker[pool.workers], nullptr, work, nullptr) == 0) {
+    ++pool.workers;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 int default_threads() {
@@ -211,15 +174,15 @@ void run_tiles(int64_t tiles, void (*tile)(void* context, int64_t t), void* cont
           static_cast<int>(std::min<int64_t>(tiles, threads * chunks_per_thread))};
   pool.job = &job;
   pool.unfinished = job.chunks;
-  publish(job.chunks, std::min(threads, job.chunks) - 1);
-  const bool same_process = take_part();
-  if (!same_process) {
-    throw Error(
-        "parallel_for: the process forked inside it: its child cannot finish the tiles that other "
-        "threads had begun",
-        At::unknown());
+  pool.unclaimed = job.chunks;
+  ++pool.round;
+  for (int i = 1; i < std::min(threads, job.chunks); ++i) pool.round.notify_one();
+  if (!take_part()) {
+    fail<Error>(At::unknown(),
+                "parallel_for: the process forked inside it: its child cannot finish the tiles "
+                "that other threads had begun");
   }
-  wait_for_zero(pool.unfinished, owner_spins);
+  while (const int left = pool.unfinished) wait_while(pool.unfinished, left, owner_spins);
   stat_jobs.fetch_add(1, std::memory_order_relaxed);
   stat_tiles.fetch_add(tiles, std::memory_order_relaxed);
   pool.busy = false;
