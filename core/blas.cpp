@@ -1,13 +1,11 @@
 #include "descent/core/blas.hpp"
 
-#include <algorithm>
 #include <cblas.h>
 #include <climits>
+#include <cmath>
 #include <cstdlib>
 #include <dlfcn.h>
-#include <limits>
 #include <string_view>
-#include <strings.h>
 #include <vector>
 
 #include "descent/core/error.hpp"
@@ -30,8 +28,6 @@ struct OpenBlas {
   void (*dynamic_quit)() = find<void()>("gotoblas_dynamic_quit");
   void (*dynamic_init)() = find<void()>("gotoblas_dynamic_init");
 
-  bool can_select() const { return corename && read_env && dynamic_quit && dynamic_init; }
-
   /// Chooses kernels again, as if the program had been started with OPENBLAS_CORETYPE=name. The
   /// variable is unset afterwards, as it was before: child processes choose for themselves.
   void select(const char* name) const {
@@ -43,36 +39,21 @@ struct OpenBlas {
   }
 };
 
-bool is_avx512_core(const char* name) {
-  constexpr const char* kNames[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};
-  return std::ranges::any_of(kNames, [&](const char* n) { return strcasecmp(n, name) == 0; });
-}
-
 bool environment_decides() {
   const char* keep = std::getenv("DESCENT_BLAS_CORE");
   return std::getenv("OPENBLAS_CORETYPE") || (keep && std::string_view(keep) == "keep");
 }
 
-CBLAS_TRANSPOSE op(bool transpose) { return transpose ? CblasTrans : CblasNoTrans; }
-
-void matrix_matrix(bool ta, bool tb, int m, int n, int k, float alpha, const float* a, int lda,
-                   const float* b, int ldb, float beta, float* c, int ldc) {
-  cblas_sgemm(CblasRowMajor, op(ta), op(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-}
-void matrix_matrix(bool ta, bool tb, int m, int n, int k, double alpha, const double* a, int lda,
-                   const double* b, int ldb, double beta, double* c, int ldc) {
-  cblas_dgemm(CblasRowMajor, op(ta), op(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-}
-
-/// y += alpha * op(A) * x, where A is stored as [rows, columns].
-void add_matrix_vector(bool transpose, int rows, int columns, float alpha, const float* a, int lda,
-                       const float* x, int incx, float* y, int incy) {
-  cblas_sgemv(CblasRowMajor, op(transpose), rows, columns, alpha, a, lda, x, incx, 1, y, incy);
-}
-void add_matrix_vector(bool transpose, int rows, int columns, double alpha, const double* a,
-                       int lda, const double* x, int incx, double* y, int incy) {
-  cblas_dgemv(CblasRowMajor, op(transpose), rows, columns, alpha, a, lda, x, incx, 1, y, incy);
-}
+/// The routines for T.
+template <class T> struct Cblas;
+template <> struct Cblas<float> {
+  static constexpr auto gemm = cblas_sgemm;
+  static constexpr auto gemv = cblas_sgemv;
+};
+template <> struct Cblas<double> {
+  static constexpr auto gemm = cblas_dgemm;
+  static constexpr auto gemv = cblas_dgemv;
+};
 
 /// Whether products come out right, against a plain loop. Small whole numbers make every sum exact,
 /// so there is no tolerance; the two depths lie on both sides of the 10^6 multiplications where
@@ -80,34 +61,30 @@ void add_matrix_vector(bool transpose, int rows, int columns, double alpha, cons
 template <class T> bool multiplies_correctly() {
   constexpr int m = 67, n = 99;
   for (const int k : {9, 180}) {
-    const auto entries = [](int count, int stride) {
-      std::vector<T> values(static_cast<size_t>(count));
-      for (int i = 0; i < count; ++i) values[static_cast<size_t>(i)] = T(i * stride % 17 - 8);
-      return values;
-    };
-    const std::vector<T> a = entries(m * k, 7), b = entries(k * n, 5);
-    std::vector<T> c(m * n, std::numeric_limits<T>::quiet_NaN()), expected(m * n, T(0));
+    std::vector<T> a, b, c(m * n, T(NAN)), expected(m * n);
+    for (int i = 0; i < m * k; ++i) a.push_back(T(i * 7 % 17 - 8));
+    for (int i = 0; i < k * n; ++i) b.push_back(T(i * 5 % 17 - 8));
     for (int i = 0; i < m; ++i)
       for (int l = 0; l < k; ++l)
         for (int j = 0; j < n; ++j)
           expected.data()[i * n + j] += a.data()[i * k + l] * b.data()[l * n + j];
-    matrix_matrix(false, false, m, n, k, T(1), a.data(), k, b.data(), n, T(0), c.data(), n);
+    Cblas<T>::gemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1, a.data(), k, b.data(), n,
+                   0, c.data(), n);
     if (c != expected) return false;
   }
   return true;
 }
 
 /// The library, ready for use: its own threads off, its kernels chosen.
-struct Library {
-  OpenBlas open_blas;
+struct Library : OpenBlas {
   std::string core;
 
   Library() {
-    if (open_blas.set_num_threads) open_blas.set_num_threads(1);
+    if (set_num_threads) set_num_threads(1);
     // Built with OpenMP, it follows the calling thread's OpenMP setting instead.
     constexpr int kOpenMp = 2;
     const auto omp = find<void(int)>("omp_set_num_threads");
-    if (omp && open_blas.parallel && open_blas.parallel() == kOpenMp) omp(1);
+    if (omp && parallel && parallel() == kOpenMp) omp(1);
     core = detail::choose_core(
         [] { return multiplies_correctly<float>() && multiplies_correctly<double>(); });
   }
@@ -138,13 +115,14 @@ template <class T> void scale(int64_t m, int64_t n, T beta, T* c, int64_t ldc) {
 std::string detail::choose_core(bool (*correct)()) {
   const OpenBlas lib;
   if (!lib.corename) return "unknown";
-  std::string before = lib.corename();
-  if (!lib.can_select() || environment_decides() || !simd::cpu_has_avx512() ||
-      is_avx512_core(before.c_str()))
-    return before;
+  const std::string before = lib.corename();
+  const bool can_change = lib.read_env && lib.dynamic_quit && lib.dynamic_init;
+  if (!can_change || environment_decides() || !simd::cpu_has_avx512()) return before;
+  for (const char* avx512 : {"SkylakeX", "Cooperlake", "SapphireRapids"})
+    if (before == avx512) return before;
   lib.select("SkylakeX");
-  const char* after = lib.corename();
-  if (is_avx512_core(after) && correct()) return before + " -> " + after;
+  const std::string after = lib.corename();
+  if (after == "SkylakeX" && correct()) return before + " -> " + after;
   lib.select(before.c_str());
   return before;
 }
@@ -160,25 +138,28 @@ void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, T
   if (k == 0) return scale(m, n, beta, c, ldc);
 
   library();
+  const auto op = [](bool transpose) { return transpose ? CblasTrans : CblasNoTrans; };
   if (m > 1 && n > 1)
-    return matrix_matrix(transpose_a, transpose_b, rows, columns, depth, alpha, a, step_a, b,
-                         step_b, beta, c, step_c);
+    return Cblas<T>::gemm(CblasRowMajor, op(transpose_a), op(transpose_b), rows, columns, depth,
+                          alpha, a, step_a, b, step_b, beta, c, step_c);
   // A product with a vector is bound by memory: the matrix is read in place, not packed, which is
-  // up to five times faster. gemv is not trusted to leave out C when beta is 0.
+  // up to five times faster. gemv is not trusted to leave out C when beta is 0. It takes the sizes
+  // of the matrix as stored.
   if (beta != 1) scale(m, n, beta, c, ldc);
   if (n == 1)
-    add_matrix_vector(transpose_a, transpose_a ? depth : rows, transpose_a ? rows : depth, alpha, a,
-                      step_a, b, transpose_b ? 1 : step_b, c, step_c);
+    Cblas<T>::gemv(CblasRowMajor, op(transpose_a), transpose_a ? depth : rows,
+                   transpose_a ? rows : depth, alpha, a, step_a, b, transpose_b ? 1 : step_b, 1, c,
+                   step_c);
   else
-    add_matrix_vector(!transpose_b, transpose_b ? columns : depth, transpose_b ? depth : columns,
-                      alpha, b, step_b, a, transpose_a ? step_a : 1, c, 1);
+    Cblas<T>::gemv(CblasRowMajor, op(!transpose_b), transpose_b ? columns : depth,
+                   transpose_b ? depth : columns, alpha, b, step_b, a, transpose_a ? step_a : 1, 1,
+                   c, 1);
 }
 
 std::string core() { return library().core; }
 
 std::string config() {
-  const OpenBlas& lib = library().open_blas;
-  return lib.config ? lib.config() : "a CBLAS other than OpenBLAS";
+  return library().config ? library().config() : "a CBLAS other than OpenBLAS";
 }
 
 template void gemm(bool, bool, int64_t, int64_t, int64_t, float, const float*, int64_t,
