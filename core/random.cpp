@@ -23,10 +23,8 @@ struct Group {
 [[gnu::always_inline]] inline void compute(Group& group, Generator::State at) {
   for (int i = 0; i < kGroupBlocks; ++i) {
     const detail::PhiloxBlock block = detail::philox(at.seed, at.offset + static_cast<uint64_t>(i));
-    group.words[i] = block.x0;
-    group.words[i + kGroupBlocks] = block.x1;
-    group.words[i + kGroupBlocks * 2] = block.x2;
-    group.words[i + kGroupBlocks * 3] = block.x3;
+    for (std::size_t word = 0; word < 4; ++word)
+      group.words[static_cast<std::size_t>(i) + kGroupBlocks * word] = block[word];
   }
 }
 
@@ -75,18 +73,12 @@ template <class T> [[gnu::always_inline]] inline T uniform(const Group& group, i
   }
 }
 
-/// The Taylor series of sine and cosine, nested; for |x| <= pi/4 the terms left out are far below
-/// the last bit of a double.
-template <class T> [[gnu::always_inline]] inline T sine(T x) {
+/// 1 - x^2 / (2 (2 + d)) + x^4 / (2 (2 + d) 4 (4 + d)) - ..., nested: cos(x) for d = -1, sin(x) / x
+/// for d = 1. For |x| <= pi/4 the terms left out are far below the last bit of a double.
+template <class T> [[gnu::always_inline]] inline T taylor(T x, int d) {
   T sum = 1;
 #pragma GCC unroll 8
-  for (int n = 16; n > 0; n -= 2) sum = 1 - x * x * (T(1) / static_cast<T>(n * (n + 1))) * sum;
-  return x * sum;
-}
-template <class T> [[gnu::always_inline]] inline T cosine(T x) {
-  T sum = 1;
-#pragma GCC unroll 8
-  for (int n = 16; n > 0; n -= 2) sum = 1 - x * x * (T(1) / static_cast<T>(n * (n - 1))) * sum;
+  for (int n = 16; n > 0; n -= 2) sum = 1 - x * x * (T(1) / static_cast<T>(n * (n + d))) * sum;
   return sum;
 }
 
@@ -102,7 +94,7 @@ template <class T> [[gnu::always_inline]] inline std::pair<T, T> normals(T u, T 
   const bool second_quarter = half >= T(0.5);
   const T quarter = 2 * half - vmath::where(second_quarter, T(1), T(0));
   const T angle = (quarter - T(0.5)) * (std::numbers::pi_v<T> / 2);
-  const T s = radius * sine(angle), c = radius * cosine(angle);
+  const T s = radius * (angle * taylor(angle, 1)), c = radius * taylor(angle, -1);
   return {vmath::where(second_quarter, s, c), vmath::where(second_quarter, c, s)};
 }
 
@@ -120,7 +112,7 @@ Generator::State Generator::reserve(uint64_t blocks) {
 uint64_t Generator::next() {
   const auto [seed, offset] = reserve(1);
   const detail::PhiloxBlock block = detail::philox(seed, offset);
-  return uint64_t{block.x0} << 32 | block.x1;
+  return uint64_t{block[0]} << 32 | block[1];
 }
 
 double Generator::uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }

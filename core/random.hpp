@@ -1,4 +1,6 @@
 #pragma once
+#include <array>
+
 #include "descent/core/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
@@ -68,19 +70,16 @@ Tensor randperm(int64_t n, Generator& generator = default_generator(), At at = A
 namespace detail {
 
 /// Four words of 32 bits: a counter, or the random bits made of it.
-struct PhiloxBlock {
-  uint32_t x0 = 0, x1 = 0, x2 = 0, x3 = 0;
-  bool operator==(const PhiloxBlock&) const = default;
-};
+using PhiloxBlock = std::array<uint32_t, 4>;
 
 /// Philox4x32-10: ten rounds turn a counter and a key of two words into 128 random bits. Salmon,
 /// Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC'11), sections 3 and 4.
 [[gnu::always_inline]] inline PhiloxBlock philox(PhiloxBlock x, uint32_t key0, uint32_t key1) {
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = uint64_t{0xD2511F53} * x.x0, p2 = uint64_t{0xCD9E8D57} * x.x2;
-    x = {static_cast<uint32_t>(p2 >> 32) ^ x.x1 ^ key0, static_cast<uint32_t>(p2),
-         static_cast<uint32_t>(p0 >> 32) ^ x.x3 ^ key1, static_cast<uint32_t>(p0)};
+    const uint64_t p0 = uint64_t{0xD2511F53} * x[0], p2 = uint64_t{0xCD9E8D57} * x[2];
+    x = {static_cast<uint32_t>(p2 >> 32) ^ x[1] ^ key0, static_cast<uint32_t>(p2),
+         static_cast<uint32_t>(p0 >> 32) ^ x[3] ^ key1, static_cast<uint32_t>(p0)};
     key0 += 0x9E3779B9;
     key1 += 0xBB67AE85;
   }

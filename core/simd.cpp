@@ -2,7 +2,6 @@
 
 #include <cstdlib>
 #include <string_view>
-#include <utility>
 
 namespace [[gnu::visibility("default")]] descent { namespace simd {
 
@@ -29,7 +28,5 @@ Isa detect_isa() {
   return Isa::baseline;
 #endif
 }
-
-Isa detail::set_isa(Isa isa) { return std::exchange(current_isa, isa); }
 
 }}  // namespace descent::simd

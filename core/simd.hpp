@@ -36,10 +36,8 @@ Isa detect_isa();
 /// AVX-512 with all the parts that run_avx512 is built for.
 bool cpu_has_avx512();
 namespace detail {
-inline Isa current_isa = detect_isa();
-/// For tests: lowers the path, and returns what it was.
-Isa set_isa(Isa isa);
-}  // namespace detail
+inline Isa current_isa = detect_isa();  // tests lower it
+}
 inline Isa isa() { return detail::current_isa; }
 
 /// An operand that is the same for every element, in place of a pointer.
@@ -92,14 +90,6 @@ template <class F, class... P> auto run(F&& f, P... p) {
 #endif
   return run_baseline<P...>(f, p...);
 }
-
-template <class Out, class F> struct Assign {
-  F f;
-  template <class... In>
-  [[gnu::always_inline, gnu::flatten]] void operator()(Out& out, const In&... in) const {
-    out = f(in...);
-  }
-};
 }  // namespace detail
 
 /// f(), all of its body compiled for the best instruction set there is.
@@ -123,7 +113,10 @@ template <class Body, class... P> void for_each_exact(Body body, int64_t n, P...
 
 /// out[i] = f(in[i]...) for i in [0, n); an input is a pointer or a Scalar. `out` may be an input.
 template <class F, class Out, class... P> void map(F f, int64_t n, Out* out, P... in) {
-  for_each(detail::Assign<Out, F>{f}, n, out, in...);
+  auto assign = [f](auto& to, const auto&... from) __attribute__((always_inline, flatten)) {
+    to = f(from...);
+  };
+  for_each(assign, n, out, in...);
 }
 
 }}  // namespace descent::simd

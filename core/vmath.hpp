@@ -1,7 +1,9 @@
 #pragma once
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "descent/core/simd.hpp"
 
@@ -20,18 +22,9 @@
 namespace [[gnu::visibility("default")]] descent { namespace vmath {
 namespace detail {
 
-template <class T> struct Format;
-template <> struct Format<float> {
-  using Bits = uint32_t;
-  static constexpr int mantissa = 23;
-  static constexpr Bits bias = 127;
-};
-template <> struct Format<double> {
-  using Bits = uint64_t;
-  static constexpr int mantissa = 52;
-  static constexpr Bits bias = 1023;
-};
-template <class T> using Bits = typename Format<T>::Bits;
+template <class T> using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+template <class T> inline constexpr int mantissa = std::numeric_limits<T>::digits - 1;
+template <class T> inline constexpr Bits<T> bias = std::numeric_limits<T>::max_exponent - 1;
 template <class T> [[gnu::always_inline]] inline Bits<T> bits(T x) {
   return std::bit_cast<Bits<T>>(x);
 }
@@ -42,10 +35,11 @@ template <class T> inline constexpr Bits<T> sign_bit = Bits<T>(1) << (8 * sizeof
 template <class T> [[gnu::always_inline]] inline T copysign(T x, T s) {
   return from_bits<T>((bits(x) & ~sign_bit<T>) | (bits(s) & sign_bit<T>));
 }
-/// c0 + z (c1 + z (c2 + ...)).
-template <class T, class... C> [[gnu::always_inline]] inline T horner(T z, T c0, C... c) {
-  if constexpr (sizeof...(c) == 0) return c0;
-  else return c0 + z * horner(z, T(c)...);
+/// c[0] + z (c[1] + z (c[2] + ...)), from c[I] on.
+template <std::size_t I = 0, class T, std::size_t N>
+[[gnu::always_inline]] inline T horner(T z, const T (&c)[N]) {
+  if constexpr (I == N - 1) return c[I];
+  else return c[I] + z * horner<I + 1>(z, c);
 }
 /// Constants and polynomials of one type.
 template <class T> struct K;
@@ -54,52 +48,37 @@ template <> struct K<float> {
                          log2e = 0x1.715476p0f;
   static constexpr float exp_max = 89, exp_min = -104, expm1_min = -18, tanh_max = 17.3f,
                          erf_max = 4, tiny = 0x1p-25f, sqrt_half = 0x1.6a09e6p-1f;
-  [[gnu::always_inline]] static float exp_q(float r) {
-    return horner(r, 0x1.0p-1f, 0x1.555554p-3f, 0x1.5554bp-5f, 0x1.11118ap-7f, 0x1.6d7348p-10f,
-                  0x1.a032d2p-13f);
-  }
-  [[gnu::always_inline]] static float log_r(float z) {
-    return horner(z, 0x1.555554p-1f, 0x1.999a7cp-2f, 0x1.2438aap-2f, 0x1.e2fda8p-3f);
-  }
-  [[gnu::always_inline]] static float erf_p(float z) {
-    return horner(z, 0x1.06eba8p-3f, -0x1.81273ep-2f, 0x1.ce2cf8p-4f, -0x1.b7f90ep-6f,
-                  0x1.5405b2p-8f, -0x1.a3f702p-11f, 0x1.496a36p-14f);
-  }
-  [[gnu::always_inline]] static float erfcx(float t) {
-    return horner(t, 0x1.6e983p-3f, -0x1.4e0f22p-2f, 0x1.f70482p-3f, -0x1.33f8a4p-3f,
-                  0x1.1e1ceap-4f, -0x1.d8812p-6f);
-  }
+  static constexpr float exp_q[] = {0x1.0p-1f,      0x1.555554p-3f,  0x1.5554bp-5f,
+                                    0x1.11118ap-7f, 0x1.6d7348p-10f, 0x1.a032d2p-13f};
+  static constexpr float log_r[] = {0x1.555554p-1f, 0x1.999a7cp-2f, 0x1.2438aap-2f, 0x1.e2fda8p-3f};
+  static constexpr float erf_p[] = {0x1.06eba8p-3f,  -0x1.81273ep-2f, 0x1.ce2cf8p-4f,
+                                    -0x1.b7f90ep-6f, 0x1.5405b2p-8f,  -0x1.a3f702p-11f,
+                                    0x1.496a36p-14f};
+  static constexpr float erfcx[] = {0x1.6e983p-3f,   -0x1.4e0f22p-2f, 0x1.f70482p-3f,
+                                    -0x1.33f8a4p-3f, 0x1.1e1ceap-4f,  -0x1.d8812p-6f};
 };
 template <> struct K<double> {
   static constexpr double magic = 0x1.8p52, ln2_hi = 0x1.62e42fefa38p-1,
                           ln2_lo = 0x1.ef35793c7673p-45, log2e = 0x1.71547652b82fep0;
   static constexpr double exp_max = 710, exp_min = -746, expm1_min = -38, tanh_max = 37.4,
                           erf_max = 6, tiny = 0x1p-54, sqrt_half = 0x1.6a09e667f3bcdp-1;
-  [[gnu::always_inline]] static double exp_q(double r) {
-    return horner(r, 0x1.0p-1, 0x1.5555555555559p-3, 0x1.555555555553ep-5, 0x1.111111110f673p-7,
-                  0x1.6c16c16c1f279p-10, 0x1.a01a01b001f7ep-13, 0x1.a01a017b5da62p-16,
-                  0x1.71ddf7fe4d0bfp-19, 0x1.27e5369b5bd01p-22, 0x1.af5f689ae72fbp-26,
-                  0x1.1ee887ae2cddcp-29);
-  }
-  [[gnu::always_inline]] static double log_r(double z) {
-    return horner(z, 0x1.5555555555593p-1, 0x1.999999997fb5bp-2, 0x1.2492494215b7ap-2,
-                  0x1.c71c51e951227p-3, 0x1.746645ed33174p-3, 0x1.39a0fad2a9749p-3,
-                  0x1.2f0d587e619cep-3);
-  }
-  [[gnu::always_inline]] static double erf_p(double z) {
-    return horner(z, 0x1.06eba8214db69p-3, -0x1.812746b0379e6p-2, 0x1.ce2f21a042b2p-4,
-                  -0x1.b82ce3128499cp-6, 0x1.565bcd0db02e1p-8, -0x1.c02db3d8ed18cp-11,
-                  0x1.f9a321a11c6ap-14, -0x1.f4d1df393000cp-17, 0x1.b9def19c99e7bp-20,
-                  -0x1.5f1d36b73718ap-23, 0x1.f7a411bcb5e79p-27, -0x1.386abf785b2ccp-30,
-                  0x1.0579a766a3ac1p-34);
-  }
-  [[gnu::always_inline]] static double erfcx(double t) {
-    return horner(t, 0x1.6e9827d229d2fp-3, -0x1.4e102b9cf8de6p-2, 0x1.f6ff2040ddd44p-3,
-                  -0x1.336ffbf093802p-3, 0x1.258b13c0c1cb2p-4, -0x1.8fa584abdb7a8p-6,
-                  0x1.17c9d6ef6dc35p-8, 0x1.735b291312114p-11, -0x1.37f38fdc1278dp-11,
-                  0x1.a5436d301d99bp-15, 0x1.2c69a2446c0dp-14, -0x1.b03fdd6535635p-18,
-                  -0x1.b989ab577a386p-18);
-  }
+  static constexpr double exp_q[] = {
+      0x1.0000000000000p-1,  0x1.5555555555559p-3,  0x1.555555555553ep-5,  0x1.111111110f673p-7,
+      0x1.6c16c16c1f279p-10, 0x1.a01a01b001f7ep-13, 0x1.a01a017b5da62p-16, 0x1.71ddf7fe4d0bfp-19,
+      0x1.27e5369b5bd01p-22, 0x1.af5f689ae72fbp-26, 0x1.1ee887ae2cddcp-29};
+  static constexpr double log_r[] = {
+      0x1.5555555555593p-1, 0x1.999999997fb5bp-2, 0x1.2492494215b7ap-2, 0x1.c71c51e951227p-3,
+      0x1.746645ed33174p-3, 0x1.39a0fad2a9749p-3, 0x1.2f0d587e619cep-3};
+  static constexpr double erf_p[] = {
+      0x1.06eba8214db69p-3,  -0x1.812746b0379e6p-2,  0x1.ce2f21a042b2p-4,   -0x1.b82ce3128499cp-6,
+      0x1.565bcd0db02e1p-8,  -0x1.c02db3d8ed18cp-11, 0x1.f9a321a11c6ap-14,  -0x1.f4d1df393000cp-17,
+      0x1.b9def19c99e7bp-20, -0x1.5f1d36b73718ap-23, 0x1.f7a411bcb5e79p-27, -0x1.386abf785b2ccp-30,
+      0x1.0579a766a3ac1p-34};
+  static constexpr double erfcx[] = {
+      0x1.6e9827d229d2fp-3,   -0x1.4e102b9cf8de6p-2, 0x1.f6ff2040ddd44p-3, -0x1.336ffbf093802p-3,
+      0x1.258b13c0c1cb2p-4,   -0x1.8fa584abdb7a8p-6, 0x1.17c9d6ef6dc35p-8, 0x1.735b291312114p-11,
+      -0x1.37f38fdc1278dp-11, 0x1.a5436d301d99bp-15, 0x1.2c69a2446c0dp-14, -0x1.b03fdd6535635p-18,
+      -0x1.b989ab577a386p-18};
 };
 
 /// x = n ln2 + r with |r| <= ln2 / 2, and c = exp(r) - 1 - r.
@@ -112,21 +91,21 @@ template <class T> [[gnu::always_inline]] inline Reduced<T> reduce(T x) {
   const T n = shifted - K<T>::magic;
   const T high = x - n * K<T>::ln2_hi, low = n * K<T>::ln2_lo, r = high - low;
   const T lost = (high - r) - low;
-  return {r, r * r * K<T>::exp_q(r) + lost, bits(shifted) - bits(K<T>::magic)};
+  return {r, r * r * horner(r, K<T>::exp_q) + lost, bits(shifted) - bits(K<T>::magic)};
 }
 template <class T> [[gnu::always_inline]] inline T pow2(Bits<T> n) {
-  return from_bits<T>((n + Format<T>::bias) << Format<T>::mantissa);
+  return from_bits<T>((n + bias<T>) << mantissa<T>);
 }
 
 /// log(x) for a normal x, plus k0 ln2, plus `extra`.
 template <class T> [[gnu::always_inline]] inline T log_core(T x, T extra, T k0) {
-  const Bits<T> u = bits(x) - bits(K<T>::sqrt_half) + (Format<T>::bias << Format<T>::mantissa);
-  const Bits<T> mask = (Bits<T>(1) << Format<T>::mantissa) - 1;
-  const T k = from_bits<T>(bits(K<T>::magic) + (u >> Format<T>::mantissa)) -
-              (K<T>::magic + T(Format<T>::bias)) + k0;
+  const Bits<T> u = bits(x) - bits(K<T>::sqrt_half) + (bias<T> << mantissa<T>);
+  const Bits<T> mask = ~(~Bits<T>(0) << mantissa<T>);
+  const T k =
+      from_bits<T>(bits(K<T>::magic) + (u >> mantissa<T>)) - (K<T>::magic + T(bias<T>)) + k0;
   const T m = from_bits<T>((u & mask) + bits(K<T>::sqrt_half));
   const T f = m - 1, s = f / (f + 2), h = f * f * T(0.5);
-  const T r = s * (h + s * s * K<T>::log_r(s * s));
+  const T r = s * (h + s * s * horner(s * s, K<T>::log_r));
   return k * K<T>::ln2_hi + (f - (h - (r + (k * K<T>::ln2_lo + extra))));
 }
 
@@ -152,7 +131,7 @@ template <class T> [[gnu::always_inline]] inline T exp(T x) {
   x = where(x > K<T>::exp_max, K<T>::exp_max, x);
   x = where(x < K<T>::exp_min, K<T>::exp_min, x);
   const auto [r, c, n] = detail::reduce(x);
-  const detail::Bits<T> half = ((n + 2 * detail::Format<T>::bias) >> 1) - detail::Format<T>::bias;
+  const detail::Bits<T> half = ((n + 2 * detail::bias<T>) >> 1) - detail::bias<T>;
   return (1 + (r + c)) * detail::pow2<T>(half) * detail::pow2<T>(n - half);
 }
 
@@ -191,7 +170,7 @@ template <class T> [[gnu::always_inline]] inline T log(T x) {
   using Limits = std::numeric_limits<T>;
   const bool small = x < Limits::min();
   const T scaled = where(small, x * (T(1) / Limits::epsilon()), x);
-  const T y = detail::log_core(scaled, T(0), where(small, T(-detail::Format<T>::mantissa), T(0)));
+  const T y = detail::log_core(scaled, T(0), where(small, T(-detail::mantissa<T>), T(0)));
   const T edge = where(x == 0, -Limits::infinity(), Limits::quiet_NaN());
   return where(x > 0, where(x == Limits::infinity(), x, y), edge);
 }
@@ -213,8 +192,8 @@ template <class T> [[gnu::always_inline]] inline T erf(T x) {
   const T z = a * a;
   const auto [r, c, n] = detail::reduce(-z);
   const T decay = (1 + (r + c)) * detail::pow2<T>(n);
-  const T tail = decay * K<T>::erfcx((a - 3) / (a + 3));
-  return where(a < 1, x + x * K<T>::erf_p(z), detail::copysign(1 - tail, x));
+  const T tail = decay * detail::horner((a - 3) / (a + 3), K<T>::erfcx);
+  return where(a < 1, x + x * detail::horner(z, K<T>::erf_p), detail::copysign(1 - tail, x));
 }
 
 }}  // namespace descent::vmath

@@ -56,7 +56,7 @@ void check(const std::string& name, double low, double high, F f, Exact exact) {
   std::vector<T> y[3];
   for (int isa = 0; isa <= static_cast<int>(best); ++isa) {
     y[isa].resize(x.size());
-    simd::detail::set_isa(static_cast<simd::Isa>(isa));
+    simd::detail::current_isa = static_cast<simd::Isa>(isa);
     simd::map(f, static_cast<int64_t>(x.size()), y[isa].data(), x.data());
   }
   double worst = 0;
