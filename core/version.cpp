@@ -9,14 +9,6 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
-std::string compiler() {
-#if defined(__clang__)
-  return fmt::format("clang {}.{}.{}", __clang_major__, __clang_minor__, __clang_patchlevel__);
-#else
-  return fmt::format("gcc {}.{}.{}", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
-#endif
-}
-
 const char* instructions() {
   switch (simd::isa()) {
     case simd::Isa::avx512: return "AVX-512";
@@ -33,9 +25,14 @@ std::string version() {
 }
 
 std::string build_info() {
+#if defined(__clang__)
+  constexpr const char* compiler = __VERSION__;
+#else
+  constexpr const char* compiler = "gcc " __VERSION__;
+#endif
   return fmt::format(
       "descent {}\ncompiler: {}\ninstructions: {}\nBLAS: {}\nBLAS kernels: {}\nthreads: {}\n",
-      version(), compiler(), instructions(), blas::config(), blas::core(), num_threads());
+      version(), compiler, instructions(), blas::config(), blas::core(), num_threads());
 }
 
 }  // namespace descent
