@@ -5,7 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <fmt/format.h>
-#include <limits>
+#include <optional>
 #include <string_view>
 
 #include "descent/core/factory.hpp"
@@ -15,7 +15,7 @@
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
-constexpr std::size_t kLongestRow = 1 << 20;
+constexpr std::size_t kLongestRow = 1 << 20, kLongestFile = std::size_t{4} << 30;
 
 /// A field as errors show it: short, and in printable characters.
 std::string shown(std::string_view field) {
@@ -25,47 +25,48 @@ std::string shown(std::string_view field) {
   return fmt::format("\"{}{}\"", text, field.size() > 40 ? "..." : "");
 }
 
-enum class Number { good, unusable, malformed };
-
-Number parse(std::string_view field, double& value) {
+/// The number that a field holds: NaN if it is missing, infinity if it is not finite or out of
+/// range; nothing if it is another text.
+std::optional<double> parse(std::string_view field, const std::vector<std::string>& missing) {
+  if (std::find(missing.begin(), missing.end(), field) != missing.end()) return NAN;
   constexpr std::string_view blank = " \t";
-  const std::size_t first = field.find_first_not_of(blank);
-  if (first == std::string_view::npos) return Number::malformed;
-  field = field.substr(first, field.find_last_not_of(blank) - first + 1);
-  if (field.size() > 1 && field[0] == '+' && field[1] != '-') field.remove_prefix(1);
+  field.remove_prefix(std::min(field.find_first_not_of(blank), field.size()));
+  field = field.substr(0, field.find_last_not_of(blank) + 1);
+  if (field.starts_with('+') && !field.starts_with("+-")) field.remove_prefix(1);
+  double value = 0;
   const auto [end, error] = std::from_chars(field.begin(), field.end(), value);
-  if (error == std::errc::invalid_argument || end != field.end()) return Number::malformed;
-  return error == std::errc{} && std::isfinite(value) ? Number::good : Number::unusable;
+  if (error == std::errc::invalid_argument || end != field.end()) return std::nullopt;
+  return error == std::errc{} && std::isfinite(value) ? value : INFINITY;
 }
 
 class Reader {
  public:
   Reader(const std::string& path, const CsvOptions& options, At at)
       : path_(path), options_(options), at_(at) {
-    const InputFile file("read_csv", path, at);
-    content_.resize(static_cast<std::size_t>(file.size()));
-    content_.resize(file.read(0, content_.data(), content_.size()));
+    InputFile file("read_csv", path, at);
+    content_ = file.take(kLongestFile + 1);
+    if (content_.size() > kLongestFile) file.refuse(kLongestFile, "the file is larger than 4 GiB");
     rest_ = content_;
     if (rest_.starts_with("\xEF\xBB\xBF")) rest_.remove_prefix(3);
   }
 
   Csv read() {
-    std::vector<std::string> row;
-    bool more = next_row(row);
-    if (!more) refuse(0, "the file is empty");
+    bool more = next_row();
+    if (!more) fail<FormatError>(at_, "read_csv: {}: row 1: the file is empty", path_);
     Csv csv;
-    if (has_header(row)) {
-      csv.columns = row;
-      more = next_row(row);
+    if (is_header()) {
+      csv.columns = row_;
+      more = next_row();
     } else {
-      for (std::size_t i = 0; i < row.size(); ++i) csv.columns.push_back(fmt::to_string(i));
+      for (std::size_t i = 0; i < row_.size(); ++i) csv.columns.push_back(fmt::to_string(i));
     }
     const std::size_t width = csv.columns.size();
     std::vector<double> values;
-    for (; more; more = next_row(row)) {
-      if (row.size() != width)
-        refuse(0, fmt::format("{} fields, the first row has {}", row.size(), width));
-      for (std::size_t i = 0; i < width; ++i) values.push_back(number(row[i], i, csv.columns[i]));
+    for (; more; more = next_row()) {
+      if (row_.size() != width)
+        fail<FormatError>(at_, "read_csv: {}: row {}: {} fields, the first row has {}", path_,
+                          row_number_, row_.size(), width);
+      for (std::size_t i = 0; i < width; ++i) values.push_back(number(i, csv.columns[i]));
     }
     const auto rows = static_cast<int64_t>(values.size() / width);
     csv.values = tensor(values, {rows, static_cast<int64_t>(width)}, at_);
@@ -73,73 +74,61 @@ class Reader {
   }
 
  private:
-  bool is_missing(const std::string& field) const {
-    const auto& missing = options_.missing;
-    return std::find(missing.begin(), missing.end(), field) != missing.end();
-  }
-
-  bool has_header(const std::vector<std::string>& row) const {
+  bool is_header() const {
     if (options_.header != Header::automatic) return options_.header == Header::present;
-    const auto names = std::count_if(row.begin(), row.end(), [&](const std::string& field) {
-      double value;
-      return !is_missing(field) && parse(field, value) == Number::malformed;
+    const auto names = std::count_if(row_.begin(), row_.end(), [this](const std::string& field) {
+      return !parse(field, options_.missing);
     });
-    if (names > 0 && names < std::ssize(row))
-      refuse(0, "numbers beside other text: say in the options whether this is a header");
+    if (names > 0 && names < std::ssize(row_))
+      fail<FormatError>(at_,
+                        "read_csv: {}: row 1: numbers beside other text: say in the options "
+                        "whether this is a header",
+                        path_);
     return names > 0;
   }
 
-  double number(const std::string& field, std::size_t column, const std::string& name) const {
-    if (is_missing(field)) return std::numeric_limits<double>::quiet_NaN();
-    double value = 0;
-    const Number outcome = parse(field, value);
-    if (outcome == Number::good) return value;
-    refuse(column + 1, fmt::format("({}): {} is not {}", name, shown(field),
-                                   outcome == Number::unusable
-                                       ? "finite and in float64's range"
-                                       : "a number, nor a missing value of the options"));
+  double number(std::size_t column, const std::string& name) const {
+    const std::optional<double> value = parse(row_[column], options_.missing);
+    if (value && !std::isinf(*value)) return *value;
+    fail<FormatError>(
+        at_, "read_csv: {}: row {}, column {}: ({}): {} is not {}", path_, row_number_, column + 1,
+        name, shown(row_[column]),
+        value ? "finite and in float64's range" : "a number, nor a missing value of the options");
   }
 
-  /// Fills `row` with the next row's fields; false at the end of the file.
-  bool next_row(std::vector<std::string>& row) {
-    ++row_;
+  /// Reads the next row's fields into row_; false at the end of the file.
+  bool next_row() {
     if (rest_.empty()) return false;
-    row.clear();
+    ++row_number_;
+    row_.clear();
     const std::size_t before = rest_.size();
     do {
-      row.push_back(field(row.size() + 1));
-      if (before - rest_.size() > kLongestRow) refuse(row.size(), "the row is longer than 1 MiB");
+      read_field(row_.emplace_back());
+      if (before - rest_.size() > kLongestRow) refuse("the row is longer than 1 MiB");
     } while (take(options_.delimiter));
     if (take('\r') && !rest_.starts_with('\n'))
-      refuse(row.size(), "a carriage return that no line feed follows");
-    if (!take('\n') && !rest_.empty())
-      refuse(row.size(), "a quoted field goes on after its closing quote");
+      refuse("a carriage return that no line feed follows");
+    if (!take('\n') && !rest_.empty()) refuse("a quoted field goes on after its closing quote");
     return true;
   }
 
-  std::string field(std::size_t column) {
-    if (take('"')) return quoted(column);
-    const char ends[] = {options_.delimiter, '\r', '\n', '"', '\0'};
-    const std::size_t n = std::min(rest_.find_first_of({ends, sizeof ends}), rest_.size());
-    if (n < rest_.size() && rest_[n] == '"') refuse(column, "a quote inside an unquoted field");
-    if (n < rest_.size() && rest_[n] == '\0') refuse(column, "a NUL byte");
-    std::string text(rest_.substr(0, n));
-    rest_.remove_prefix(n);
-    return text;
-  }
-
-  std::string quoted(std::size_t column) {
-    std::string text;
-    for (;;) {
-      const std::size_t n = rest_.find('"');
-      if (n == std::string_view::npos) refuse(column, "a quote that is never closed");
-      text += rest_.substr(0, n);
-      rest_.remove_prefix(n + 1);
-      if (!take('"')) break;
-      text += '"';  // two quotes stand for one
+  void read_field(std::string& field) {
+    if (take('"')) {
+      for (;;) {
+        const std::size_t n = rest_.find('"');
+        if (n == std::string_view::npos) refuse("a quote that is never closed");
+        field += rest_.substr(0, n);
+        rest_.remove_prefix(n + 1);
+        if (!take('"')) break;
+        field += '"';  // two quotes stand for one
+      }
+    } else {
+      const char ends[] = {options_.delimiter, '\r', '\n', '"', '\0'};
+      field = rest_.substr(0, rest_.find_first_of(ends));
+      rest_.remove_prefix(field.size());
+      if (rest_.starts_with('"')) refuse("a quote inside an unquoted field");
     }
-    if (text.find('\0') != std::string::npos) refuse(column, "a NUL byte");
-    return text;
+    if (field.find('\0') != std::string::npos) refuse("a NUL byte");
   }
 
   bool take(char c) {
@@ -148,18 +137,19 @@ class Reader {
     return true;
   }
 
-  /// Column 0 stands for the row as a whole.
-  [[noreturn]] void refuse(std::size_t column, const std::string& what) const {
-    const std::string place = column == 0 ? ":" : fmt::format(", column {}:", column);
-    fail<FormatError>(at_, "read_csv: {}: row {}{} {}", path_, row_, place, what);
+  /// The field that has been read last is not well-formed.
+  [[noreturn]] void refuse(const char* what) const {
+    fail<FormatError>(at_, "read_csv: {}: row {}, column {}: {}", path_, row_number_, row_.size(),
+                      what);
   }
 
   const std::string& path_;
   const CsvOptions& options_;
   At at_;
   std::string content_;
-  std::string_view rest_;
-  int64_t row_ = 0;
+  std::string_view rest_;         // of content_
+  std::vector<std::string> row_;  // its fields
+  int64_t row_number_ = 0;
 };
 
 }  // namespace

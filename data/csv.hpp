@@ -27,7 +27,8 @@ struct Csv {
   Tensor column(const std::string& name, At at = At::here()) const;
 };
 
-/// Reads a table of numbers: RFC 4180, lines ending in LF or CRLF, at most 1 MiB per row.
+/// Reads a table of numbers: RFC 4180, lines ending in LF or CRLF, at most 1 MiB per row and 4 GiB
+/// in all. The file may be gzip-compressed, whatever its name.
 ///
 /// Every row has as many fields as the first. Numbers are decimal with a point, whatever the
 /// locale, and may have spaces round them. A byte order mark is skipped. IoError if the file cannot

@@ -8,15 +8,6 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-Batch collate(const std::vector<Example>& examples, At at) {
-  std::vector<Tensor> x, y;
-  for (const Example& e : examples) {
-    x.push_back(e.x);
-    y.push_back(e.y);
-  }
-  return {stack(x, 0, at), stack(y, 0, at)};
-}
-
 TensorDataset::TensorDataset(Tensor x, Tensor y, At at) : x_(std::move(x)), y_(std::move(y)) {
   if (!x_.defined() || !y_.defined())
     fail<ValueError>(at, "TensorDataset: {} is undefined", x_.defined() ? "y" : "x");
@@ -34,10 +25,6 @@ Example TensorDataset::get(int64_t i, At at) const {
 Batch TensorDataset::batch(const Tensor& index, At at) const {
   const In rows(index, at);
   return {index_select(In(x_, at), 0, rows), index_select(In(y_, at), 0, rows)};
-}
-
-Batch TensorDataset::slice(int64_t start, int64_t count, At at) const {
-  return {x_.narrow(0, start, count, at), y_.narrow(0, start, count, at)};
 }
 
 std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes, uint64_t seed, At at) {

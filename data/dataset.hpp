@@ -3,6 +3,7 @@
 #include <concepts>
 
 #include "descent/core/indexing.hpp"
+#include "descent/core/join.hpp"
 
 // A dataset is anything with `int64_t size() const` and `Example get(int64_t i) const`; one that
 // can give many examples at once faster has `Batch batch(const Tensor& index) const` as well.
@@ -28,20 +29,21 @@ concept Dataset = requires(const D& dataset, int64_t i) {
   { dataset.get(i) } -> std::convertible_to<Example>;
 };
 
-/// The examples stacked. ShapeError or DtypeError if they differ, ValueError if there are none.
-Batch collate(const std::vector<Example>& examples, At at = At::here());
-
-/// Examples index[0], index[1], ... of a dataset; `index` is int64 [N].
+/// Examples index[0], index[1], ... of a dataset; `index` is int64 [N]. Where the dataset has no
+/// `batch` of its own they are stacked: ShapeError or DtypeError if they differ, ValueError if
+/// there are none.
 template <Dataset D> Batch batch(const D& dataset, const Tensor& index, At at = At::here()) {
   const Frame frame(at);
-  if constexpr (requires {
-                  { dataset.batch(index) } -> std::convertible_to<Batch>;
-                }) {
+  if constexpr (requires { Batch(dataset.batch(index)); }) {
     return dataset.batch(index);
   } else {
-    std::vector<Example> examples;
-    for (int64_t i : index.to_vector<int64_t>(at)) examples.push_back(dataset.get(i));
-    return collate(examples, at);
+    std::vector<Tensor> x, y;
+    for (int64_t i : index.to_vector<int64_t>(at)) {
+      const Example example = dataset.get(i);
+      x.push_back(example.x);
+      y.push_back(example.y);
+    }
+    return {stack(x, 0, at), stack(y, 0, at)};
   }
 }
 
@@ -58,28 +60,21 @@ class TensorDataset {
   Example get(int64_t i, At at = At::here()) const;
   /// A copy of the rows index[0], index[1], ...
   Batch batch(const Tensor& index, At at = At::here()) const;
-  /// Rows [start, start + count), as views.
-  Batch slice(int64_t start, int64_t count, At at = At::here()) const;
 
  private:
   Tensor x_, y_;
 };
 
-/// f(example) in place of each example, worked out anew whenever one is asked for.
-template <Dataset D, class F> class Mapped {
- public:
-  Mapped(D dataset, F f) : dataset_(std::move(dataset)), f_(std::move(f)) {}
-  int64_t size() const { return dataset_.size(); }
-  Example get(int64_t i) const { return f_(dataset_.get(i)); }
-
- private:
-  D dataset_;
-  F f_;
-};
-
+/// f(example) in place of each example, worked out anew whenever one is asked for:
 /// `map(dataset, [](Example e) { return Example{e.x * 2, e.y}; })`.
-template <Dataset D, std::invocable<Example> F> Mapped<D, F> map(D dataset, F f) {
-  return {std::move(dataset), std::move(f)};
+template <Dataset D, std::invocable<Example> F> auto map(D dataset, F f) {
+  struct Mapped {
+    int64_t size() const { return dataset.size(); }
+    Example get(int64_t i) const { return f(dataset.get(i)); }
+    D dataset;
+    F f;
+  };
+  return Mapped{std::move(dataset), std::move(f)};
 }
 
 /// Some examples of a dataset: its i-th is the dataset's index[i].

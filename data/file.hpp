@@ -1,37 +1,43 @@
 #pragma once
-#include <cstdint>
+#include <cstddef>
+#include <cstdio>
+#include <memory>
 #include <string>
 
 #include "descent/core/error.hpp"
 
+struct z_stream_s;
+
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// A regular file, open for reading.
+/// What is in a regular file, from front to back: inflated if it begins like gzip.
 ///
-/// Opening anything else (a folder, a FIFO, a device) is an IoError and never blocks.
+/// Opening anything else (a folder, a FIFO, a device) is an IoError and never blocks. A gzip stream
+/// must be whole, with its checksums right and nothing but another one behind it, which continues
+/// the content: a FormatError otherwise.
 class InputFile {
  public:
   /// `op` is the reader that errors name: a literal. IoError with the system's reason.
   InputFile(const char* op, const std::string& path, At at);
 
-  const std::string& path() const { return path_; }
-  /// Its size in bytes when it was opened.
-  int64_t size() const { return size_; }
-  /// Reads the bytes from `offset` on; returns how many: fewer than `count` only at the end.
-  std::size_t read(int64_t offset, void* to, std::size_t count) const;
+  /// The next `count` bytes: fewer only at the end. Memory follows what has come, not `count`.
+  std::string take(std::size_t count);
+
+  /// FormatError: what is wrong at this byte of the content.
+  [[noreturn]] void refuse(std::size_t offset, const std::string& what) const;
 
  private:
-  struct Descriptor : detail::Pinned {
-    explicit Descriptor(int fd) : number(fd) {}
-    ~Descriptor();
-    int number;
-  };
-  [[noreturn]] void refuse(const char* what, const char* reason) const;
+  std::size_t read(void* to, std::size_t count);
+  std::size_t inflate(char* to, std::size_t count);
+  [[noreturn]] void refuse_gzip(const char* what) const;
+  [[noreturn]] void refuse_file(const char* what, const char* reason) const;
+
   const char* op_;
   std::string path_;
   At at_;
-  Descriptor fd_;
-  int64_t size_ = 0;
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
+  std::unique_ptr<z_stream_s, void (*)(z_stream_s*)> gzip_;  // null where the content is the file
+  unsigned char buffer_[1 << 16];
 };
 
 }}  // namespace descent::data

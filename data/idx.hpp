@@ -1,7 +1,5 @@
 #pragma once
-#include <cstdint>
 #include <string>
-#include <vector>
 
 #include "descent/core/tensor.hpp"
 
@@ -11,22 +9,16 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// The types of IDX elements, by the byte that stands for them in a file.
-enum class IdxType : uint8_t {
-  uint8 = 0x08,
-  int8 = 0x09,
-  int16 = 0x0B,
-  int32 = 0x0C,
-  float32 = 0x0D,
-  float64 = 0x0E
-};
-
 /// What is in an IDX file.
 struct Idx {
+  std::string path;
+  int type;  ///< 0x08 uint8, 0x09 int8, 0x0b int16, 0x0c int32, 0x0d float32, 0x0e float64
   Shape shape;
-  IdxType type;
-  std::vector<unsigned char> bytes;  ///< the elements as they are in the file
-  uint32_t crc;                      ///< CRC-32 of the file's (inflated) content, as in gzip
+  std::string bytes;  ///< the elements as they are in the file
+
+  /// The elements converted to `dtype` (to bool: whether they are not zero; a float64 beyond the
+  /// range of float32 becomes infinite). DtypeError for int64 from floating numbers.
+  Tensor to(DType dtype, At at = At::here()) const;
 };
 
 /// Reads an IDX file, at most 4 GiB of elements and rank 1 to 8.
@@ -36,9 +28,7 @@ struct Idx {
 /// IoError if it cannot be read; FormatError with the path and the byte's offset.
 Idx load_idx(const std::string& path, At at = At::here());
 
-/// The elements of an IDX file, converted to `dtype` (to bool: whether they are not zero; a float64
-/// beyond the range of float32 becomes infinite).
-/// Errors as load_idx; DtypeError for int64 from a file of floating numbers.
+/// The elements of an IDX file: load_idx(path).to(dtype), with the errors of both.
 Tensor read_idx(const std::string& path, DType dtype = descent::float32, At at = At::here());
 
 }}  // namespace descent::data

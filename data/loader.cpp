@@ -7,8 +7,8 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-BatchPlan::BatchPlan(int64_t examples, const LoaderOptions& options, At at)
-    : examples_(examples), options_(options), at_(at) {
+DataLoader::DataLoader(int64_t examples, const LoaderOptions& options, At at)
+    : options_(options), at_(at), examples_(examples) {
   if (options.batch_size < 0)
     fail<ValueError>(at, "DataLoader: batch_size {}: need at least 1, or kFullBatch",
                      options.batch_size);
@@ -21,32 +21,31 @@ BatchPlan::BatchPlan(int64_t examples, const LoaderOptions& options, At at)
   batches_ = examples / batch_size_ + (examples % batch_size_ != 0 && !options.drop_last);
 }
 
-int64_t BatchPlan::count(int64_t b) const { return std::min(batch_size_, examples_ - start(b)); }
-
-Tensor BatchPlan::order(int64_t epoch) const {
-  if (!options_.shuffle) return arange(examples_, int64, at_);
-  Generator generator;  // each epoch has a stretch of the seed's stream to itself
-  generator.set_state({options_.seed, (static_cast<uint64_t>(epoch) + 1) << 32});
-  return randperm(examples_, generator, at_);
-}
-
-void BatchPlan::set_state(const LoaderState& state, At at) {
+void DataLoader::set_state(const LoaderState& state, At at) {
   if (state.epoch < 0 || state.epoch >= UINT32_MAX || state.batch < 0 || state.batch >= batches_)
     fail<ValueError>(at, "DataLoader: there is no batch {} in epoch {}: an epoch has {}",
                      state.batch, state.epoch, batches_);
-  next_ = state;
-  resumed_ = true;
+  state_ = next_loop_ = state;
 }
 
-LoaderState BatchPlan::begin() {
-  if (next_.batch > 0 && !resumed_) next_ = {next_.epoch + 1, 0};
-  return next_;
+DataLoader::Iterator::Iterator(DataLoader& loader) : loader_(loader), place_(loader.next_loop_) {
+  if (!loader.options_.shuffle) {
+    order_ = arange(loader.examples_, int64, loader.at_);
+    return;
+  }
+  Generator generator;  // each epoch has a stretch of the seed's stream to itself
+  generator.set_state({loader.options_.seed, (static_cast<uint64_t>(place_.epoch) + 1) << 32});
+  order_ = randperm(loader.examples_, generator, loader.at_);
 }
 
-void BatchPlan::given(const LoaderState& batch) {
-  resumed_ = false;
-  next_ = {batch.epoch, batch.batch + 1};
-  if (next_.batch == batches_) next_ = {batch.epoch + 1, 0};
+Batch DataLoader::Iterator::operator*() const {
+  const int64_t start = place_.batch * loader_.batch_size_;
+  const int64_t count = std::min(loader_.batch_size_, loader_.examples_ - start);
+  Batch batch = loader_.load_(order_, start, count);
+  loader_.next_loop_ = {place_.epoch + 1, 0};
+  loader_.state_ = place_.batch + 1 < loader_.batches_ ? LoaderState{place_.epoch, place_.batch + 1}
+                                                       : loader_.next_loop_;
+  return batch;
 }
 
 }}  // namespace descent::data

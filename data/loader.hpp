@@ -1,4 +1,7 @@
 #pragma once
+#include <functional>
+#include <iterator>
+
 #include "descent/data/dataset.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
@@ -19,97 +22,64 @@ struct LoaderState {
   int64_t epoch = 0, batch = 0;
 };
 
-/// Which examples come when. What a DataLoader knows without its dataset.
-class BatchPlan {
- public:
-  /// ValueError for a negative batch size, and if there would be no batch.
-  BatchPlan(int64_t examples, const LoaderOptions& options, At at);
-
-  const LoaderOptions& options() const { return options_; }
-  /// Batches per epoch.
-  int64_t size() const { return batches_; }
-  /// The examples of batch b are number start(b) to start(b) + count(b) of the epoch's order.
-  int64_t start(int64_t b) const { return b * batch_size_; }
-  int64_t count(int64_t b) const;
-  /// int64 [examples].
-  Tensor order(int64_t epoch) const;
-
-  const LoaderState& state() const { return next_; }
-  /// ValueError for a place that does not exist.
-  void set_state(const LoaderState& state, At at);
-  /// Goes to the next epoch if this one has been begun, unless by `set_state`.
-  LoaderState begin();
-  /// Notes that this batch has been given.
-  void given(const LoaderState& batch);
-
- private:
-  int64_t examples_, batch_size_, batches_;
-  LoaderOptions options_;
-  At at_;
-  LoaderState next_;
-  bool resumed_ = false;
-};
-
 /// Batches of a dataset: `for (auto [x, y] : loader)` is one epoch.
 ///
 /// Each such loop is a new epoch, also after one that was left early; one loop at a time. The order
 /// of epoch k follows from the options and k alone. Without shuffling, batches of a TensorDataset
 /// are views of its tensors: clone() one before changing it in place.
-template <Dataset D> class DataLoader {
+class DataLoader {
  public:
   /// ValueError for a negative batch size, and if there would be no batch at all.
+  template <Dataset D>
   explicit DataLoader(D dataset, const LoaderOptions& options = {}, At at = At::here())
-      : dataset_(std::move(dataset)), plan_(dataset_.size(), options, at), at_(at) {}
+      : DataLoader(dataset.size(), options, at) {
+    load_ = [dataset = std::move(dataset), at, views = !options.shuffle](
+                const Tensor& order, int64_t start, int64_t count) -> Batch {
+      if constexpr (std::same_as<D, TensorDataset>)
+        if (views)
+          return {dataset.x().narrow(0, start, count, at), dataset.y().narrow(0, start, count, at)};
+      return batch(dataset, order.narrow(0, start, count, at), at);
+    };
+  }
 
-  struct End {};
   class Iterator {
    public:
-    Batch operator*() const {
-      Batch batch = loader_.load(order_, place_.batch);
-      loader_.plan_.given(place_);
-      return batch;
-    }
+    explicit Iterator(DataLoader& loader);
+    Batch operator*() const;
     Iterator& operator++() {
       ++place_.batch;
       return *this;
     }
-    bool operator==(End) const { return place_.batch >= loader_.size(); }
+    bool operator==(std::default_sentinel_t) const { return place_.batch >= loader_.batches_; }
 
    private:
-    friend DataLoader;
-    explicit Iterator(DataLoader& loader)
-        : loader_(loader), place_(loader.plan_.begin()), order_(loader.plan_.order(place_.epoch)) {}
     DataLoader& loader_;
     LoaderState place_;
-    Tensor order_;
+    Tensor order_;  // of the epoch's examples: int64 [examples]
   };
   Iterator begin() { return Iterator(*this); }
-  End end() const { return {}; }
+  std::default_sentinel_t end() const { return {}; }
 
-  const D& dataset() const { return dataset_; }
-  const LoaderOptions& options() const { return plan_.options(); }
+  const LoaderOptions& options() const { return options_; }
   /// Batches per epoch.
-  int64_t size() const { return plan_.size(); }
+  int64_t size() const { return batches_; }
 
   /// Where it stands. Inside a loop: behind the batch in hand, which counts as used.
-  LoaderState state() const { return plan_.state(); }
+  LoaderState state() const { return state_; }
   /// The next loop goes on from there, in the middle of an epoch if need be. ValueError if there is
   /// no such batch.
-  void set_state(const LoaderState& state, At at = At::here()) { plan_.set_state(state, at); }
+  void set_state(const LoaderState& state, At at = At::here());
   /// The next loop is epoch k.
-  void set_epoch(int64_t k, At at = At::here()) { plan_.set_state({k, 0}, at); }
+  void set_epoch(int64_t k, At at = At::here()) { set_state({k, 0}, at); }
 
  private:
-  Batch load(const Tensor& order, int64_t b) const {
-    const int64_t start = plan_.start(b), count = plan_.count(b);
-    if constexpr (requires { dataset_.slice(start, count); })
-      if (!options().shuffle) return dataset_.slice(start, count, at_);
-    return data::batch(dataset_, order.narrow(0, start, count, at_), at_);
-  }
+  DataLoader(int64_t examples, const LoaderOptions& options, At at);
 
-  D dataset_;
-  BatchPlan plan_;
+  LoaderOptions options_;
   At at_;
+  int64_t examples_, batch_size_, batches_;
+  LoaderState state_, next_loop_;
+  std::function<Batch(const Tensor& order, int64_t start, int64_t count)> load_;
 };
 
 }}  // namespace descent::data

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <fmt/format.h>
 #include <string_view>
 #include <sys/ioctl.h>
@@ -12,7 +13,9 @@
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
-constexpr double kBarInterval = 0.1, kLineInterval = 30, kSmoothing = 0.3;
+using enum ProgressMode;
+
+constexpr double kSmoothing = 0.3;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -25,27 +28,20 @@ std::string_view environment(const char* name) {
 
 /// The locale's character set, as the environment has it: a program may never call setlocale.
 bool locale_is_utf8() {
-  std::string_view locale;
   for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"})
-    if (locale.empty()) locale = environment(name);
-  for (std::string_view charset : {"UTF-8", "utf-8", "UTF8", "utf8"})
-    if (locale.find(charset) != std::string_view::npos) return true;
+    if (const std::string locale(environment(name)); !locale.empty())
+      return ::strcasestr(locale.c_str(), "utf-8") || ::strcasestr(locale.c_str(), "utf8");
   return false;
 }
 
-bool is_continuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
-
-/// Columns on the screen: one per character.
+/// Columns on the screen: one per character, that is, per byte that does not continue one.
 int64_t columns(std::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return !is_continuation(c); });
+  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
 }
 
 /// The first `width` characters.
 std::string truncated(std::string text, int64_t width) {
-  std::size_t end = 0;
-  for (; end < text.size(); ++end)
-    if (!is_continuation(text[end]) && width-- == 0) break;
-  text.resize(end);
+  while (columns(text) > width) text.pop_back();
   return text;
 }
 
@@ -56,10 +52,12 @@ std::string plain(std::string text) {
   return text;
 }
 
+std::string heading(const ProgressView& v) { return v.title.empty() ? "" : v.title + ": "; }
+
 /// "01:23", "2:01:23".
 std::string clock(double seconds) {
-  if (!(seconds < 1e9)) return "?";
-  const auto s = static_cast<int64_t>(std::max(seconds, 0.0));
+  if (!(seconds >= 0 && seconds < 1e9)) return "?";
+  const auto s = static_cast<int64_t>(seconds);
   return s < 3600 ? fmt::format("{:02}:{:02}", s / 60, s % 60)
                   : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
@@ -75,12 +73,14 @@ std::string speed(double rate) {
 }
 
 std::string cells(double fraction, int64_t width, bool unicode) {
-  const char* const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-  const auto parts = static_cast<int64_t>(fraction * static_cast<double>(width * 8));
-  std::string bar;
-  for (int64_t i = 0; i < parts / 8; ++i) bar += unicode ? "█" : "#";
-  if (unicode) bar += eighths[parts % 8];
-  return bar.append(static_cast<std::size_t>(width - columns(bar)), ' ');
+  const char* const eighths[] = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};
+  const auto filled = static_cast<int64_t>(fraction * static_cast<double>(width * 8));
+  std::string text;
+  for (int64_t i = 0; i < width; ++i) {
+    const int64_t cell = std::clamp<int64_t>(filled - 8 * i, 0, 8);
+    text += unicode ? eighths[cell] : cell == 8 ? "#" : " ";
+  }
+  return text;
 }
 
 }  // namespace
@@ -88,28 +88,27 @@ std::string cells(double fraction, int64_t width, bool unicode) {
 std::string format_bar(const ProgressView& v, const ProgressStyle& style) {
   const int64_t width = std::max(style.width - 1, 0);
   const bool total_known = v.done >= 0 && v.total > 0 && v.done <= v.total;
-  std::string tail;
-  for (const auto& [name, value] : v.postfix) tail += fmt::format(", {}={:.4g}", name, value);
-  tail = fmt::format(", {}{}]", speed(v.rate), tail);
-  std::string head = v.title.empty() ? "" : v.title + ": ";
-  if (!total_known)
-    return truncated(fmt::format("{}{}it [{}{}", head, v.done, clock(v.seconds), tail), width);
-
-  const double left = static_cast<double>(v.total - v.done) / v.rate;
   const double fraction = static_cast<double>(v.done) / static_cast<double>(v.total);
-  head += fmt::format("{:3.0f}%", fraction * 100);
-  tail = fmt::format(" {}/{} [{}<{}{}", v.done, v.total, clock(v.seconds),
-                     v.rate > 0 ? clock(left) : "?", tail);
+  std::string head = heading(v), tail;
+  if (total_known) {
+    const double left = static_cast<double>(v.total - v.done) / v.rate;
+    head += fmt::format("{:3.0f}%", fraction * 100);
+    tail = fmt::format(" {}/{} [{}<{}", v.done, v.total, clock(v.seconds), clock(left));
+  } else {
+    tail = fmt::format("{}it [{}", v.done, clock(v.seconds));
+  }
+  tail += ", " + speed(v.rate);
+  for (const auto& [name, value] : v.postfix) tail += fmt::format(", {}={:.4g}", name, value);
+  tail += "]";
+
   const int64_t room = width - columns(head) - columns(tail) - 2;
-  if (room < 1) return truncated(head + tail, width);
-  const std::string bar = cells(fraction, room, style.unicode);
-  return style.color ? fmt::format("{}|\x1b[32m{}\x1b[0m|{}", head, bar, tail)
-                     : fmt::format("{}|{}|{}", head, bar, tail);
+  if (!total_known || room < 1) return truncated(head + tail, width);
+  return fmt::format("{}|{}{}{}|{}", head, style.color ? "\x1b[32m" : "",
+                     cells(fraction, room, style.unicode), style.color ? "\x1b[0m" : "", tail);
 }
 
 std::string format_line(const ProgressView& v) {
-  std::string line = v.title.empty() ? "" : v.title + ": ";
-  line += fmt::format("step={}", v.done);
+  std::string line = heading(v) + fmt::format("step={}", v.done);
   if (v.total > 0) line += fmt::format(" total={}", v.total);
   line += fmt::format(" seconds={:.1f} rate={:.4g}", v.seconds, v.rate);
   for (const auto& [name, value] : v.postfix) line += fmt::format(" {}={:.4g}", name, value);
@@ -119,15 +118,12 @@ std::string format_line(const ProgressView& v) {
 Progress::Progress(int64_t total, const std::string& title, ProgressOptions options, At at)
     : mode_(options.mode),
       fd_(options.fd),
-      total_(total),
       start_(now()),
-      drawn_at_(start_),
-      title_(plain(title)) {
+      view_{.title = plain(title), .total = total} {
   if (total < 0) fail<ValueError>(at, "Progress: total {} is negative", total);
-  if (mode_ == automatic)
-    mode_ = ::isatty(fd_) && environment("TERM") != "dumb" ? ProgressMode::bar : lines;
-  if (mode_ == ProgressMode::bar) draw(start_);
-  else next_ = start_ + kLineInterval;
+  if (mode_ == automatic) mode_ = ::isatty(fd_) && environment("TERM") != "dumb" ? bar : lines;
+  interval_ = mode_ == bar ? 0.1 : 30;
+  if (mode_ == bar) draw(false);
 }
 
 Progress::~Progress() {
@@ -137,46 +133,43 @@ Progress::~Progress() {
   }
 }
 
+void Progress::update(int64_t steps) {
+  view_.done += steps;
+  if (mode_ != none && now() - start_ - view_.seconds >= interval_) draw(false);
+}
+
 void Progress::postfix(const char* text, double value) {
   if (mode_ == none) return;
   const std::string name = plain(text);
-  for (auto& entry : postfix_)
+  for (auto& entry : view_.postfix)
     if (entry.first == name) return void(entry.second = value);
-  postfix_.emplace_back(name, value);
+  view_.postfix.emplace_back(name, value);
 }
 
 void Progress::close() {
   if (mode_ == none) return;
-  const double time = now();
-  write(time, static_cast<double>(done_) / (time - start_), true);
+  draw(true);
   mode_ = none;
 }
 
-void Progress::look() {
-  if (const double time = now(); time >= next_) draw(time);
-}
+void Progress::draw(bool last) {
+  const double seconds = now() - start_;
+  recent_steps_ += kSmoothing * (static_cast<double>(view_.done - drawn_) - recent_steps_);
+  recent_seconds_ += kSmoothing * (seconds - view_.seconds - recent_seconds_);
+  drawn_ = view_.done;
+  view_.seconds = seconds;
+  if (last) view_.rate = static_cast<double>(view_.done) / seconds;  // of the whole loop
+  else view_.rate = recent_seconds_ > 0 ? recent_steps_ / recent_seconds_ : 0;
 
-void Progress::draw(double time) {
-  const auto steps = static_cast<double>(done_ - drawn_);
-  recent_steps_ += kSmoothing * (steps - recent_steps_);
-  recent_seconds_ += kSmoothing * (time - drawn_at_ - recent_seconds_);
-  drawn_ = done_;
-  drawn_at_ = time;
-  next_ = time + (mode_ == ProgressMode::bar ? kBarInterval : kLineInterval);
-  write(time, recent_seconds_ > 0 ? recent_steps_ / recent_seconds_ : 0, false);
-}
-
-void Progress::write(double time, double rate, bool last) {
-  const ProgressView view{title_, done_, total_, time - start_, rate, postfix_};
   std::string text;
   if (mode_ == lines) {
-    text = format_line(view) + "\n";
+    text = format_line(view_) + "\n";
   } else {
     winsize size{};
     const bool sized = ::ioctl(fd_, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
     const bool color = ::isatty(fd_) && environment("NO_COLOR").empty();
     const ProgressStyle style{sized ? size.ws_col : 80, locale_is_utf8(), color};
-    text = "\r" + format_bar(view, style) + "\x1b[K" + (last ? "\n" : "");
+    text = "\r" + format_bar(view_, style) + "\x1b[K" + (last ? "\n" : "");
   }
   // Progress that cannot be shown must not stop what it is about.
   if (::write(fd_, text.data(), text.size()) < 0) return;

@@ -17,6 +17,15 @@ struct ProgressOptions {
   int fd = 2;  ///< the file descriptor to write to: stderr
 };
 
+/// What is drawn, apart from how.
+struct ProgressView {
+  std::string title;
+  int64_t done = 0, total = 0;  ///< steps; total 0: not known
+  double seconds = 0;           ///< since the start
+  double rate = 0;              ///< steps per second; 0: not known
+  std::vector<std::pair<std::string, double>> postfix = {};
+};
+
 /// Shows how far a loop is, as tqdm does: at most ten times per second, with the rate (a moving
 /// average with weight 0.3), the time left and the caller's own numbers.
 ///
@@ -26,8 +35,6 @@ struct ProgressOptions {
 /// the locale is not UTF-8, and has a colour on a terminal unless NO_COLOR is set.
 class Progress : detail::Pinned {
  public:
-  using enum ProgressMode;
-
   /// `total` steps, or 0 if that is not known. ValueError if negative.
   explicit Progress(int64_t total, const std::string& title = "", ProgressOptions options = {},
                     At at = At::here());
@@ -35,37 +42,23 @@ class Progress : detail::Pinned {
   ~Progress();
 
   /// Notes that `steps` more steps are done.
-  void update(int64_t steps = 1) {
-    done_ += steps;
-    if (mode_ != none) look();
-  }
+  void update(int64_t steps = 1);
   /// Shows `name=value` from the next drawing on, in place of that name's last value.
   void postfix(const char* name, double value);
   /// Draws the last state and ends the line; nothing is drawn after that.
   void close();
 
  private:
-  void look();
-  void draw(double time);
-  void write(double time, double rate, bool last);
+  void draw(bool last);
 
   ProgressMode mode_;
   int fd_;
-  int64_t done_ = 0, total_, drawn_ = 0;          // steps
-  double start_, drawn_at_, next_;                // times, in seconds
+  double start_, interval_;                       // seconds
+  ProgressView view_;                             // as of the last drawing, but for `done`
+  int64_t drawn_ = 0;                             // what was `done` then
   double recent_steps_ = 0, recent_seconds_ = 0;  // moving averages over the drawings
-  std::string title_;
-  std::vector<std::pair<std::string, double>> postfix_;
 };
 
-/// What is drawn, apart from how.
-struct ProgressView {
-  std::string title;
-  int64_t done = 0, total = 0;  ///< steps; total 0: not known
-  double seconds = 0;           ///< since the start
-  double rate = 0;              ///< steps per second; 0: not known
-  std::vector<std::pair<std::string, double>> postfix = {};
-};
 struct ProgressStyle {
   int width = 80;  ///< columns of the terminal; the last one stays free
   bool unicode = true, color = false;

@@ -217,7 +217,7 @@ TEST_CASE("what cannot be loaded is refused") {
     int64_t size() const { return -1; }
   };
   CHECK(message([] { data::DataLoader(Negative{}); }) == "DataLoader: the dataset has no examples");
-  CHECK_THROWS_AS(data::collate({}), ValueError);
+  CHECK_THROWS_AS(data::batch(Halves{}, empty({0}, int64)), ValueError);
   CHECK_THROWS_AS(data::Standardizer(tensor({{1.F, NAN}}).t()), NumericError);
   CHECK_THROWS_AS(data::Standardizer(zeros({0, 2})), ValueError);
   CHECK_THROWS_AS(data::Standardizer(arange(3)), DtypeError);
