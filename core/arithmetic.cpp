@@ -1,29 +1,31 @@
 #include "descent/core/arithmetic.hpp"
 
 #include <cmath>
+#include <functional>
 
 #include "descent/core/elementwise.hpp"
+#include "descent/core/factory.hpp"
 #include "descent/core/graph.hpp"
 #include "descent/core/pointwise.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 Tensor add(const In& a, const In& b) {
-  return record("add", zip<Kinds::numeric>("add", a, b, [](auto x, auto y) { return x + y; }),
+  return record("add", zip<Kinds::numeric>("add", a, b, std::plus()),
                 wrt(a, [](const Tensor& g) { return g; }),
                 wrt(b, [](const Tensor& g) { return g; }));
 }
 Tensor sub(const In& a, const In& b) {
-  return record("sub", zip<Kinds::numeric>("sub", a, b, [](auto x, auto y) { return x - y; }),
+  return record("sub", zip<Kinds::numeric>("sub", a, b, std::minus()),
                 wrt(a, [](const Tensor& g) { return g; }),
                 wrt(b, [](const Tensor& g) { return -g; }));
 }
 Tensor mul(const In& a, const In& b) {
-  return record("mul", zip<Kinds::numeric>("mul", a, b, [](auto x, auto y) { return x * y; }),
+  return record("mul", zip<Kinds::numeric>("mul", a, b, std::multiplies()),
                 wrt(a, [b](const Tensor& g) { return g * b; }),
                 wrt(b, [a](const Tensor& g) { return g * a; }));
 }
 Tensor div(const In& a, const In& b) {
-  return record("div", zip("div", a, b, [](auto x, auto y) { return x / y; }),
+  return record("div", zip("div", a, b, std::divides()),
                 wrt(a, [b](const Tensor& g) { return g / b; }),
                 wrt(b, [b](const Tensor& g, const Tensor& y) { return -g * y / b; }));
 }
@@ -33,11 +35,11 @@ Tensor neg(const In& x) {
 }
 
 Tensor add(const In& a, double b) {
-  return record("add", zip<Kinds::numeric>("add", a, b, [](auto x, auto c) { return x + c; }),
+  return record("add", zip<Kinds::numeric>("add", a, b, std::plus()),
                 wrt(a, [](const Tensor& g) { return g; }));
 }
 Tensor sub(const In& a, double b) {
-  return record("sub", zip<Kinds::numeric>("sub", a, b, [](auto x, auto c) { return x - c; }),
+  return record("sub", zip<Kinds::numeric>("sub", a, b, std::minus()),
                 wrt(a, [](const Tensor& g) { return g; }));
 }
 Tensor sub(double a, const In& b) {
@@ -45,11 +47,11 @@ Tensor sub(double a, const In& b) {
                 wrt(b, [](const Tensor& g) { return -g; }));
 }
 Tensor mul(const In& a, double b) {
-  return record("mul", zip<Kinds::numeric>("mul", a, b, [](auto x, auto c) { return x * c; }),
+  return record("mul", zip<Kinds::numeric>("mul", a, b, std::multiplies()),
                 wrt(a, [b](const Tensor& g) { return g * b; }));
 }
 Tensor div(const In& a, double b) {
-  return record("div", zip("div", a, b, [](auto x, auto c) { return x / c; }),
+  return record("div", zip("div", a, b, std::divides()),
                 wrt(a, [b](const Tensor& g) { return g / b; }));
 }
 Tensor div(double a, const In& b) {
@@ -115,28 +117,11 @@ void check_bool(const char* op, const In& x) {
   if (x.dtype() != boolean) fail<DtypeError>(x.at, "{}: the input is {}: need bool", op, x.dtype());
 }
 
-/// f(T{}, out) for the C++ type of `dtype`, to fill a new tensor.
-template <class F> Tensor chosen(const Shape& shape, DType dtype, At at, F fill) {
-  Tensor out = detail::empty("where", shape, dtype, at);
-  detail::visit<Kinds::any>("where", dtype, at, [&](auto zero) { fill(zero, out); });
-  return out;
-}
-
-/// where with a number on one side: `kept` says on which value of the condition x stays.
-Tensor where_scalar(const In& condition, const In& x, double number, bool kept) {
-  check_bool("where", condition);
+/// The number beside x as a tensor of x's dtype.
+Tensor beside(const In& x, double number) {
   detail::check("where", x);
   detail::check_scalar("where", x.dtype(), number, x.at);
-  const Shape shape = broadcast_shapes("where", condition.shape(), x.shape(), x.at);
-  Tensor out = chosen(shape, x.dtype(), x.at, [&](auto zero, const Tensor& y) {
-    using T = decltype(zero);
-    detail::transform<T>([kept, other = static_cast<T>(number)](
-                             Byte c, T v) { return (c != 0) == kept ? v : other; },
-                         y, detail::Operand<Byte>(condition), detail::Operand<T>(x));
-  });
-  return record("where", out, wrt(x, [condition, kept](const Tensor& g) {
-                  return where_scalar(condition, g, 0, kept);
-                }));
+  return full({}, number, x.dtype());
 }
 
 }  // namespace
@@ -148,9 +133,10 @@ Tensor where(const In& condition, const In& a, const In& b) {
   detail::check_same_dtype("where", a, b);
   const Shape ab = broadcast_shapes("where", a.shape(), b.shape(), a.at);
   const Shape shape = broadcast_shapes("where", condition.shape(), ab, condition.at);
-  Tensor out = chosen(shape, a.dtype(), a.at, [&](auto zero, const Tensor& y) {
+  Tensor out = detail::empty("where", shape, a.dtype(), a.at);
+  detail::visit<Kinds::any>("where", a.dtype(), a.at, [&](auto zero) {
     using T = decltype(zero);
-    detail::transform<T>([](Byte c, T u, T v) { return c != 0 ? u : v; }, y,
+    detail::transform<T>([](Byte c, T u, T v) { return c != 0 ? u : v; }, out,
                          detail::Operand<Byte>(condition), detail::Operand<T>(a),
                          detail::Operand<T>(b));
   });
@@ -159,10 +145,10 @@ Tensor where(const In& condition, const In& a, const In& b) {
                 wrt(b, [condition](const Tensor& g) { return where(condition, 0.0, g); }));
 }
 Tensor where(const In& condition, const In& a, double b) {
-  return where_scalar(condition, a, b, true);
+  return where(condition, a, {beside(a, b), a.at});
 }
 Tensor where(const In& condition, double a, const In& b) {
-  return where_scalar(condition, b, a, false);
+  return where(condition, {beside(b, a), b.at}, b);
 }
 
 Tensor eq(const In& a, const In& b) { return zip<Kinds::any>("eq", a, b, std::equal_to()); }
@@ -182,17 +168,15 @@ Tensor ge(const In& a, double b) { return zip<Kinds::numeric>("ge", a, b, std::g
 
 Tensor logical_and(const In& a, const In& b) {
   check_bool("logical_and", a);
-  return zip<Kinds::any>("logical_and", a, b,
-                         [](auto x, auto y) -> bool { return bool(x) && bool(y); });
+  return zip<Kinds::any>("logical_and", a, b, [](bool x, bool y) { return x && y; });
 }
 Tensor logical_or(const In& a, const In& b) {
   check_bool("logical_or", a);
-  return zip<Kinds::any>("logical_or", a, b,
-                         [](auto x, auto y) -> bool { return bool(x) || bool(y); });
+  return zip<Kinds::any>("logical_or", a, b, [](bool x, bool y) { return x || y; });
 }
 Tensor logical_not(const In& x) {
   check_bool("logical_not", x);
-  return map<Kinds::any>("logical_not", x, [](auto v) -> bool { return !bool(v); });
+  return map<Kinds::any>("logical_not", x, [](bool v) { return !v; });
 }
 
 // ---- in place: methods of Tensor. All is checked before the first element is written.
@@ -206,9 +190,9 @@ bool overlaps(const Tensor& a, const Tensor& b) {
          !(x->data == y->data && x->shape == y->shape && x->strides == y->strides);
 }
 
-/// Checks a right side for self, lets write(T{}, source) do the change, and returns self.
-template <Kinds K, class Write>
-const Tensor& update(const char* op, const Tensor& self, const In& other, Write write) {
+/// self[i] = f(self[i], other[i]), `other` broadcast to self's shape.
+template <Kinds K = Kinds::numeric, class F>
+const Tensor& apply(const char* op, const Tensor& self, const In& other, F f) {
   detail::check(op, {self, other.at});
   detail::check(op, other);
   detail::check_same_dtype(op, {self, other.at}, other);
@@ -222,78 +206,58 @@ const Tensor& update(const char* op, const Tensor& self, const In& other, Write 
                      "use NoGradGuard or detach()",
                      op);
   detail::visit<K>(op, self.dtype(), other.at, [&](auto zero) {
+    using T = decltype(zero);
     const Tensor source = overlaps(self, other) ? other.detach().clone() : Tensor(other);
     detail::will_write(op, self, other.at);
-    write(zero, source);
+    detail::transform<T>(f, self, detail::Operand<T>(self), detail::Operand<T>(source));
   });
   return self;
 }
 
-/// self[i] = f(self[i], other[i]), `other` broadcast to self's shape.
-template <Kinds K, class F>
-const Tensor& combine(const char* op, const Tensor& self, const In& other, F f) {
-  return update<K>(op, self, other, [&](auto zero, const Tensor& source) {
-    using T = decltype(zero);
-    detail::transform<T>(f, self, detail::Operand<T>(self), detail::Operand<T>(source));
-  });
-}
-
 /// self[i] = f(self[i], number).
-template <Kinds K, class F>
-const Tensor& combine(const char* op, const Tensor& self, Scalar number, F f) {
+template <Kinds K = Kinds::numeric, class F>
+const Tensor& apply(const char* op, const Tensor& self, Scalar number, F f) {
   detail::check(op, {self, number.at});
   detail::visit<K>(op, self.dtype(), number.at, [&](auto zero) {
     using T = decltype(zero);
     detail::check_scalar(op, self.dtype(), number.value, number.at);
     detail::will_write(op, self, number.at);
-    detail::transform<T>([f, c = static_cast<T>(number.value)](T x) { return f(x, c); }, self,
-                         detail::Operand<T>(self));
+    T value = static_cast<T>(number.value);
+    const detail::Header header = detail::header_of(value);
+    detail::transform<T>(f, self, detail::Operand<T>(self), detail::Operand<T>(header));
   });
   return self;
 }
 
+/// What comes in. It does not read what was there, which may be uninitialised.
+constexpr auto second = [](const auto&, auto v) { return v; };
+
 }  // namespace
 
-const Tensor& Tensor::operator+=(const In& b) const {
-  return combine<Kinds::numeric>("add_", *this, b, std::plus());
-}
-const Tensor& Tensor::operator+=(Scalar b) const {
-  return combine<Kinds::numeric>("add_", *this, b, std::plus());
-}
+const Tensor& Tensor::operator+=(const In& b) const { return apply("add_", *this, b, std::plus()); }
+const Tensor& Tensor::operator+=(Scalar b) const { return apply("add_", *this, b, std::plus()); }
 const Tensor& Tensor::operator-=(const In& b) const {
-  return combine<Kinds::numeric>("sub_", *this, b, std::minus());
+  return apply("sub_", *this, b, std::minus());
 }
-const Tensor& Tensor::operator-=(Scalar b) const {
-  return combine<Kinds::numeric>("sub_", *this, b, std::minus());
-}
+const Tensor& Tensor::operator-=(Scalar b) const { return apply("sub_", *this, b, std::minus()); }
 const Tensor& Tensor::operator*=(const In& b) const {
-  return combine<Kinds::numeric>("mul_", *this, b, std::multiplies());
+  return apply("mul_", *this, b, std::multiplies());
 }
 const Tensor& Tensor::operator*=(Scalar b) const {
-  return combine<Kinds::numeric>("mul_", *this, b, std::multiplies());
+  return apply("mul_", *this, b, std::multiplies());
 }
 const Tensor& Tensor::operator/=(const In& b) const {
-  return combine<Kinds::floating>("div_", *this, b, std::divides());
+  return apply<Kinds::floating>("div_", *this, b, std::divides());
 }
 const Tensor& Tensor::operator/=(Scalar b) const {
-  return combine<Kinds::floating>("div_", *this, b, std::divides());
+  return apply<Kinds::floating>("div_", *this, b, std::divides());
 }
-
-// These two never read what was there: it may be uninitialised.
 const Tensor& Tensor::copy_(const In& source) const {
-  return update<Kinds::any>("copy_", *this, source, [&](auto zero, const Tensor& from) {
-    using T = decltype(zero);
-    detail::transform<T>([](T v) { return v; }, *this, detail::Operand<T>(from));
-  });
+  return apply<Kinds::any>("copy_", *this, source, second);
 }
 const Tensor& Tensor::fill_(double value, At at) const {
-  detail::visit<Kinds::any>("fill_", get("fill_", at).dtype, at, [&](auto zero) {
-    using T = decltype(zero);
-    detail::check_scalar("fill_", dtype(), value, at);
-    detail::will_write("fill_", *this, at);
-    detail::transform<T>([v = static_cast<T>(value)]() { return v; }, *this);
-  });
-  return *this;
+  get("fill_", at);
+  return apply<Kinds::any>("fill_", *this, Scalar(value, at), second);
 }
 
 }  // namespace descent

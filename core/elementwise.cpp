@@ -17,23 +17,18 @@ int plan_walk(const Shape& shape, const Header* const* operands, std::size_t n, 
   int rank = 0;
   for (int axis = shape.rank() - 1; axis >= 0; --axis) {
     if (shape[axis] == 1) continue;
-    int64_t* previous = stride + (rank - 1) * static_cast<int>(n);
+    int64_t* const row = stride + static_cast<std::size_t>(rank) * n;
     bool merges = rank > 0;
-    for (std::size_t k = 0; merges && k < n; ++k)
-      merges = stride_of(k, axis) == previous[k] * size[rank - 1];
-    if (merges) {
-      size[rank - 1] *= shape[axis];
-      continue;
+    for (std::size_t k = 0; k < n; ++k) {
+      row[k] = stride_of(k, axis);
+      merges = merges && row[k] == (row - n)[k] * size[rank - 1];
     }
-    size[rank] = shape[axis];
-    for (std::size_t k = 0; k < n; ++k)
-      stride[static_cast<std::size_t>(rank) * n + k] = stride_of(k, axis);
-    ++rank;
+    if (merges) size[rank - 1] *= shape[axis];
+    else size[rank++] = shape[axis];
   }
   if (rank == 0) {  // one element
-    size[0] = 1;
-    for (std::size_t k = 0; k < n; ++k) stride[k] = 1;
-    rank = 1;
+    size[rank++] = 1;
+    std::fill_n(stride, n, 1);
   }
   return rank;
 }

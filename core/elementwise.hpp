@@ -69,27 +69,47 @@ template <class T> T* elements_of(const Tensor& t) {
   return reinterpret_cast<T*>(Peek::header(t)->data);
 }
 
-/// An input of a kernel: a tensor whose elements are T.
+/// Whether both have their elements in row-major order, one for one.
+inline bool lies_like(const Header& a, const Header& b) {
+  return a.contiguous && b.contiguous && a.shape == b.shape;
+}
+
+/// An input of a kernel: a tensor whose elements are T, or a number.
 template <class T> struct Operand {
   explicit Operand(const Tensor& t) : header(Peek::header(t)) {}
+  explicit Operand(const Header& number) : header(&number) {}
   const T* data() const { return reinterpret_cast<const T*>(header->data); }
   const Header* header;
 };
 
-/// One run: stride[0] is out's, the others the inputs'. An even run, or one with a repeated
-/// operand, is vectorised.
+/// What a number that lives elsewhere looks like as a tensor.
+template <class T> Header header_of(T& number) {
+  Header header;
+  header.dtype = dtype_of<T>();
+  header.data = reinterpret_cast<std::byte*>(&number);
+  header.numel = 1;
+  return header;
+}
+
+/// An operand of a run: its elements, or the one that is repeated.
+template <bool repeated, class T> auto run_operand(const T* p) {
+  if constexpr (repeated) return simd::Scalar{*p};
+  else return p;
+}
+
+/// One run: stride[0] is out's, the others the inputs'. An even run, or one with one repeated
+/// operand among several, is vectorised.
 template <std::size_t... I, class F, class Out, class... T>
 void map_run(std::index_sequence<I...>, F& f, int64_t n, const int64_t* stride, Out* out,
              const T*... in) {
   if (stride[0] == 1 && ((stride[I + 1] == 1) && ...)) return simd::map(f, n, out, in...);
-  if constexpr (sizeof...(T) == 2) {
-    if (stride[0] == 1 && stride[1] + stride[2] == 1) {  // (1, 0) or (0, 1)
-      [&](const auto* a, const auto* b) {
-        if (stride[1] == 0) simd::map(f, n, out, simd::Scalar{*a}, b);
-        else simd::map(f, n, out, a, simd::Scalar{*b});
-      }(in...);
-      return;
-    }
+  if constexpr (sizeof...(T) > 1) {
+    auto repeats = [&]<std::size_t K>(std::integral_constant<std::size_t, K>) {
+      if (!((stride[I + 1] == (I == K ? 0 : 1)) && ...)) return false;
+      simd::map(f, n, out, run_operand<I == K>(in)...);
+      return true;
+    };
+    if (stride[0] == 1 && (repeats(std::integral_constant<std::size_t, I>{}) || ...)) return;
   }
   for (int64_t i = 0; i < n; ++i) out[i * stride[0]] = f(in[i * stride[I + 1]]...);
 }
@@ -100,23 +120,24 @@ template <class Out, class F, class... T> void transform(F f, const Tensor& out,
   constexpr std::size_t N = sizeof...(T) + 1;
   const Header* h = Peek::header(out);
   Out* o = reinterpret_cast<Out*>(h->data);
-  if (h->contiguous && ((in.header->contiguous && in.header->shape == h->shape) && ...)) {
+  auto map_runs = [&]<std::size_t... I>(std::index_sequence<I...> each) {
+    const int64_t stride[N] = {1, in.header->numel == 1 ? 0 : 1 ...};
+    if (h->contiguous && ((stride[I + 1] == 0 || lies_like(*in.header, *h)) && ...)) {
+      parallel_for(tiles_of(h->numel), [&](int64_t tile) {
+        const int64_t begin = tile * kGrain, n = std::min(kGrain, h->numel - begin);
+        map_run(each, f, n, stride, o + begin, in.data() + begin * stride[I + 1]...);
+      });
+      return;
+    }
+    const Walk<N> w = plan<N>(h->shape, h->numel, {h, in.header...});
     parallel_for(tiles_of(h->numel), [&](int64_t tile) {
-      int64_t begin = tile * kGrain, n = std::min(kGrain, h->numel - begin);
-      simd::map(f, n, o + begin, in.data() + begin...);
-    });
-    return;
-  }
-  Walk<N> w = plan<N>(h->shape, h->numel, {h, in.header...});
-  parallel_for(tiles_of(h->numel), [&](int64_t tile) {
-    int64_t begin = tile * kGrain, end = std::min(begin + kGrain, h->numel);
-    for_each_run(w, begin, end, [&](int64_t n, const std::array<int64_t, N>& offset) {
-      [&]<std::size_t... I>(std::index_sequence<I...> each) {
+      const int64_t begin = tile * kGrain, end = std::min(begin + kGrain, h->numel);
+      for_each_run(w, begin, end, [&](int64_t n, const std::array<int64_t, N>& offset) {
         map_run(each, f, n, w.stride[0], o + offset[0], in.data() + offset[I + 1]...);
-      }
-      (std::index_sequence_for<T...>{});
+      });
     });
-  });
+  };
+  map_runs(std::index_sequence_for<T...>{});
 }
 
 [[noreturn]] void refuse_dtypes(const char* op, const In& a, const In& b);
@@ -168,8 +189,17 @@ Tensor zip(const char* op, const In& a, const In& b, F f) {
 /// The same with a C++ number in b's place, as a's dtype holds it.
 template <Kinds K = Kinds::floating, class F>
 Tensor zip(const char* op, const In& a, double b, F f) {
-  if (a.defined()) detail::check_scalar(op, a.dtype(), b, a.at);
-  return map<K>(op, a, [b, f](auto x) { return f(x, static_cast<decltype(x)>(b)); });
+  detail::check(op, a);
+  detail::check_scalar(op, a.dtype(), b, a.at);
+  return detail::visit<K>(op, a.dtype(), a.at, [&](auto zero) {
+    using T = decltype(zero);
+    using Out = std::decay_t<decltype(f(zero, zero))>;
+    T number = static_cast<T>(b);
+    const detail::Header header = detail::header_of(number);
+    Tensor out = detail::empty(op, a.shape(), dtype_of<Out>(), a.at);
+    detail::transform<Out>(f, out, detail::Operand<T>(a), detail::Operand<T>(header));
+    return out;
+  });
 }
 
 }  // namespace descent

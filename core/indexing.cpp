@@ -32,7 +32,7 @@ Shape indices_of(int64_t position, const Shape& shape) {
 /// IndexError unless all of `index` (int64) lies in [0, x's size along dim).
 void check_index(const char* op, const In& x, int dim, const In& index) {
   check_kind(op, "index", index, int64);
-  const Tensor flat = index.detach().contiguous();
+  const Tensor flat = detail::packed(index);
   const int64_t *value = flat.data<int64_t>(), size = x.shape()[dim];
   for (int64_t i = 0; i < flat.numel(); ++i) {
     if (value[i] >= 0 && value[i] < size) [[likely]]
@@ -57,98 +57,74 @@ void check_full_index(const char* op, const In& x, int dim, const In& index) {
   check_index(op, x, dim, index);
 }
 
-// ---- kernels
-//
-// Both walk three tensors of one shape: the index, the tensor it is as large as, and the other one
-// standing still along `dim`, where the index says how far to go. An index that repeats along the
-// innermost axis moves whole rows.
+// ---- the kernel
 
-/// t seen in `shape`, standing still along `dim`.
-Tensor pinned(const Tensor& t, const Shape& shape, int dim) {
-  const detail::Header* h = Peek::header(t);
-  Strides strides = h->strides;
-  strides[dim] = 0;
-  return detail::window(h->storage, h->data, h->dtype, shape, strides);
-}
-
-/// out[i, ...] = x[index[i, ...], ...] for dim = 0; `step` is x's stride along it.
-template <class T>
-void gather_elements(const Tensor& out, const Tensor& x, const Tensor& index, int64_t step) {
-  const auto walk = detail::plan<3>(out.shape(), out.numel(),
-                                    {Peek::header(out), Peek::header(x), Peek::header(index)});
-  const int64_t* stride = walk.stride[0];
-  parallel_for(detail::tiles_of(walk.numel), [&](int64_t tile) {
-    const int64_t begin = tile * detail::kGrain;
-    const int64_t end = std::min(begin + detail::kGrain, walk.numel);
-    detail::for_each_run(walk, begin, end, [&](int64_t n, const std::array<int64_t, 3>& offset) {
-      T* to = detail::elements_of<T>(out) + offset[0];
-      const T* from = detail::elements_of<T>(x) + offset[1];
-      const int64_t* place = detail::elements_of<int64_t>(index) + offset[2];
-      if (stride[0] == 1 && stride[1] == 1 && stride[2] == 0) {
-        std::memcpy(to, from + *place * step, static_cast<std::size_t>(n) * sizeof(T));
-        return;
-      }
-      for (int64_t i = 0; i < n; ++i)
-        to[i * stride[0]] = from[i * stride[1] + place[i * stride[2]] * step];
-    });
-  });
-}
-
-/// `count` indices along `axis` from `begin` on: all that one tile of a scatter covers.
-struct Part {
-  int axis;
-  int64_t begin, count;
+// What is done with an element of x that an index picks and its partner in a tensor of the index's
+// shape, or with a row of them.
+struct Fetch {
+  static constexpr bool meet = false;
+  template <class T> static void one(const T& picked, T& partner) { partner = picked; }
+  template <class T> static void row(int64_t n, const T* picked, T* partner) {
+    std::memcpy(partner, picked, static_cast<std::size_t>(n) * sizeof(T));
+  }
+};
+struct Add {
+  static constexpr bool meet = true;  // several partners in one element, in their order
+  template <class T> static void one(T& picked, const T& partner) { picked += partner; }
+  template <class T> static void row(int64_t n, T* picked, const T* partner) {
+    simd::for_each([](T& p, const T& q) { p += q; }, n, picked, partner);
+  }
 };
 
-/// into[index[i, ...], ...] += src[i, ...] for dim = 0, in the order of i, within `part`.
-template <class T>
-void add_elements(const Tensor& into, const Tensor& src, const Tensor& index, int64_t step,
-                  Part part) {
-  Shape shape = src.shape();
-  const int64_t numel = src.numel() / shape[part.axis] * part.count;
-  shape[part.axis] = part.count;
-  const auto walk =
-      detail::plan<3>(shape, numel, {Peek::header(into), Peek::header(src), Peek::header(index)});
-  auto start = [&]<class U>(U, const Tensor& t) {
-    return detail::elements_of<U>(t) + part.begin * t.strides()[part.axis];
-  };
-  const int64_t* stride = walk.stride[0];
-  auto add = [](T& sum, const T& v) { sum += v; };
-  detail::for_each_run(walk, 0, numel, [&](int64_t n, const std::array<int64_t, 3>& offset) {
-    T* to = start(T{}, into) + offset[0];
-    const T* from = start(T{}, src) + offset[1];
-    const int64_t* place = start(int64_t{}, index) + offset[2];
-    if (stride[0] == 1 && stride[1] == 1 && stride[2] == 0) {
-      simd::for_each(add, n, to + *place * step, from);
-      return;
-    }
-    for (int64_t i = 0; i < n; ++i)
-      to[i * stride[0] + place[i * stride[2]] * step] += from[i * stride[1]];
-  });
+/// The axis to cut into tiles: the first long one, or else the longest; not `fixed`, unless there
+/// is no other.
+int axis_to_cut(const Shape& shape, int fixed) {
+  int axis = -1;
+  for (int d = 0; d < shape.rank(); ++d) {
+    if (d == fixed) continue;
+    if (shape[d] >= 64) return d;
+    if (axis < 0 || shape[d] > shape[axis]) axis = d;
+  }
+  return axis < 0 ? fixed : axis;
 }
 
-/// The widest axis other than `dim`: cut along it, no two tiles meet in one element.
-int scatter_axis(const Shape& shape, int dim) {
-  int axis = dim;
-  for (int d = 0; d < shape.rank(); ++d)
-    if (d != dim && (axis == dim || shape[d] > shape[axis])) axis = d;
-  return axis;
-}
-
-void scatter_elements(const char* op, const Tensor& into, int dim, const Tensor& index,
-                      const In& src) {
-  const Shape& shape = src.shape();
-  if (src.numel() == 0) return;
-  const int axis = scatter_axis(shape, dim);
-  const int64_t size = shape[axis];
+/// Does it to x[index[i, ...], ...] and y[i, ...] for dim = 0, and so on; y has index's shape.
+template <class Action, class T>
+void for_each_picked(const Tensor& x, int dim, const Tensor& index, const Tensor& y) {
+  const Shape& shape = index.shape();
+  if (index.numel() == 0) return;
+  const int fixed = Action::meet ? dim : -1;  // in no other axis do two tiles meet
+  const int axis = axis_to_cut(shape, fixed);
+  const int64_t size = shape[axis], others = index.numel() / size;
   // Rows are not cut into pieces of less than a few cache lines.
-  const int64_t least = axis == dim ? size : axis == shape.rank() - 1 ? 64 : 1;
-  const int64_t count = std::max(least, detail::kGrain / (src.numel() / size));
-  const Tensor still = pinned(into, shape, dim);
-  detail::visit<Kinds::numeric>(op, src.dtype(), src.at, [&](auto zero) {
-    parallel_for(detail::ceil_div(size, count), [&](int64_t tile) {
-      const Part part{axis, tile * count, std::min(count, size - tile * count)};
-      add_elements<decltype(zero)>(still, src, index, into.strides()[dim], part);
+  const int64_t least = axis == fixed ? size : axis == shape.rank() - 1 ? 64 : 1;
+  const int64_t count = std::max(least, detail::kGrain / others);
+
+  // x seen in this shape, standing still along `dim`, where the index says how far to go.
+  const detail::Header* h = Peek::header(x);
+  const int64_t step = h->strides[dim];
+  Strides strides = h->strides;
+  strides[dim] = 0;
+  const Tensor still = detail::window(h->storage, h->data, h->dtype, shape, strides);
+
+  parallel_for(detail::ceil_div(size, count), [&](int64_t tile) {
+    const int64_t begin = tile * count;
+    Shape part = shape;
+    part[axis] = std::min(count, size - begin);
+    const auto walk = detail::plan<3>(part, others * part[axis],
+                                      {Peek::header(still), Peek::header(y), Peek::header(index)});
+    T* const first_x = detail::elements_of<T>(still) + begin * strides[axis];
+    T* const first_y = detail::elements_of<T>(y) + begin * y.strides()[axis];
+    const int64_t* first = detail::elements_of<int64_t>(index) + begin * index.strides()[axis];
+    const int64_t* stride = walk.stride[0];
+    detail::for_each_run(walk, 0, walk.numel, [&](int64_t n, const std::array<int64_t, 3>& offset) {
+      T *picked = first_x + offset[0], *partner = first_y + offset[1];
+      const int64_t* place = first + offset[2];
+      // An index that repeats along the innermost axis picks whole rows.
+      if (stride[0] == 1 && stride[1] == 1 && stride[2] == 0)
+        return Action::row(n, picked + *place * step, partner);
+      for (int64_t i = 0; i < n; ++i)
+        Action::one(picked[i * stride[0] + place[i * stride[2]] * step], partner[i * stride[1]]);
     });
   });
 }
@@ -157,12 +133,16 @@ void scatter_elements(const char* op, const Tensor& into, int dim, const Tensor&
 
 Tensor gathered(const char* op, const In& x, int dim, const In& index);
 
-/// `into`, which nobody else has, with src added.
-Tensor scattered(const char* op, const Tensor& into, int dim, const In& index, const In& src) {
+/// `into`, which has x's elements for itself, with src added.
+Tensor scattered(const char* op, const In& x, const Tensor& into, int dim, const In& index,
+                 const In& src) {
   detail::check(op, index);
   detail::check(op, src);
-  scatter_elements(op, into, dim, index, src);
-  return record(op, into, wrt(src, [dim, index](const Tensor& g) {
+  detail::visit<Kinds::numeric>(op, src.dtype(), src.at, [&](auto zero) {
+    for_each_picked<Add, decltype(zero)>(into, dim, index, src);
+  });
+  return record(op, into, wrt(x, [](const Tensor& g) { return g; }),
+                wrt(src, [dim, index](const Tensor& g) {
                   return gathered("scatter_add_backward", g, dim, index);
                 }));
 }
@@ -171,13 +151,12 @@ Tensor gathered(const char* op, const In& x, int dim, const In& index) {
   detail::check(op, x);
   detail::check(op, index);
   Tensor out = detail::empty(op, index.shape(), x.dtype(), x.at);
-  const Tensor still = pinned(x, index.shape(), dim);
   detail::visit<Kinds::any>(op, x.dtype(), x.at, [&](auto zero) {
-    gather_elements<decltype(zero)>(out, still, index, x.strides()[dim]);
+    for_each_picked<Fetch, decltype(zero)>(x, dim, index, out);
   });
   return record(op, out, wrt(x, [shape = x.shape(), dim, index](const Tensor& g) {
-                  Tensor zero = zeros(shape, g.dtype());
-                  return scattered("gather_backward", zero, dim, index, g);
+                  const Tensor zero = zeros(shape, g.dtype());
+                  return scattered("gather_backward", zero, zero, dim, index, g);
                 }));
 }
 
@@ -190,7 +169,7 @@ Tensor selected(const char* op, const In& x, int dim, const In& index) {
 
 /// [count]: the positions, in row-major order, of the elements that are not zero.
 Tensor positions(const char* op, const In& x) {
-  const Tensor flags = x.detach().to(boolean, x.at).contiguous(x.at);
+  const Tensor flags = detail::packed({x.detach().to(boolean, x.at), x.at});
   const bool* flag = flags.data<bool>();
   const int64_t count = std::count(flag, flag + flags.numel(), true);
   Tensor out = detail::empty(op, {count}, int64, x.at);
@@ -230,12 +209,7 @@ Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src) {
   if (!(src.shape() == index.shape()))
     fail<ShapeError>(src.at, "scatter_add: src {} and index {} differ: need one shape", src.shape(),
                      index.shape());
-  Tensor out = x.detach().clone(x.at);
-  scatter_elements("scatter_add", out, d, index, src);
-  return record("scatter_add", out, wrt(x, [](const Tensor& g) { return g; }),
-                wrt(src, [d, index](const Tensor& g) {
-                  return gathered("scatter_add_backward", g, d, index);
-                }));
+  return scattered("scatter_add", x, x.detach().clone(x.at), d, index, src);
 }
 
 Tensor index(const In& x, const In& index) {

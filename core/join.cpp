@@ -40,6 +40,17 @@ const Tensor& first_of(const char* op, const std::vector<Tensor>& tensors, At at
   return tensors[0];
 }
 
+/// A new tensor of `shape` whose view part(it, i) has the elements of inputs[i].
+template <class Part>
+Tensor joined(const char* op, const std::vector<In>& inputs, const Shape& shape, At at, Part part) {
+  const Tensor out = detail::empty(op, shape, inputs[0].dtype(), at);
+  {
+    NoGradGuard no_grad;
+    for (std::size_t i = 0; i < inputs.size(); ++i) part({out, at}, i).copy_(inputs[i]);
+  }
+  return record(op, out, inputs, [part](const Tensor& g, std::size_t i) { return part(g, i); });
+}
+
 }  // namespace
 
 Tensor cat(const std::vector<Tensor>& tensors, int64_t dim, At at) {
@@ -56,16 +67,11 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim, At at) {
     start.push_back(shape[d]);
     shape[d] = detail::checked_add(shape[d], x.shape()[d], "cat", at);
   }
-  auto part = [d, start, end = shape[d]](const In& whole, std::size_t i) {
-    const int64_t next = i + 1 < start.size() ? start[i + 1] : end;
-    return narrow(whole, d, start[i], next - start[i]);
-  };
-  Tensor out = detail::empty("cat", shape, first.dtype(), at);
-  {
-    NoGradGuard no_grad;
-    for (std::size_t i = 0; i < inputs.size(); ++i) part({out, at}, i).copy_(inputs[i]);
-  }
-  return record("cat", out, inputs, [part](const Tensor& g, std::size_t i) { return part(g, i); });
+  return joined("cat", inputs, shape, at,
+                [d, start, end = shape[d]](const In& whole, std::size_t i) {
+                  const int64_t next = i + 1 < start.size() ? start[i + 1] : end;
+                  return narrow(whole, d, start[i], next - start[i]);
+                });
 }
 
 Tensor stack(const std::vector<Tensor>& tensors, int64_t dim, At at) {
@@ -76,28 +82,21 @@ Tensor stack(const std::vector<Tensor>& tensors, int64_t dim, At at) {
 
   Shape shape = first.shape();
   shape.insert(d, detail::checked_size(inputs.size(), "stack", at));
-  Tensor out = detail::empty("stack", shape, first.dtype(), at);
-  {
-    NoGradGuard no_grad;
-    for (std::size_t i = 0; i < inputs.size(); ++i)
-      select({out, at}, d, static_cast<int64_t>(i)).copy_(inputs[i]);
-  }
-  return record("stack", out, inputs, [d](const Tensor& g, std::size_t i) {
-    return select(g, d, static_cast<int64_t>(i));
+  return joined("stack", inputs, shape, at, [d](const In& whole, std::size_t i) {
+    return select(whole, d, static_cast<int64_t>(i));
   });
 }
 
 std::vector<Tensor> split(const In& x, int64_t size, int64_t dim) {
   const int d = detail::axis_of("split", x, dim);
   if (size < 1) fail<ValueError>(x.at, "split: size {}: need at least 1", size);
-  const int64_t end = x.shape()[d];
-  std::vector<Tensor> parts;
-  int64_t start = 0;
+  int64_t left = x.shape()[d];
+  std::vector<int64_t> sizes;
   do {  // an axis of 0 is one part
-    parts.push_back(narrow(x, d, start, std::min(size, end - start)));
-    start += parts.back().shape()[d];
-  } while (start < end);
-  return parts;
+    sizes.push_back(std::min(size, left));
+    left -= sizes.back();
+  } while (left > 0);
+  return split(x, sizes, d);
 }
 
 std::vector<Tensor> split(const In& x, const std::vector<int64_t>& sizes, int64_t dim) {

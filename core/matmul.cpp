@@ -16,7 +16,7 @@ namespace {
 // ---- operands
 
 /// The matrices of a tensor's last two axes as BLAS reads them: stored by rows `ld` apart, to be
-/// taken as they are or transposed.
+/// taken as they are or transposed. A vector is a row.
 template <class T> struct Matrices {
   const T* data;
   int64_t rows, columns, ld;
@@ -28,51 +28,24 @@ template <class T> struct Matrices {
   }
 };
 
-/// The last two axes; a vector is a row.
-struct Axes {
-  explicit Axes(const detail::Header& h) {
-    const int last = h.shape.rank() - 1;
-    columns = h.shape[last];
-    column_step = h.strides[last];
-    if (last > 0) rows = h.shape[last - 1], row_step = h.strides[last - 1];
-  }
-  /// Rows, or columns, lie one behind the other without gaps within.
-  bool by_rows() const {
-    return (columns == 1 || column_step == 1) && (rows == 1 || row_step >= columns);
-  }
-  bool by_columns() const {
-    return (rows == 1 || row_step == 1) && (columns == 1 || column_step >= rows);
-  }
+/// Those of x, or of a contiguous `copy` if BLAS cannot read them where they are; transposed if
+/// `turned`, repeated over the first `batch` axes of the result.
+template <class T> Matrices<T> matrices_of(const Tensor& x, bool turned, int batch, Tensor& copy) {
+  const Shape &shape = x.shape(), &strides = x.strides();
+  const int last = shape.rank() - 1;
+  const int64_t columns = shape[last], column_step = strides[last];
+  const int64_t rows = last > 0 ? shape[last - 1] : 1, row_step = last > 0 ? strides[last - 1] : 0;
+  // Rows, or columns, must lie one behind the other without gaps within.
+  const bool by_rows = (columns == 1 || column_step == 1) && (rows == 1 || row_step >= columns);
+  const bool by_columns = (rows == 1 || row_step == 1) && (columns == 1 || column_step >= rows);
+  if (!by_rows && !by_columns) return matrices_of<T>(copy = detail::packed(x), turned, batch, copy);
 
-  int64_t rows = 1, row_step = 0, columns, column_step;
-};
-
-bool blas_reads(const Tensor& x) {
-  const Axes axes(*Peek::header(x));
-  return axes.by_rows() || axes.by_columns();
-}
-
-/// x, or a contiguous `copy` if it cannot be read as it is.
-const Tensor& readable(const Tensor& x, bool as_it_is, Tensor& copy) {
-  if (as_it_is) return x;
-  return copy = x.detach().contiguous();
-}
-
-/// The matrices of an x that BLAS reads, transposed if `turned`, repeated over the first `batch`
-/// axes of the result.
-template <class T> Matrices<T> matrices_of(const Tensor& x, bool turned, int batch) {
-  const detail::Header& h = *Peek::header(x);
-  const Axes axes(h);
-  const bool by_rows = axes.by_rows();
-  Matrices<T> m;
-  m.data = reinterpret_cast<const T*>(h.data);
-  m.rows = turned ? axes.columns : axes.rows;
-  m.columns = turned ? axes.rows : axes.columns;
-  m.transposed = by_rows == turned;
-  m.ld = by_rows ? (axes.rows == 1 ? axes.columns : axes.row_step)
-                 : (axes.columns == 1 ? axes.rows : axes.column_step);
-  for (int i = 0, own = h.shape.rank() - 2 - batch; i < batch; ++i, ++own)
-    m.steps[i] = own < 0 || h.shape[own] == 1 ? 0 : h.strides[own];
+  Matrices<T> m{detail::elements_of<T>(x), rows, columns, 0, by_rows == turned, {}};
+  if (by_rows) m.ld = rows == 1 ? columns : row_step;
+  else m.ld = columns == 1 ? rows : column_step;
+  if (turned) std::swap(m.rows, m.columns);
+  for (int i = 0, own = last - 1 - batch; i < batch; ++i, ++own)
+    m.steps[i] = own < 0 || shape[own] == 1 ? 0 : strides[own];
   return m;
 }
 
@@ -127,18 +100,8 @@ template <class T> struct Product {
   void run();
 
  private:
-  void fold();
   void tile(const Cut& cut, int64_t t) const;
 };
-
-/// Matrices of `a` that lie one under the other and share their `b` are one matrix.
-template <class T> void Product<T>::fold() {
-  auto joins = [&](int axis) {
-    return shape[axis] == 1 || (b.steps[axis] == 0 && !a.transposed && a.steps[axis] == m * a.ld);
-  };
-  for (; batch > 0 && joins(batch - 1); --batch) m *= shape[batch - 1];
-  for (int axis = 0; axis < batch; ++axis) count *= shape[axis];
-}
 
 /// Tiles run along a row of c first, then down, then through the batch.
 template <class T> void Product<T>::tile(const Cut& cut, int64_t t) const {
@@ -165,7 +128,12 @@ template <class T> void Product<T>::tile(const Cut& cut, int64_t t) const {
 }
 
 template <class T> void Product<T>::run() {
-  fold();
+  // Matrices of `a` that lie one under the other and share their `b` are one matrix.
+  auto joins = [&](int axis) {
+    return shape[axis] == 1 || (b.steps[axis] == 0 && !a.transposed && a.steps[axis] == m * a.ld);
+  };
+  for (; batch > 0 && joins(batch - 1); --batch) m *= shape[batch - 1];
+  for (int axis = 0; axis < batch; ++axis) count *= shape[axis];
   const Cut cut(count, m, n, k);
   parallel_for(ceil_div(count, cut.matrices) * ceil_div(m, cut.rows) * ceil_div(n, cut.columns),
                [&](int64_t t) { tile(cut, t); });
@@ -181,13 +149,12 @@ Tensor product(const char* op, const In& a, const In& b, bool turned, const In* 
       if (bias) out.copy_(bias->detach());
       else out.fill_(0);
     } else if (out.numel() > 0) {
-      Tensor copies[3];
-      const T* row = nullptr;
-      if (bias) row = detail::elements_of<T>(readable(*bias, bias->is_contiguous(), copies[2]));
+      Tensor copies[2];
+      const Tensor row = bias ? detail::packed(*bias) : Tensor();
       const int batch = std::max(shape.rank() - 2, 0);
-      Product<T>{matrices_of<T>(readable(a, blas_reads(a), copies[0]), false, batch),
-                 matrices_of<T>(readable(b, blas_reads(b), copies[1]), turned, batch), row,
-                 detail::elements_of<T>(out), shape}
+      Product<T>{matrices_of<T>(a, false, batch, copies[0]),
+                 matrices_of<T>(b, turned, batch, copies[1]),
+                 bias ? detail::elements_of<T>(row) : nullptr, detail::elements_of<T>(out), shape}
           .run();
     }
   });
@@ -270,9 +237,7 @@ void check_linear(const In& x, const In& weight, const In* bias) {
 Tensor as_matrix(const In& x) {
   detail::check("matmul", x);
   if (x.dim() == 2) return x;
-  int64_t rows = 1;
-  for (int i = 0; i + 1 < x.dim(); ++i) rows *= x.shape()[i];
-  return reshape(x, {rows, x.shape().back()});
+  return x.dim() == 1 ? unsqueeze(x, 0) : flatten(x, 0, -2);
 }
 
 template <class... Bias>

@@ -2,10 +2,11 @@
 #include <limits>
 
 #include "descent/core/elementwise.hpp"
+#include "descent/core/view.hpp"
 
 // The engine behind reductions. A reduction is a Fold (an identity, and how two partial results
-// become one) and a map from an element to a partial result: `reduce<Plus>("sum", x, axes,
-// Value{})`.
+// become one) and a map from an element to a partial result:
+// `reduce<Plus, Kinds::any>("sum", x, axes, shape)`.
 //
 // Partial results are made in an order that the shape alone decides, so threads change no bit. At
 // most 32 are added one after the other before they are put aside, at each of the levels below, so
@@ -87,22 +88,20 @@ template <class Fold, class T, class Map>
   return result;
 }
 
-/// Which axes a reduction takes away. Small: closures keep one.
+/// Which axes of x a reduction takes away.
 struct Axes {
   /// The axes in `dims`, all for an empty list. IndexError, ShapeError for an axis named twice.
   Axes(const char* op, const In& x, const Shape& dims);
-  /// Those along which x is wider than `shape`, which broadcasts to x's.
-  static Axes back_to(const Shape& shape, const In& x);
 
   bool contain(int d) const { return (mask >> d & 1) != 0; }
-  /// `wide` without them, or with size 1 in their place.
-  Shape taken_from(const Shape& wide, bool keepdim) const;
+  /// x's shape without them, or with size 1 in their place.
+  Shape left(bool keepdim) const;
+  /// A result, or its gradient, shaped so that it broadcasts to x's shape.
+  Tensor spread(const Tensor& y) const;
 
+  Shape whole;  // x's
   uint32_t mask = 0;
   int64_t count = 1;  // elements behind each of the result's
-
- private:
-  Axes() = default;
 };
 
 /// A pass over a contiguous tensor seen as [outer, n, inner]: combines pieces of n's axis of at
@@ -114,7 +113,7 @@ struct Pass {
 /// The passes that a reduction takes.
 class Passes {
  public:
-  Passes(const Shape& shape, const Axes& axes);
+  explicit Passes(const Axes& axes);
   /// The pass over the last reduced axes; afterwards only what it leaves is to be reduced.
   Pass next();
   bool done() const { return count_ < 2; }
@@ -166,22 +165,20 @@ void run_passes(const char* op, At at, Passes& passes, const T* x, Map map, A* o
   run_passes<Fold>(op, at, passes, elements_of<A>(left), Value{}, out);
 }
 
-/// x, or a copy of it in row-major order: to be read, outside the graph.
-inline Tensor packed(const In& x) {
-  return x.is_contiguous() ? Tensor(x) : x.detach().contiguous(x.at);
-}
-
-/// The elements of x, which are T, mapped and combined over `axes`: a tensor of shape `shape` and
-/// of the dtype that `map` returns.
-template <class Fold, class T, class Map>
-Tensor reduce(const char* op, const In& x, const Axes& axes, const Shape& shape, Map map) {
-  using A = decltype(map(T{}));
-  const Tensor source = packed(x);
-  Tensor out = empty(op, shape, dtype_of<A>(), x.at);
-  Passes passes(x.shape(), axes);
-  if (out.numel() != 0)
-    run_passes<Fold>(op, x.at, passes, elements_of<T>(source), map, elements_of<A>(out));
-  return out;
+/// The elements of x, of a dtype among `K`, mapped and combined over `axes`: a tensor of shape
+/// `shape`, its dtype what `map` returns.
+template <class Fold, Kinds K, class Map = Value>
+Tensor reduce(const char* op, const In& x, const Axes& axes, const Shape& shape, Map map = {}) {
+  return visit<K>(op, x.dtype(), x.at, [&](auto zero) {
+    using T = decltype(zero);
+    using A = decltype(map(zero));
+    const Tensor source = packed(x);
+    Tensor out = empty(op, shape, dtype_of<A>(), x.at);
+    Passes passes(axes);
+    if (out.numel() != 0)
+      run_passes<Fold>(op, x.at, passes, elements_of<T>(source), map, elements_of<A>(out));
+    return out;
+  });
 }
 
 }}  // namespace descent::detail

@@ -1,13 +1,12 @@
 #include "descent/core/view.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <utility>
 
 #include "descent/core/checked.hpp"
 #include "descent/core/elementwise.hpp"
 #include "descent/core/factory.hpp"
 #include "descent/core/graph.hpp"
-#include "descent/core/reduction.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {
@@ -19,12 +18,15 @@ Tensor view(const In& x, const Shape& shape, const Strides& strides, int64_t off
                         strides);
 }
 
-/// A contiguous copy.
-Tensor copied(const char* op, const In& x) {
-  Tensor out = detail::empty(op, x.shape(), x.dtype(), x.at);
-  detail::visit<Kinds::any>(op, x.dtype(), x.at, [&](auto zero) {
-    using T = decltype(zero);
-    detail::transform<T>([](T v) { return v; }, out, detail::Operand<T>(x));
+/// A contiguous copy, with elements of `dtype`.
+Tensor converted(const char* op, const In& x, DType dtype) {
+  Tensor out = detail::empty(op, x.shape(), dtype, x.at);
+  detail::visit<Kinds::any>(op, x.dtype(), x.at, [&](auto from) {
+    detail::visit<Kinds::any>(op, dtype, x.at, [&](auto into) {
+      using T = decltype(from);
+      using Out = decltype(into);
+      detail::transform<Out>([](T v) { return static_cast<Out>(v); }, out, detail::Operand<T>(x));
+    });
   });
   return out;
 }
@@ -52,8 +54,7 @@ Shape resolved(const In& x, const Shape& wanted) {
 /// Strides under which `shape` sees x's elements in row-major order, if there are any.
 bool view_strides(const In& x, const Shape& shape, Strides& strides) {
   strides = detail::contiguous_strides(shape);
-  if (x.is_contiguous()) return true;
-  if (x.numel() == 0) return true;
+  if (x.is_contiguous() || x.numel() == 0) return true;
   Shape size;
   Strides steps;
   for (int i = 0; i < x.dim(); ++i) {
@@ -80,29 +81,34 @@ bool view_strides(const In& x, const Shape& shape, Strides& strides) {
   return true;
 }
 
+/// x's elements under another shape of as many.
+Tensor reshaped(const char* op, const In& x, const Shape& shape) {
+  Strides strides;
+  Tensor out = view_strides(x, shape, strides)
+                   ? view(x, shape, strides)
+                   : view(x.detach().clone(x.at), shape, detail::contiguous_strides(shape));
+  return record(op, out, wrt(x, [back = x.shape()](const Tensor& g) { return reshape(g, back); }));
+}
+
 /// zeros(shape) with g at start, start + step, ... along `dim`: slice's derivative.
 Tensor embed(const In& g, const Shape& shape, int dim, int64_t start, int64_t step) {
   detail::check("slice_backward", g);
+  auto part = [dim, start, end = start + g.shape()[dim] * step, step](const Tensor& whole) {
+    return slice(whole, dim, start, end, step);
+  };
   Tensor out = zeros(shape, g.dtype(), g.at);
-  Strides strides = out.strides();
-  strides[dim] *= step;
-  {
-    NoGradGuard no_grad;
-    view({out, g.at}, g.shape(), strides, start * out.strides()[dim]).copy_(g);
-  }
-  const int64_t end = start + g.shape()[dim] * step;
-  return record("slice_backward", out, wrt(g, [dim, start, end, step](const Tensor& h) {
-                  return slice(h, dim, start, end, step);
-                }));
+  part(out).copy_({g.detach(), g.at});
+  return record("slice_backward", out, wrt(g, part));
 }
 
 /// Indices start, start + step, ... (count of them) along `dim`, all in range.
 Tensor sliced(const char* op, const In& x, int dim, int64_t start, int64_t count, int64_t step) {
   Shape shape = x.shape();
   Strides strides = x.strides();
+  const int64_t offset = count == 0 ? 0 : start * strides[dim];
   shape[dim] = count;
   strides[dim] *= step;
-  Tensor out = view(x, shape, strides, count == 0 ? 0 : start * x.strides()[dim]);
+  Tensor out = view(x, shape, strides, offset);
   return record(op, out, wrt(x, [whole = x.shape(), dim, start, step](const Tensor& g) {
                   return embed(g, whole, dim, start, step);
                 }));
@@ -118,13 +124,7 @@ int detail::axis_of(const char* op, const In& x, int64_t dim) {
 
 Tensor reshape(const In& x, const Shape& wanted) {
   detail::check("reshape", x);
-  const Shape shape = resolved(x, wanted);
-  Strides strides;
-  Tensor out = view_strides(x, shape, strides)
-                   ? view(x, shape, strides)
-                   : view(copied("reshape", x), shape, detail::contiguous_strides(shape));
-  return record("reshape", out,
-                wrt(x, [back = x.shape()](const Tensor& g) { return reshape(g, back); }));
+  return reshaped("reshape", x, resolved(x, wanted));
 }
 
 Tensor flatten(const In& x, int64_t start, int64_t end) {
@@ -144,25 +144,20 @@ Tensor flatten(const In& x, int64_t start, int64_t end) {
 
 Tensor permute(const In& x, const Dims& dims) {
   detail::check("permute", x);
-  Shape shape, from;
+  Shape shape = x.shape();
+  Strides strides = x.strides();
+  Dims back = dims;
   bool seen[kMaxRank] = {};
   bool ok = dims.rank() == x.dim();
   for (int i = 0; ok && i < dims.rank(); ++i) {
-    int d = detail::wrap_dim("permute", dims[i], x.dim(), x.at);
+    const int d = detail::wrap_dim("permute", dims[i], x.dim(), x.at);
     ok = !std::exchange(seen[d], true);
-    from.push_back(d);
+    shape[i] = x.shape()[d];
+    strides[i] = x.strides()[d];
+    back[d] = i;
   }
   if (!ok)
     fail<ShapeError>(x.at, "permute: dims {} of a tensor {}: need each axis once", dims, x.shape());
-  Strides strides;
-  Dims back{};
-  static_cast<Shape&>(back) = from;
-  for (int i = 0; i < from.rank(); ++i) {
-    const int d = static_cast<int>(from[i]);
-    shape.push_back(x.shape()[d]);
-    strides.push_back(x.strides()[d]);
-    back[d] = i;
-  }
   return record("permute", view(x, shape, strides),
                 wrt(x, [back](const Tensor& g) { return permute(g, back); }));
 }
@@ -213,44 +208,29 @@ Tensor select(const In& x, int64_t dim, int64_t index) {
   return squeeze({sliced("select", x, d, index < 0 ? index + size : index, 1, 1), x.at}, d);
 }
 
-/// Without the axes for which `goes` is set, all of size 1.
-static Tensor without_axes(const In& x, const bool* goes) {
-  Shape shape;
-  Strides strides;
-  for (int i = 0; i < x.dim(); ++i) {
-    if (goes[i]) continue;
-    shape.push_back(x.shape()[i]);
-    strides.push_back(x.strides()[i]);
-  }
-  return record("squeeze", view(x, shape, strides),
-                wrt(x, [back = x.shape()](const Tensor& g) { return reshape(g, back); }));
-}
-
 Tensor squeeze(const In& x, int64_t dim) {
   detail::check("squeeze", x);
-  bool goes[kMaxRank] = {};
   const int d = detail::wrap_dim("squeeze", dim, x.dim(), x.at);
-  goes[d] = x.dim() > 0 && x.shape()[d] == 1;
-  return without_axes(x, goes);
+  Shape shape;
+  for (int i = 0; i < x.dim(); ++i)
+    if (i != d || x.shape()[i] != 1) shape.push_back(x.shape()[i]);
+  return reshaped("squeeze", x, shape);
 }
 
 Tensor squeeze(const In& x) {
   detail::check("squeeze", x);
-  bool goes[kMaxRank] = {};
-  for (int i = 0; i < x.dim(); ++i) goes[i] = x.shape()[i] == 1;
-  return without_axes(x, goes);
+  Shape shape;
+  for (int64_t size : x.shape())
+    if (size != 1) shape.push_back(size);
+  return reshaped("squeeze", x, shape);
 }
 
 Tensor unsqueeze(const In& x, int64_t dim) {
   detail::check("unsqueeze", x);
   detail::check_rank("unsqueeze", x.dim() + 1, x.at);
-  const int d = detail::wrap_dim("unsqueeze", dim, x.dim() + 1, x.at);
   Shape shape = x.shape();
-  Strides strides = x.strides();
-  shape.insert(d, 1);
-  strides.insert(d, 1);
-  return record("unsqueeze", view(x, shape, strides),
-                wrt(x, [back = x.shape()](const Tensor& g) { return reshape(g, back); }));
+  shape.insert(detail::wrap_dim("unsqueeze", dim, x.dim() + 1, x.at), 1);
+  return reshaped("unsqueeze", x, shape);
 }
 
 Tensor expand(const In& x, const Shape& wanted) {
@@ -272,7 +252,8 @@ Tensor expand(const In& x, const Shape& wanted) {
 
 Tensor clone(const In& x) {
   detail::check("clone", x);
-  return record("clone", copied("clone", x), wrt(x, [](const Tensor& g) { return g; }));
+  return record("clone", converted("clone", x, x.dtype()),
+                wrt(x, [](const Tensor& g) { return g; }));
 }
 
 Tensor contiguous(const In& x) {
@@ -283,14 +264,7 @@ Tensor contiguous(const In& x) {
 Tensor to(const In& x, DType dtype) {
   detail::check("to", x);
   if (dtype == x.dtype()) return x;
-  Tensor out = detail::empty("to", x.shape(), dtype, x.at);
-  detail::visit<Kinds::any>("to", x.dtype(), x.at, [&](auto from) {
-    detail::visit<Kinds::any>("to", dtype, x.at, [&](auto into) {
-      using T = decltype(from);
-      using Out = decltype(into);
-      detail::transform<Out>([](T v) { return static_cast<Out>(v); }, out, detail::Operand<T>(x));
-    });
-  });
+  Tensor out = converted("to", x, dtype);
   if (!is_floating(dtype)) return out;
   return record("to", out, wrt(x, [back = x.dtype()](const Tensor& g) { return to(g, back); }));
 }

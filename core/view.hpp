@@ -43,6 +43,10 @@ Tensor to(const In& x, DType dtype);
 namespace detail {
 /// Checks x, and returns axis `dim` counted from the front: IndexError if there is none.
 int axis_of(const char* op, const In& x, int64_t dim);
+/// x, or a copy of it in row-major order: to be read, outside the graph.
+inline Tensor packed(const In& x) {
+  return x.is_contiguous() ? Tensor(x) : x.detach().contiguous(x.at);
+}
 }  // namespace detail
 
 }  // namespace descent
