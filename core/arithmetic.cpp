@@ -168,15 +168,15 @@ Tensor ge(const In& a, double b) { return zip<Kinds::numeric>("ge", a, b, std::g
 
 Tensor logical_and(const In& a, const In& b) {
   check_bool("logical_and", a);
-  return zip<Kinds::any>("logical_and", a, b, [](bool x, bool y) { return x && y; });
+  return zip<Kinds::any>("logical_and", a, b, [](auto x, auto y) { return bool(x) && bool(y); });
 }
 Tensor logical_or(const In& a, const In& b) {
   check_bool("logical_or", a);
-  return zip<Kinds::any>("logical_or", a, b, [](bool x, bool y) { return x || y; });
+  return zip<Kinds::any>("logical_or", a, b, [](auto x, auto y) { return bool(x) || bool(y); });
 }
 Tensor logical_not(const In& x) {
   check_bool("logical_not", x);
-  return map<Kinds::any>("logical_not", x, [](bool v) { return !v; });
+  return map<Kinds::any>("logical_not", x, [](auto v) { return !bool(v); });
 }
 
 // ---- in place: methods of Tensor. All is checked before the first element is written.
