@@ -96,7 +96,7 @@ class Reader {
         value ? "finite and in float64's range" : "a number, nor a missing value of the options");
   }
 
-  /// Reads the next row's fields into row_; false at the end of the file.
+  /// Reads the next row's fields; false at the end of the file.
   bool next_row() {
     if (rest_.empty()) return false;
     ++row_number_;
@@ -137,7 +137,7 @@ class Reader {
     return true;
   }
 
-  /// The field that has been read last is not well-formed.
+  /// Refuses the field in hand.
   [[noreturn]] void refuse(const char* what) const {
     fail<FormatError>(at_, "read_csv: {}: row {}, column {}: {}", path_, row_number_, row_.size(),
                       what);
@@ -148,7 +148,7 @@ class Reader {
   At at_;
   std::string content_;
   std::string_view rest_;         // of content_
-  std::vector<std::string> row_;  // its fields
+  std::vector<std::string> row_;  // the fields of the row in hand
   int64_t row_number_ = 0;
 };
 

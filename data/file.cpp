@@ -29,6 +29,7 @@ InputFile::InputFile(const char* op, const std::string& path, At at)
   // Without O_NONBLOCK, opening a FIFO waits until somebody writes to it.
   const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (fd >= 0) file_.reset(::fdopen(fd, "rb"));
+  if (fd >= 0 && !file_) ::close(fd);
   struct stat info;
   if (!file_ || ::fstat(fd, &info) != 0) refuse_file("open", std::strerror(errno));
   if (!S_ISREG(info.st_mode)) refuse_file("read", "it is not a regular file");

@@ -56,13 +56,12 @@ Idx read_header(InputFile& file, const std::string& path) {
     file.refuse(4 + sizes.size(), fmt::format("the file ends in its header: need {} sizes", rank));
 
   Idx idx{path, type, {}, {}};
-  std::size_t extent =
-      item_size(type);  // an axis of 0 counted as 1: it must not hide sizes too large
+  std::size_t extent = item_size(type);  // in bytes
   for (std::size_t i = 0; i < sizes.size(); i += 4) {
     const std::size_t size = big_endian<uint32_t>(&sizes[i]);
     if (size > kLimit / extent)
       file.refuse(4 + i, fmt::format("size {} of axis {} makes more than 4 GiB", size, i / 4));
-    extent *= std::max<std::size_t>(size, 1);
+    extent *= std::max<std::size_t>(size, 1);  // an axis of 0 must not hide sizes too large
     idx.shape.push_back(static_cast<int64_t>(size));
   }
   return idx;

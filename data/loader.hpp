@@ -33,11 +33,15 @@ class DataLoader {
   template <Dataset D>
   explicit DataLoader(D dataset, const LoaderOptions& options = {}, At at = At::here())
       : DataLoader(dataset.size(), options, at) {
-    load_ = [dataset = std::move(dataset), at, views = !options.shuffle](
-                const Tensor& order, int64_t start, int64_t count) -> Batch {
-      if constexpr (std::same_as<D, TensorDataset>)
-        if (views)
+    if constexpr (std::same_as<D, TensorDataset>) {
+      if (!options.shuffle) {  // rows that follow each other need no copy
+        load_ = [dataset, at](const Tensor&, int64_t start, int64_t count) -> Batch {
           return {dataset.x().narrow(0, start, count, at), dataset.y().narrow(0, start, count, at)};
+        };
+        return;
+      }
+    }
+    load_ = [dataset = std::move(dataset), at](const Tensor& order, int64_t start, int64_t count) {
       return batch(dataset, order.narrow(0, start, count, at), at);
     };
   }

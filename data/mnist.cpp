@@ -74,8 +74,9 @@ Mnist mnist(const std::string& folder, At at) {
   if (a[1] != b[1] || a[2] != b[2])
     fail<FormatError>(at, "mnist: {}: byte 8: images of {} by {}, those of {} are {} by {}",
                       test.images.path, b[1], b[2], train.images.path, a[1], a[2]);
-  return {train.dataset(at), test.dataset(at),
-          genuine(train, test) ? "mnist" : fs::canonical(folder).filename().string()};
+  std::error_code ignored;
+  const std::string name = fs::canonical(fs::path(folder) / ".", ignored).filename().string();
+  return {train.dataset(at), test.dataset(at), genuine(train, test) ? "mnist" : name};
 }
 
 }}  // namespace descent::data

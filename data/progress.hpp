@@ -26,6 +26,12 @@ struct ProgressView {
   std::vector<std::pair<std::string, double>> postfix = {};
 };
 
+/// How a bar is drawn.
+struct ProgressStyle {
+  int width = 80;  ///< columns of the terminal; the last one stays free
+  bool unicode = true, color = false;
+};
+
 /// Shows how far a loop is, as tqdm does: at most ten times per second, with the rate (a moving
 /// average with weight 0.3), the time left and the caller's own numbers.
 ///
@@ -59,10 +65,6 @@ class Progress : detail::Pinned {
   double recent_steps_ = 0, recent_seconds_ = 0;  // moving averages over the drawings
 };
 
-struct ProgressStyle {
-  int width = 80;  ///< columns of the terminal; the last one stays free
-  bool unicode = true, color = false;
-};
 /// A bar's text, never wider than the terminal.
 std::string format_bar(const ProgressView& view, const ProgressStyle& style);
 /// "epoch 1/5: step=394 total=938 seconds=1.3 rate=310.5 loss=0.2841".

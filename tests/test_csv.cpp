@@ -78,6 +78,13 @@ TEST_CASE("quotes, line ends and a byte order mark are those of RFC 4180") {
   CHECK(refused("1\r2\n").find("a carriage return that no line feed follows") != std::string::npos);
 }
 
+TEST_CASE("a compressed table is read like any other") {
+  CHECK(values(gzipped("x,y\n1,2\n")) == Doubles{1, 2});
+  CHECK(refused(gzipped("1,2\n3\n")) == "table.csv: row 2: 1 fields, the first row has 2");
+  CHECK(refused(gzipped("1,2\n").substr(0, 20)).find("the gzip stream ends too early") !=
+        std::string::npos);
+}
+
 TEST_CASE("rows and numbers that do not fit are refused with their place") {
   CHECK(refused("a,b\n1,2\n3\n") == "table.csv: row 3: 1 fields, the first row has 2");
   CHECK(refused("1,2\n3,4,5\n") == "table.csv: row 2: 3 fields, the first row has 2");
