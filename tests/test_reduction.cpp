@@ -381,16 +381,16 @@ TEST_CASE("Gradients at kinks and ties are those that are documented") {
     x.requires_grad_();
     return grad({f(x)}, {x})[0].template to_vector<double>();
   };
-  using D = std::vector<double>;
+  using Doubles = std::vector<double>;
   auto plain = [](const Tensor& x) { return max(x); };
-  CHECK(gradient(tensor({1., 3., 3., 3., 3.}), plain) == D{0, 0.25, 0.25, 0.25, 0.25});
+  CHECK(gradient(tensor({1., 3., 3., 3., 3.}), plain) == Doubles{0, 0.25, 0.25, 0.25, 0.25});
   CHECK(gradient(tensor({{1., 1.}, {2., 3.}}), [](auto& x) { return sum(min(x, 1)); }) ==
-        D{0.5, 0.5, 1, 0});
+        Doubles{0.5, 0.5, 1, 0});
   for (double p : {0.5, 1., 1.5, 2., 3., kInf}) {
     CAPTURE(p);
     auto p_norm = [p](const Tensor& x) { return sum(norm(x, 0, {.p = p})); };
-    CHECK(gradient(tensor({0., 0.}), p_norm) == D{0, 0});
-    CHECK(gradient(tensor({0., -2.}), p_norm) == D{0, -1});
+    CHECK(gradient(tensor({0., 0.}), p_norm) == Doubles{0, 0});
+    CHECK(gradient(tensor({0., -2.}), p_norm) == Doubles{0, -1});
   }
 }
 
