@@ -60,6 +60,12 @@ class Sequential : public Module {
 
   Sequential() = default;
   Sequential(std::initializer_list<Step> steps, At at = At::here());
+  /// A class of its own in Sequential{s} is one step: where a compiler would copy its base, say so.
+  template <class M>
+  requires(std::is_base_of_v<Sequential, M> &&
+           !std::is_same_v<Sequential, M>) explicit Sequential(const M& step, At at = At::here()) {
+    push_back(step, at);
+  }
   Sequential& push_back(Step step, At at = At::here());
   Tensor forward(In x) const override;
   std::size_t size() const { return steps_->size(); }
