@@ -112,14 +112,15 @@ template <class Fold> Tensor position(const char* op, const In& x, const Dims& d
   const int64_t n = axes.count, per_tile = std::max<int64_t>(detail::kGrain / n, 1);
   detail::visit<Kinds::numeric>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
-    const T* extremes = detail::elements_of<T>(best);
+    const T *from = detail::elements_of<T>(source), *extremes = detail::elements_of<T>(best);
+    int64_t* to = detail::elements_of<int64_t>(out);
     parallel_for(detail::ceil_div(out.numel(), per_tile), [&](int64_t tile) {
       const int64_t end = std::min((tile + 1) * per_tile, out.numel());
       for (int64_t k = tile * per_tile; k < end; ++k) {
-        const T* p = detail::elements_of<T>(source) + k / step * n * step + k % step;
+        const T* p = from + k / step * n * step + k % step;
         int64_t i = 0;
         while (p[i * step] != extremes[k] && p[i * step] == p[i * step]) ++i;  // stops at NaN too
-        detail::elements_of<int64_t>(out)[k] = i;
+        to[k] = i;
       }
     });
   });
