@@ -482,7 +482,7 @@ TEST_CASE("Huge logits give finite values and gradients; a row without a number 
   CHECK(item_at(logsumexp(rows, 1), 1) == kInf);
 }
 
-TEST_CASE("More than 2^31 elements are reduced right" * doctest::skip()) {  // 9 GB
+TEST_CASE("More than 2^31 elements are reduced right" * doctest::skip()) {  // 9 GB: --no-skip
   constexpr int64_t n = (int64_t{1} << 31) + 16;
   const Tensor x = full({n}, 0.5);
   x.mutable_data<float>()[n - 2] = 100;
