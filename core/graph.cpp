@@ -27,7 +27,14 @@ struct LeafNode final : Node {
   void release() override {}
   bool is_leaf() const override { return true; }
 
+  void replace(const Tensor& with) {
+    grad = with;
+    ++age.changes;
+    age.added = with.defined();
+  }
+
   Tensor grad;
+  GradientAge age;
   std::atomic<const Backward*> owner = nullptr;
 };
 
@@ -42,6 +49,11 @@ constinit thread_local Node* doomed = nullptr;
 constinit thread_local bool destroying = false;
 
 }  // namespace
+
+GradientAge gradient_age(const Tensor& leaf) {
+  const LeafNode* node = leaf_node(leaf);
+  return node ? node->age : GradientAge();
+}
 
 void drop(Node* node) {
   if (!release(node->refs)) return;
@@ -118,7 +130,7 @@ void set_data(const Tensor& x, const Tensor& value) {
   std::swap(h->shape, v->shape);
   std::swap(h->strides, v->strides);
   if (auto* leaf = leaf_node(x)) {
-    leaf->grad = {};
+    leaf->replace({});
     if (leaf->output.defined()) leaf->output = x.detach();
     leaf->shape = h->shape;
     leaf->dtype = h->dtype;
@@ -266,6 +278,8 @@ Tensor Backward::run_hooks(const Node* n, Tensor g) const {
 
 void Backward::finish(LeafNode* leaf, Tensor g) {
   if (!targets_.empty()) return;
+  ++leaf->age.changes;
+  ++leaf->age.added;
   if (!leaf->grad.defined()) {  // a leaf's gradient shares its elements with nobody
     leaf->grad = Peek::unique(g) ? std::move(g) : g.clone();
   } else if (Peek::unique(leaf->grad)) {
@@ -397,11 +411,11 @@ void Tensor::set_grad(const Tensor& grad, At at) const {
   if (grad.defined() && (!(grad.shape() == shape()) || grad.dtype() != dtype()))
     fail<ShapeError>(at, "set_grad: gradient {} {} for a tensor {} {}: need the same", grad.dtype(),
                      grad.shape(), dtype(), shape());
-  leaf->grad = grad;
+  leaf->replace(grad);
 }
 
 void Tensor::zero_grad() const {
-  if (auto* leaf = detail::leaf_node(*this)) leaf->grad = {};
+  if (auto* leaf = detail::leaf_node(*this)) leaf->replace({});
 }
 
 void Tensor::backward(At at) const { backward(Tensor(), false, at); }

@@ -86,6 +86,13 @@ struct Node : Pinned {
   Shape shape;
   DType dtype = float32;
 };
+/// What has happened to a leaf's gradient: how often it changed, and how many gradients were added
+/// up in it since it was last set or forgotten.
+struct GradientAge {
+  uint32_t changes = 0, added = 0;
+  bool operator==(const GradientAge&) const = default;
+};
+GradientAge gradient_age(const Tensor& leaf);
 void drop(Node* node);
 /// The op whose derivative this thread is computing; null outside a backward.
 const char* backward_op();

@@ -64,6 +64,18 @@ template <class Body, class... P>
   for (; i < n; ++i) body(at(p, i)...);
 }
 
+/// The same for formulas that memory limits: small code.
+template <class Body, class... P>
+[[gnu::always_inline, gnu::flatten]] inline void compact_loop(Body& body, int64_t n, P... p) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+#pragma GCC unroll 1
+    for (int j = 0; j < 16; ++j) body(at(p, i + j)...);
+  }
+#pragma GCC unroll 1
+  for (; i < n; ++i) body(at(p, i)...);
+}
+
 template <class... P, class F> [[DESCENT_BASELINE]] auto run_baseline(F& f, Restricted<P>... p) {
   return f(p...);
 }
@@ -77,11 +89,15 @@ template <class... P, class F>
     F& f, Restricted<P>... p) {
   return f(p...);
 }
-template <class... P, class F>
-[[DESCENT_TARGET("avx2")]] auto run_avx2_exact(F& f, Restricted<P>... p) {
-  return f(p...);
+template <class... P, class Body>
+[[DESCENT_TARGET("avx2")]] void exact_avx2(Body body, int64_t n, Restricted<P>... p) {
+  compact_loop(body, n, p...);
 }
 #endif
+template <class... P, class Body>
+[[DESCENT_BASELINE]] void exact_baseline(Body body, int64_t n, Restricted<P>... p) {
+  compact_loop(body, n, p...);
+}
 
 template <class F, class... P> auto run(F&& f, P... p) {
 #if defined(__x86_64__)
@@ -104,11 +120,10 @@ template <class Body, class... P> void for_each(Body body, int64_t n, P... p) {
 /// for_each with the same bits in every build and on every CPU: AVX2 at most, nothing fused. Update
 /// rules run here, bound by memory anyway, so that a replay finds the numbers that were stored.
 template <class Body, class... P> void for_each_exact(Body body, int64_t n, P... p) {
-  auto f = [=](auto... q) mutable { detail::loop(body, n, q...); };
 #if defined(__x86_64__)
-  if (isa() != Isa::baseline) return detail::run_avx2_exact<P...>(f, p...);
+  if (isa() != Isa::baseline) return detail::exact_avx2<P...>(body, n, p...);
 #endif
-  detail::run_baseline<P...>(f, p...);
+  detail::exact_baseline<P...>(body, n, p...);
 }
 
 /// out[i] = f(in[i]...) for i in [0, n); an input is a pointer or a Scalar. `out` may be an input.

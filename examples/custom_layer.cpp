@@ -25,6 +25,7 @@ struct Softplus : nn::Module {
 /// Signum: Bernstein et al. 2018, Algorithm 2 (arXiv:1802.04434).
 template <class S = double> struct SignumRule {
   S lr = 1e-3, beta = 0.9;
+  static constexpr auto name = "Signum";
   static constexpr optim::Names hyper{"lr", "beta"}, state{"m"};
   template <class T> void update(T& theta, T g, T& m, S) const {
     m = beta * m + (1 - beta) * g;

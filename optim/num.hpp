@@ -1,13 +1,27 @@
 #pragma once
+#include <bit>
+#include <cstdint>
+#include <type_traits>
+
 #include "descent/core/simd.hpp"
 
-// What an update rule computes with. A rule's body is written once, for an element type T and a
-// scalar type S; in the fused loop they are Num<float> or Num<double>, and double.
+// What an update rule is made of. Its body is written once, for an element type T and a scalar type
+// S. In the fused loop they are Num<float> or Num<double>, and double; when a step is explained
+// they are recording scalars: see insight/recorder.hpp.
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 using ::pow;  // the namespace's own functions of tensors would hide them
 using ::sqrt;
+
+namespace detail {
+/// `condition ? a : b` in bits: of that GCC makes a branch, and does not vectorise the loop.
+template <class F> F choose(bool condition, F a, F b) {
+  using Bits = std::conditional_t<sizeof(F) == 4, uint32_t, uint64_t>;
+  const Bits mask = -Bits{condition};
+  return std::bit_cast<F>((std::bit_cast<Bits>(a) & mask) | (std::bit_cast<Bits>(b) & ~mask));
+}
+}  // namespace detail
 
 /// One element. Scalars are combined in double and rounded to F once, where they meet it.
 template <class F> struct Num {
@@ -25,26 +39,55 @@ template <class F> struct Num {
   Num& operator-=(Num b) { return *this = *this - b; }
   Num& operator*=(Num b) { return *this = *this * b; }
   Num& operator/=(Num b) { return *this = *this / b; }
-  friend auto operator<=>(Num a, Num b) { return a.v <=> b.v; }
   friend bool operator==(Num a, Num b) { return a.v == b.v; }
+  friend bool operator<(Num a, Num b) { return a.v < b.v; }  // <=> is a branch, and not vectorised
+  friend bool operator>(Num a, Num b) { return a.v > b.v; }
+  friend bool operator<=(Num a, Num b) { return a.v <= b.v; }
+  friend bool operator>=(Num a, Num b) { return a.v >= b.v; }
 
   friend Num sqrt(Num a) {
     if constexpr (sizeof(F) == 4) return {Raw{}, ::sqrtf(a.v)};
     else return {Raw{}, ::sqrt(a.v)};
   }
   friend Num abs(Num a) { return {Raw{}, a.v < 0 ? -a.v : a.v}; }
-  friend Num max(Num a, Num b) { return {Raw{}, a.v < b.v ? b.v : a.v}; }
-  friend Num min(Num a, Num b) { return {Raw{}, b.v < a.v ? b.v : a.v}; }
-  friend Num sign(Num a) { return {Raw{}, a.v > 0 ? F(1) : a.v < 0 ? F(-1) : F(0)}; }
-  /// a where `condition` holds, else b: a choice that vectorises.
-  friend Num where(bool condition, Num a, Num b) { return {Raw{}, condition ? a.v : b.v}; }
+  friend Num max(Num a, Num b) { return {Raw{}, detail::choose(a.v < b.v, b.v, a.v)}; }
+  friend Num min(Num a, Num b) { return {Raw{}, detail::choose(b.v < a.v, b.v, a.v)}; }
+  friend Num sign(Num a) {
+    return {Raw{}, detail::choose(a.v > 0, F(1), detail::choose(a.v < 0, F(-1), F(0)))};
+  }
+  /// a where `condition` holds, else b.
+  friend Num where(bool condition, Num a, Num b) {
+    return {Raw{}, detail::choose(condition, a.v, b.v)};
+  }
+  friend Num epsilon(Num) { return {Raw{}, sizeof(F) == 4 ? F(0x1p-23) : F(0x1p-52)}; }
+  /// x, which an explanation shows on a line of its own under this name.
+  friend Num let(const char*, Num x) { return x; }
 
   F v;
 };
 
-/// The names of a rule's hyper-parameters, or of its state tensors.
+// The same for scalars.
+inline double max(double a, double b) { return detail::choose(a < b, b, a); }
+inline double min(double a, double b) { return detail::choose(b < a, b, a); }
+inline double where(bool condition, double a, double b) { return detail::choose(condition, a, b); }
+inline double let(const char*, double x) { return x; }
+
+/// A hyper-parameter that is one of few: an enumerator of E, kept as a number like the others.
+template <class E> class Choice {
+ public:
+  constexpr Choice(E e) : number_(static_cast<double>(e)) {}
+  constexpr operator E() const { return static_cast<E>(static_cast<int>(number_)); }
+
+ private:
+  double number_;
+};
+using Flag = Choice<bool>;
+
+/// The names of a rule's hyper-parameters, or of its state tensors; at most 12.
 struct Names {
   template <class... Name> constexpr Names(Name... name) : at{name...}, count(sizeof...(Name)) {}
+  constexpr const char* const* begin() const { return at; }
+  constexpr const char* const* end() const { return at + count; }
   const char* at[12] = {};
   std::size_t count = 0;
 };

@@ -1,164 +1,182 @@
 #pragma once
-#include <array>
+#include <functional>
 #include <memory>
+#include <span>
 
-#include "descent/core/elementwise.hpp"
+#include "descent/core/graph.hpp"
 #include "descent/core/named.hpp"
-#include "descent/optim/num.hpp"
+#include "descent/optim/insight/recorder.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
+
+class Ledger;
+
+/// Computes the loss anew: zero_grad, predict, loss, backward; returns the loss, of one element.
+using Closure = std::function<Tensor()>;
+
+/// What a step does about a NaN or an infinity in a gradient, before it touches anything:
+/// NumericError, or no update at all (see `skipped_steps`), or it does not look.
+enum class NonFinite { error, skip, ignore };
 
 namespace detail {
 /// ValueError "<what> is <value>: need <rule>" unless `holds`.
 void require(bool holds, const char* what, double value, const char* rule, At at);
+/// Refuses a value that no rule means by an option of this name: a negative lr, lr_decay, momentum,
+/// weight_decay or eps, a beta outside [0, 1), anything that is not a number.
+void check_option(const char* rule, const char* option, double value, At at);
+
+/// What an optimizer knows of its rule besides the formula.
+struct RuleInfo {
+  const char* name;
+  Names hyper;           // lr comes first
+  Names state;           // one element for each of the parameter's
+  std::size_t required;  // so many of them always; the others if the options ask for them
+  Names whole;           // state of any shape that `prepare` keeps
+  Names fields;          // what `prepare` finds for each element,
+  Names quantities;      // and for the whole parameter
+  bool needs_loss;
+  const char* (*refuses)(const Tensor&);  // why a parameter does not suit; may be null
+};
+
+/// A registered parameter, what is remembered of it, and what the running step found.
+struct Slot {
+  std::string name;
+  Tensor parameter;
+  std::size_t group = 0;
+  double lr_multiplier = 1;
+  int64_t step = 0;
+  std::vector<Tensor> state, whole;   // undefined until needed
+  descent::detail::GradientAge seen;  // of the gradient that the last step used
+  Tensor grad;                        // contiguous; undefined if there is none
+  std::vector<Tensor> next_whole;     // what `whole` becomes
+  std::vector<Tensor> fields;
+  std::vector<double> quantities;
+};
+
+/// One element in one step, before and after.
+struct Moment {
+  std::vector<double> hyper, quantities;
+  double t, theta, g;
+  std::vector<double> state, fields;
+};
+/// Runs a rule's body on `moment` with recording scalars.
+using Replay = void (*)(DType dtype, Moment& moment, Lines& lines);
 }  // namespace detail
+
+/// A parameter as a rule's `prepare` sees it: whole. It fills `quantities` and `fields`.
+struct Whole {
+  Tensor theta, g;             ///< g as `update` would see it
+  double t, loss;              ///< the parameter's own step; NaN if the loss was not given
+  std::vector<Tensor>& state;  ///< the rule's `whole` tensors, undefined before the first step
+  std::vector<Tensor>& fields;
+  std::vector<double>& quantities;
+  /// The rule's `direction`, element by element; `update` receives it in g's place.
+  std::function<Tensor()> direction;
+};
 
 /// All of an optimizer that is not a formula: which parameters, their groups, state and steps.
 class OptimizerBase : descent::detail::Pinned {
  public:
-  virtual ~OptimizerBase() = default;
+  virtual ~OptimizerBase();
 
-  /// Forgets every parameter's gradient.
-  void zero_grad();
   /// One update of every parameter that has a gradient. A parameter without one stays, and its own
   /// step count with it. Everything is checked before the first parameter is touched.
-  virtual void step(At at = At::here()) = 0;
+  void step(At at = At::here());
+  /// The same, told the loss of these gradients (one element): Polyak's rule needs it, and a ledger
+  /// notes it.
+  void step(const In& loss);
+  /// Calls `closure`, then steps; returns the loss that it had computed.
+  virtual double step(const Closure& closure, At at = At::here());
+
+  /// Forgets every parameter's gradient, or (set_to_none = false) makes it zeros.
+  void zero_grad(bool set_to_none = true);
+  /// Parameters that come later: they join the groups whose patterns match, at step 0.
+  void add(const NamedTensors& parameters, At at = At::here());
+  NamedTensors parameters() const;
+
   /// The learning rate in use: the default group's, times the schedule's factor.
-  virtual double lr() const = 0;
+  double lr() const { return hyper(0)[0] * lr_factor_; }
   /// What a schedule multiplies every group's learning rate by; 1 without one.
   double lr_factor() const { return lr_factor_; }
   void set_lr_factor(double factor, At at = At::here());
-  NamedTensors parameters() const;
+  /// Multiplies the rate of each parameter that matches, whatever its group: 1 by default.
+  void set_lr_multiplier(std::string_view pattern, double multiplier, At at = At::here());
+  /// Sets `momentum`, or `beta1`, in every group, as cyclic schedules do; ValueError if the rule
+  /// has neither.
+  void set_momentum(double momentum, At at = At::here());
+
+  void set_nonfinite(NonFinite policy) { nonfinite_ = policy; }
+  int64_t skipped_steps() const { return skipped_; }
+  /// Calls of step() that were carried out.
+  int64_t steps() const { return steps_; }
+
+  /// Everything a run needs to go on with the same bits, under "<rule>/<parameter>/<state>" and
+  /// ".../step" (int64), "<rule>/[<pattern>]/<option>" and "<rule>/steps". Tensors are shared.
+  virtual NamedTensors state_dict() const;
+  /// Takes a copy. ValueError, and nothing changed, if it is another rule's, or its parameters,
+  /// shapes or dtypes are not these.
+  virtual void load_state_dict(const NamedTensors& state, At at = At::here());
+
+  /// Where steps that look like a mistake are reported, each kind once: a step without a new
+  /// gradient, a forgotten zero_grad, parameters that backward never reached. Standard error, at
+  /// first.
+  void on_report(std::function<void(const std::string&)> report) { report_ = std::move(report); }
+  /// Notes in `ledger`, which must live as long, what each step does; null to stop.
+  void trace(Ledger* ledger) { ledger_ = ledger; }
+  void trace(Ledger& ledger) { ledger_ = &ledger; }
 
  protected:
-  struct Slot {
-    std::string name;
-    Tensor parameter;
-    std::vector<Tensor> state;
-    std::size_t group = 0;
-    int64_t step = 0;
-    Tensor grad;  // while a step runs: its gradient, contiguous; undefined if it has none
-  };
-  /// Parameters are contiguous floating leaves; each stands here once, under a name of its own.
-  OptimizerBase(const NamedTensors& parameters, std::size_t states, At at);
-  /// Puts the parameters that match into group `index`; ValueError if there are none.
-  void assign_group(std::string_view pattern, std::size_t index, At at);
-  /// Collects gradients, ages their parameters, and cuts the work into tiles.
-  /// DtypeError if a parameter's dtype is no longer that of its state.
-  void begin_step(At at);
+  using Slot = detail::Slot;
+  explicit OptimizerBase(const detail::RuleInfo& info) : info_(info) {}
+
+  /// One update, all of it.
+  virtual void advance(At at) = 0;
+  /// The hyper-parameters of a group; 0 is the default.
+  virtual std::vector<double> hyper(std::size_t group) const = 0;
+  virtual void set_hyper(std::size_t group, std::span<const double> values) = 0;
+  virtual void copy_defaults() = 0;  // into a new group
+  virtual bool uses(std::size_t group, std::size_t state) const = 0;
+  virtual detail::Replay replay() const { return nullptr; }
+
+  /// The group of `pattern`, which a new one copies the defaults into; ValueError if no parameter
+  /// matches.
+  std::size_t find_group(std::string_view pattern, At at);
+  /// Collects gradients, checks them, makes the state that is missing and cuts the work into tiles;
+  /// false if the step is to be skipped. DtypeError if a parameter's dtype is no longer its
+  /// state's.
+  bool begin_step(At at);
+  Whole whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const;
+  void widen_fields(Slot& slot) const;  // to the parameter's shape, for the loops
+  void commit_step();                   // nothing fails from here on
   void end_step();
+  void report(const char* kind, const std::string& text);
 
   struct Tile {
     Slot* slot;
     int64_t begin, count;
   };
+  const detail::RuleInfo& info_;
   std::vector<Slot> slots_;
+  std::vector<std::string> patterns_{"*"};
+  std::vector<std::shared_ptr<void>> groups_;  // each pattern's options: the derived class's Rule
   std::vector<Tile> tiles_;
-  double lr_factor_ = 1;
-};
-
-/// Applies the update rule R to registered parameters: one fused, threaded pass per step.
-///
-///     optim::Adam opt(model.named_parameters(), {.lr = 1e-3});
-///     opt.group("*.bias").weight_decay = 0;
-///     opt.zero_grad();  loss.backward();  opt.step();
-///
-/// R is a template on its scalar type: members of type S are the hyper-parameters, named in that
-/// order by `hyper`; `state` names the state tensors; `update(theta, g, state..., t)` is the
-/// formula for one element. `check(at)`, if there is one, refuses options out of range;
-/// `stateless()` says when the state is not needed.
-template <template <class> class R> class Optimizer final : public OptimizerBase {
- public:
-  using Rule = R<double>;
-  static constexpr std::size_t states = Rule::state.count;
-  static_assert(
-      requires(Rule rule) { rule.lr; }, "a rule has a learning rate, called lr");
-  static_assert(sizeof(Rule) == Rule::hyper.count * sizeof(double),
-                "a rule's members are its hyper-parameters, of type S, named in `hyper`");
-
-  explicit Optimizer(const NamedTensors& parameters, Rule options = {}, At at = At::here())
-      : OptimizerBase(parameters, states, at) {
-    check(options, at);
-    groups_.push_back(std::make_unique<Rule>(options));
-  }
-
-  /// The default group's options, to read and to change at any time.
-  Rule& options() { return *groups_[0]; }
-  /// The options of the parameters whose names match `pattern` ('*' for any characters): a copy of
-  /// the defaults as they are now, to be changed. Of two patterns that match, the later counts.
-  Rule& group(std::string_view pattern, At at = At::here()) {
-    for (std::size_t i = 1; i < groups_.size(); ++i)
-      if (patterns_[i - 1] == pattern) return *groups_[i];
-    assign_group(pattern, groups_.size(), at);
-    patterns_.emplace_back(pattern);
-    groups_.push_back(std::make_unique<Rule>(options()));
-    return *groups_.back();
-  }
-
-  void step(At at = At::here()) override {
-    for (const auto& rule : groups_) check(*rule, at);
-    begin_step(at);
-    parallel_for(static_cast<int64_t>(tiles_.size()), [this](int64_t i) {
-      const Tile& tile = tiles_[static_cast<std::size_t>(i)];
-      if (tile.slot->parameter.dtype() == float32) apply<float>(tile);
-      else apply<double>(tile);
-    });
-    end_step();
-  }
-
-  double lr() const override { return scaled(*groups_[0]).lr; }
+  double lr_factor_ = 1, loss_;
+  int64_t steps_ = 0;
 
  private:
-  static void check(const Rule& rule, At at) {
-    if constexpr (requires { rule.check(at); }) rule.check(at);
-  }
-  Rule scaled(Rule rule) const {
-    rule.lr *= lr_factor_;
-    return rule;
-  }
+  friend class Ledger;
+  void check_parameter(const std::string& name, const Tensor& parameter, At at) const;
+  void collect_gradients(At at);
+  bool all_finite(At at);
+  void check_freshness();
+  void regroup(Slot& slot);
+  void let_go();  // of what only the running step needs
 
-  template <class F> void apply(const Tile& tile) const {
-    const Rule rule = scaled(*groups_[tile.slot->group]);
-    const auto t = static_cast<double>(tile.slot->step);
-    auto at = [&](const Tensor& x) { return descent::detail::Operand<F>(x).data() + tile.begin; };
-    F* theta = const_cast<F*>(at(tile.slot->parameter));
-    const F* g = at(tile.slot->grad);
-    if constexpr (requires { rule.stateless(); }) {
-      if (rule.stateless()) return run<F, false>(rule, t, tile.count, theta, g);
-    }
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      run<F, true>(rule, t, tile.count, theta, g, const_cast<F*>(at(tile.slot->state[I]))...);
-    }
-    (std::make_index_sequence<states>{});
-  }
-
-  /// The formula over `count` elements. Without state it works on zeros that nobody keeps.
-  template <class F, bool Stateful, class... P>
-  static void run(const Rule& rule, double t, int64_t count, F* theta, const F* g, P*... state) {
-    using T = Num<F>;
-    using Raw = typename T::Raw;
-    simd::for_each_exact(
-        [rule, t](F& theta_, const F& g_, auto&... state_) {
-          T th(Raw{}, theta_);
-          if constexpr (Stateful) {
-            [&](auto... s) {
-              rule.update(th, T(Raw{}, g_), s..., t);
-              ((state_ = s.v), ...);
-            }(T(Raw{}, state_)...);
-          } else {
-            [&]<std::size_t... I>(std::index_sequence<I...>) {
-              T scratch[states] = {(static_cast<void>(I), T(0.0))...};
-              rule.update(th, T(Raw{}, g_), scratch[I]..., t);
-            }
-            (std::make_index_sequence<states>{});
-          }
-          theta_ = th.v;
-        },
-        count, theta, g, state...);
-  }
-
-  std::vector<std::unique_ptr<Rule>> groups_;
-  std::vector<std::string> patterns_;
+  NonFinite nonfinite_ = NonFinite::error;
+  int64_t skipped_ = 0;
+  std::vector<const char*> reported_;
+  std::function<void(const std::string&)> report_;
+  Ledger* ledger_ = nullptr;
 };
 
 }}  // namespace descent::optim

@@ -1,64 +1,174 @@
 #pragma once
-#include "descent/optim/optimizer.hpp"
+#include "descent/optim/fused.hpp"
 
-// Update rules. The body of `update` is the published formula for one element: theta the parameter,
-// g its gradient, t = 1, 2, ... the parameter's own step; state tensors start at 0.
+// Update rules that work element by element, without bias correction: descent with momentum, and
+// rates that adapt to each element. The body of `update` is the published formula: theta the
+// parameter, g its gradient, t = 1, 2, ... the parameter's own step; state tensors start at 0.
+// Options and their defaults are PyTorch's; L2 weight decay is added to the gradient.
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 /// Stochastic gradient descent with momentum: Sutskever et al. 2013, section 2, with the learning
-/// rate outside the velocity and the first velocity undamped, as in PyTorch. Nesterov's needs
-/// momentum > 0 and no dampening.
+/// rate outside the velocity b and the first velocity undamped. Nesterov's needs momentum > 0 and
+/// no dampening.
 template <class S = double> struct SGDRule {
-  S lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0, nesterov = 0, maximize = 0;
+  S lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
+  Flag nesterov = false, maximize = false;
+  static constexpr auto name = "SGD";
   static constexpr Names hyper{"lr",           "momentum", "dampening",
                                "weight_decay", "nesterov", "maximize"},
-      state{"b"};
+      state{}, optional{"b"};
 
   template <class T> void update(T& theta, T g, T& b, S t) const {
-    g = where(maximize != 0, -g, g);
     g += weight_decay * theta;
-    b = where(t == 1 || momentum == 0, g, momentum * b + (1 - dampening) * g);
-    theta -= lr * where(nesterov != 0, g + momentum * b, b);
+    b = where(t == 1, g, momentum * b + (1 - dampening) * g);
+    theta -= lr * where(momentum == 0, g, where(nesterov, g + momentum * b, b));
   }
 
-  bool stateless() const { return momentum == 0; }
+  bool uses(std::size_t) const { return momentum != 0; }
   void check(At at) const {
-    detail::require(lr >= 0, "SGD: lr", lr, "at least 0", at);
-    detail::require(momentum >= 0, "SGD: momentum", momentum, "at least 0", at);
-    detail::require(weight_decay >= 0, "SGD: weight_decay", weight_decay, "at least 0", at);
-    detail::require(nesterov == 0 || (momentum > 0 && dampening == 0), "SGD: nesterov", nesterov,
+    detail::require(!nesterov || (momentum > 0 && dampening == 0), "SGD: nesterov", 1,
                     "momentum above 0 and dampening 0 beside it", at);
   }
 };
 
-/// Adam. Kingma & Ba 2015, Algorithm 1 (arXiv:1412.6980); eps outside the root, after the bias
-/// correction, and weight decay added to the gradient, as in PyTorch.
-template <class S = double> struct AdamRule {
-  S lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0, maximize = 0;
-  static constexpr Names hyper{"lr", "beta1", "beta2", "eps", "weight_decay", "maximize"},
-      state{"m", "v"};
+/// Adagrad. Duchi, Hazan & Singer 2011, section 1.1 (diagonal), with a decay of the rate.
+template <class S = double> struct AdagradRule {
+  S lr = 1e-2, lr_decay = 0, weight_decay = 0, initial_accumulator_value = 0, eps = 1e-10;
+  Flag maximize = false;
+  static constexpr auto name = "Adagrad";
+  static constexpr Names hyper{"lr",  "lr_decay", "weight_decay", "initial_accumulator_value",
+                               "eps", "maximize"},
+      state{"s"};
 
-  template <class T> void update(T& theta, T g, T& m, T& v, S t) const {
-    g = where(maximize != 0, -g, g);
+  template <class T> void update(T& theta, T g, T& s, S t) const {
     g += weight_decay * theta;
-    m += (1 - beta1) * (g - m);
-    v = beta2 * v + (1 - beta2) * g * g;
-    theta -= lr / (1 - pow(beta1, t)) * m / (sqrt(v) / sqrt(1 - pow(beta2, t)) + eps);
+    s = where(t == 1, initial_accumulator_value, s) + g * g;
+    theta -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps);
+  }
+};
+
+/// RMSprop. Hinton 2012, lecture 6e; centered: Graves 2013, equations 38 to 45 (arXiv:1308.0850).
+template <class S = double> struct RMSpropRule {
+  S lr = 1e-2, alpha = 0.99, eps = 1e-8, weight_decay = 0, momentum = 0;
+  Flag centered = false, maximize = false;
+  static constexpr auto name = "RMSprop";
+  static constexpr Names hyper{"lr",       "alpha",    "eps",     "weight_decay",
+                               "momentum", "centered", "maximize"},
+      state{"v"}, optional{"g_avg", "b"};
+
+  template <class T> void update(T& theta, T g, T& v, T& g_avg, T& b, S) const {
+    g += weight_decay * theta;
+    v = alpha * v + (1 - alpha) * g * g;
+    g_avg += (1 - alpha) * (g - g_avg);
+    const T step = g / (sqrt(where(centered, v - g_avg * g_avg, v)) + eps);
+    b = momentum * b + step;
+    theta -= lr * where(momentum == 0, step, b);
+  }
+
+  bool uses(std::size_t i) const { return i == 0 ? bool(centered) : momentum != 0; }
+  void check(At at) const {
+    detail::require(alpha >= 0, "RMSprop: alpha", alpha, "at least 0", at);
+  }
+};
+
+/// Adadelta. Zeiler 2012, Algorithm 1 (arXiv:1212.5701).
+template <class S = double> struct AdadeltaRule {
+  S lr = 1, rho = 0.9, eps = 1e-6, weight_decay = 0;
+  Flag maximize = false;
+  static constexpr auto name = "Adadelta";
+  static constexpr Names hyper{"lr", "rho", "eps", "weight_decay", "maximize"}, state{"v", "u"};
+
+  template <class T> void update(T& theta, T g, T& v, T& u, S) const {
+    g += weight_decay * theta;
+    v = rho * v + (1 - rho) * g * g;
+    const T delta = let("delta", sqrt(u + eps) / sqrt(v + eps) * g);
+    u = rho * u + (1 - rho) * delta * delta;
+    theta -= lr * delta;
   }
 
   void check(At at) const {
-    detail::require(lr >= 0, "Adam: lr", lr, "at least 0", at);
-    detail::require(beta1 >= 0 && beta1 < 1, "Adam: beta1", beta1, "[0, 1)", at);
-    detail::require(beta2 >= 0 && beta2 < 1, "Adam: beta2", beta2, "[0, 1)", at);
-    detail::require(eps >= 0, "Adam: eps", eps, "at least 0", at);
-    detail::require(weight_decay >= 0, "Adam: weight_decay", weight_decay, "at least 0", at);
+    detail::require(rho >= 0 && rho <= 1, "Adadelta: rho", rho, "[0, 1]", at);
+  }
+};
+
+/// Resilient backpropagation. Riedmiller & Braun 1993, without weight backtracking: each element
+/// has a step eta of its own, lr at first, which grows while the gradient's sign stays.
+template <class S = double> struct RpropRule {
+  S lr = 1e-2, eta_minus = 0.5, eta_plus = 1.2, step_min = 1e-6, step_max = 50;
+  Flag maximize = false;
+  static constexpr auto name = "Rprop";
+  static constexpr Names hyper{"lr", "eta_minus", "eta_plus", "step_min", "step_max", "maximize"},
+      state{"g_prev", "eta"};
+
+  template <class T> void update(T& theta, T g, T& g_prev, T& eta, S t) const {
+    const T agreement = g * g_prev;
+    eta = where(t == 1, lr, eta);
+    eta *= where(agreement > 0, T(eta_plus), where(agreement < 0, T(eta_minus), 1));
+    eta = min(max(eta, step_min), step_max);
+    g = where(agreement < 0, 0, g);
+    theta -= sign(g) * eta;
+    g_prev = g;
+  }
+
+  void check(At at) const {
+    detail::require(eta_minus > 0 && eta_minus < 1, "Rprop: eta_minus", eta_minus, "(0, 1)", at);
+    detail::require(eta_plus > 1, "Rprop: eta_plus", eta_plus, "a number above 1", at);
+    detail::require(step_min >= 0 && step_min <= step_max, "Rprop: step_min", step_min,
+                    "from 0 to step_max", at);
+  }
+};
+
+/// Averaged stochastic gradient descent. Polyak & Juditsky 1992; rates as Bottou 2010, section 4.
+/// The average ax of the parameter's values begins after t0 steps. A new lr counts at once.
+template <class S = double> struct ASGDRule {
+  S lr = 1e-2, lambd = 1e-4, alpha = 0.75, t0 = 1e6, weight_decay = 0;
+  Flag maximize = false;
+  static constexpr auto name = "ASGD";
+  static constexpr Names hyper{"lr", "lambd", "alpha", "t0", "weight_decay", "maximize"},
+      state{"ax"};
+
+  template <class T> void update(T& theta, T g, T& ax, S t) const {
+    const S eta = let("eta", lr / pow(1 + lambd * lr * (t - 1), alpha));
+    const S mu = let("mu", 1 / max(1, t - 1 - t0));
+    g += weight_decay * theta;
+    theta *= 1 - lambd * eta;
+    theta -= eta * g;
+    ax = where(mu == 1, theta, ax + mu * (theta - ax));
+  }
+
+  void check(At at) const {
+    detail::require(lambd >= 0, "ASGD: lambd", lambd, "at least 0", at);
+    detail::require(alpha >= 0, "ASGD: alpha", alpha, "at least 0", at);
+  }
+};
+
+/// Lion. Chen et al. 2023, Algorithm 2 (arXiv:2302.06675); weight decay is decoupled.
+template <class S = double> struct LionRule {
+  S lr = 1e-4, beta1 = 0.9, beta2 = 0.99, weight_decay = 0;
+  Flag maximize = false;
+  static constexpr auto name = "Lion";
+  static constexpr Names hyper{"lr", "beta1", "beta2", "weight_decay", "maximize"}, state{"m"};
+
+  template <class T> void update(T& theta, T g, T& m, S) const {
+    theta -= lr * (sign(beta1 * m + (1 - beta1) * g) + weight_decay * theta);
+    m = beta2 * m + (1 - beta2) * g;
   }
 };
 
 extern template class Optimizer<SGDRule>;
-extern template class Optimizer<AdamRule>;
+extern template class Optimizer<AdagradRule>;
+extern template class Optimizer<RMSpropRule>;
+extern template class Optimizer<AdadeltaRule>;
+extern template class Optimizer<RpropRule>;
+extern template class Optimizer<ASGDRule>;
+extern template class Optimizer<LionRule>;
 using SGD = Optimizer<SGDRule>;
-using Adam = Optimizer<AdamRule>;
+using Adagrad = Optimizer<AdagradRule>;
+using RMSprop = Optimizer<RMSpropRule>;
+using Adadelta = Optimizer<AdadeltaRule>;
+using Rprop = Optimizer<RpropRule>;
+using ASGD = Optimizer<ASGDRule>;
+using Lion = Optimizer<LionRule>;
 
 }}  // namespace descent::optim

@@ -16,7 +16,7 @@
 #include "descent/core/view.hpp"
 #include "descent/nn/layers.hpp"
 #include "descent/nn/loss.hpp"
-#include "descent/optim/rules.hpp"
+#include "descent/optim/adam.hpp"
 
 using namespace descent;
 

@@ -271,24 +271,22 @@ TEST_CASE("optimizers and schedules") {
   const Tensor w = zeros({2}).requires_grad_(), other = zeros({2}).requires_grad_();
   using optim::Adam;
   using optim::SGD;
-  refuses<ValueError>("optimizer: no parameters to optimize", [] { SGD opt({}); });
-  refuses<ValueError>("optimizer: two parameters are called w", [&] {
+  refuses<ValueError>("SGD: no parameters to optimize", [] { SGD opt({}); });
+  refuses<ValueError>("SGD: two parameters are called w", [&] {
     SGD opt({{"w", w}, {"w", other}});
   });
-  refuses<ValueError>("optimizer: w and v are the same tensor", [&] {
-    SGD opt({{"w", w}, {"v", w}});
-  });
-  refuses<ValueError>("optimizer: parameter w is undefined", [] { SGD opt({{"w", Tensor()}}); });
-  refuses<GraphError>("optimizer: parameter w is the result of an op: need a leaf", [&] {
+  refuses<ValueError>("SGD: w and v are the same tensor", [&] { SGD opt({{"w", w}, {"v", w}}); });
+  refuses<ValueError>("SGD: parameter w is undefined", [] { SGD opt({{"w", Tensor()}}); });
+  refuses<GraphError>("SGD: parameter w is the result of an op: need a leaf", [&] {
     SGD opt({{"w", w * 2}});
   });
-  refuses<DtypeError>("optimizer: parameter w is int64: need a floating dtype", [] {
+  refuses<DtypeError>("SGD: parameter w is int64: need a floating dtype", [] {
     SGD opt({{"w", zeros({2}, int64)}});
   });
   refuses<ValueError>("SGD: lr is -1: need at least 0", [&] { SGD opt({{"w", w}}, {.lr = -1}); });
   refuses<ValueError>("Adam: beta1 is 1: need [0, 1)", [&] { Adam opt({{"w", w}}, {.beta1 = 1}); });
   Adam opt({{"w", w}});
-  refuses<ValueError>("group: no parameter matches \"*.bias\"", [&] { opt.group("*.bias"); });
+  refuses<ValueError>("Adam: no parameter matches \"*.bias\"", [&] { opt.group("*.bias"); });
   opt.options().lr = -2;
   refuses<ValueError>("Adam: lr is -2: need at least 0", [&] { opt.step(); });
   refuses<ValueError>("exponential: rate is 0: need a number above 0",

@@ -1,12 +1,9 @@
 #include <cmath>
 #include <doctest/doctest.h>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "descent/descent.hpp"
-
-#include "golden/optim_torch.hpp"
 
 using namespace descent;
 
@@ -108,6 +105,7 @@ void wander(optim::OptimizerBase& opt, int steps) {
 
 template <class S = double> struct SignumRule {
   S lr = 1e-3, beta = 0.9;
+  static constexpr auto name = "Signum";
   static constexpr optim::Names hyper{"lr", "beta"}, state{"m"};
   template <class T> void update(T& theta, T g, T& m, S) const {
     m = beta * m + (1 - beta) * g;
@@ -117,32 +115,6 @@ template <class S = double> struct SignumRule {
 using Signum = optim::Optimizer<SignumRule>;
 
 }  // namespace
-
-TEST_CASE("SGD and Adam walk the series that PyTorch walks") {
-  std::map<std::string, std::vector<Values>> ours;
-  using optim::Adam, optim::SGD;
-  ours["sgd"] = run<SGD>({.lr = 0.1});
-  ours["sgd_momentum"] = run<SGD>({.lr = 0.1, .momentum = 0.9});
-  ours["sgd_dampening_decay"] =
-      run<SGD>({.lr = 0.1, .momentum = 0.9, .dampening = 0.3, .weight_decay = 0.01});
-  ours["sgd_nesterov_decay"] =
-      run<SGD>({.lr = 0.05, .momentum = 0.8, .weight_decay = 0.02, .nesterov = 1});
-  ours["sgd_maximize"] = run<SGD>({.lr = 0.02, .momentum = 0.5, .maximize = 1});
-  ours["adam"] = run<Adam>({.lr = 0.05});
-  ours["adam_decay"] =
-      run<Adam>({.lr = 0.05, .beta1 = 0.8, .beta2 = 0.99, .eps = 1e-6, .weight_decay = 0.1});
-  ours["adam_maximize"] = run<Adam>({.lr = 0.01, .weight_decay = 0.05, .maximize = 1});
-  CHECK(ours.size() == std::size(optim_torch));
-  for (const OptimSeries& series : optim_torch) {
-    CAPTURE(series.name);
-    const std::vector<Values>& path = ours.at(series.name);
-    for (std::size_t k = 0; k < 3; ++k)
-      CHECK(close(path[k == 0   ? 0
-                       : k == 1 ? 4
-                                : 24],
-                  Values(series.theta[k], series.theta[k] + 3), 1e-12));
-  }
-}
 
 TEST_CASE("every combination of options equals the formulas written out") {
   for (double momentum : {0.0, 0.7})
@@ -334,7 +306,7 @@ TEST_CASE("options out of range are refused, and nothing moves") {
   CHECK_THROWS_AS(SGD(both, {.lr = NAN}), ValueError);
   CHECK_THROWS_AS(SGD(both, {.momentum = -0.1}), ValueError);
   CHECK_THROWS_AS(SGD(both, {.weight_decay = -1}), ValueError);
-  CHECK_THROWS_AS(SGD(both, {.nesterov = 1}), ValueError);
+  CHECK_THROWS_AS(SGD(both, {.nesterov = true}), ValueError);
   CHECK_THROWS_AS(SGD(both, {.momentum = 0.9, .dampening = 0.1, .nesterov = 1}), ValueError);
   CHECK_THROWS_AS(Adam(both, {.beta1 = 1}), ValueError);
   CHECK_THROWS_AS(Adam(both, {.beta2 = -0.1}), ValueError);
@@ -365,6 +337,8 @@ TEST_CASE("parameters that cannot be optimized are refused by name") {
 TEST_CASE("a parameter that changed its dtype after the optimizer was made is refused") {
   nn::Linear fc(40, 40);
   optim::Adam opt(fc.named_parameters());
+  fc(ones({1, 40})).sum().backward();
+  opt.step();
   fc.to(float64);
   const Values before = values(fc.weight);
   fc(ones({1, 40}, float64)).sum().backward();

@@ -1,0 +1,138 @@
+#pragma once
+#include "descent/optim/fused.hpp"
+
+// Adam and its kin: m and v are running means of the gradient and of its square, from 0, which is
+// what 1 - beta^t corrects. See rules.hpp for the letters.
+
+namespace [[gnu::visibility("default")]] descent { namespace optim {
+
+/// Adam. Kingma & Ba 2015, Algorithm 1 (arXiv:1412.6980); amsgrad: Reddi et al. 2018, Algorithm 2.
+/// eps stands outside the root, after the bias correction, and weight decay is added to the
+/// gradient, as in PyTorch. Decoupled weight decay is AdamW.
+template <class S = double> struct AdamRule {
+  S lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  Flag amsgrad = false, maximize = false;
+  static constexpr auto name = "Adam";
+  static constexpr Names hyper{"lr",           "beta1",   "beta2",   "eps",
+                               "weight_decay", "amsgrad", "maximize"},
+      state{"m", "v"}, optional{"v_max"};
+
+  template <class T> void update(T& theta, T g, T& m, T& v, T& v_max, S t) const {
+    g += weight_decay * theta;
+    m += (1 - beta1) * (g - m);
+    v = beta2 * v + (1 - beta2) * g * g;
+    v_max = max(v_max, v);
+    theta -= lr / (1 - pow(beta1, t)) * m /
+             (sqrt(where(amsgrad, v_max, v)) / sqrt(1 - pow(beta2, t)) + eps);
+  }
+
+  bool uses(std::size_t) const { return amsgrad; }
+};
+
+/// Adam with decoupled weight decay. Loshchilov & Hutter 2019, Algorithm 2 (arXiv:1711.05101), with
+/// lr in the decay.
+template <class S = double> struct AdamWRule {
+  S lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 1e-2;
+  Flag amsgrad = false, maximize = false;
+  static constexpr auto name = "AdamW";
+  static constexpr Names hyper = AdamRule<>::hyper, state{"m", "v"}, optional{"v_max"};
+
+  template <class T> void update(T& theta, T g, T& m, T& v, T& v_max, S t) const {
+    theta *= 1 - lr * weight_decay;
+    m += (1 - beta1) * (g - m);
+    v = beta2 * v + (1 - beta2) * g * g;
+    v_max = max(v_max, v);
+    theta -= lr / (1 - pow(beta1, t)) * m /
+             (sqrt(where(amsgrad, v_max, v)) / sqrt(1 - pow(beta2, t)) + eps);
+  }
+
+  bool uses(std::size_t) const { return amsgrad; }
+};
+
+/// Adam with the largest gradient in the place of the root mean square. Kingma & Ba 2015,
+/// Algorithm 2; eps inside the maximum.
+template <class S = double> struct AdamaxRule {
+  S lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  Flag maximize = false;
+  static constexpr auto name = "Adamax";
+  static constexpr Names hyper{"lr", "beta1", "beta2", "eps", "weight_decay", "maximize"},
+      state{"m", "u"};
+
+  template <class T> void update(T& theta, T g, T& m, T& u, S t) const {
+    g += weight_decay * theta;
+    m += (1 - beta1) * (g - m);
+    u = max(beta2 * u, abs(g) + eps);
+    theta -= lr / (1 - pow(beta1, t)) * m / u;
+  }
+};
+
+/// Adam with Nesterov momentum. Dozat 2016, Algorithm 2; mu_product is that of all mu so far.
+template <class S = double> struct NAdamRule {
+  S lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0, momentum_decay = 4e-3;
+  Flag decoupled_weight_decay = false, maximize = false;
+  static constexpr auto name = "NAdam";
+  static constexpr Names hyper{"lr",
+                               "beta1",
+                               "beta2",
+                               "eps",
+                               "weight_decay",
+                               "momentum_decay",
+                               "decoupled_weight_decay",
+                               "maximize"},
+      state{"m", "v"}, whole{"mu_product"}, quantities{"mu_product"};
+
+  S mu(S t) const { return beta1 * (1 - 0.5 * pow(0.96, t * momentum_decay)); }
+  void prepare(Whole& x) const {
+    const double mu_product = (x.state[0].defined() ? x.state[0].item() : 1) * mu(x.t);
+    x.state[0] = full({}, mu_product, float64);
+    x.quantities = {mu_product};
+  }
+
+  template <class T> void update(T& theta, T g, T& m, T& v, S mu_product, S t) const {
+    const S now = let("mu", mu(t)), next = let("mu_next", mu(t + 1));
+    theta *= where(decoupled_weight_decay, 1 - lr * weight_decay, 1);
+    g += where(decoupled_weight_decay, 0, weight_decay) * theta;
+    m += (1 - beta1) * (g - m);
+    v = beta2 * v + (1 - beta2) * g * g;
+    const T root = let("root", sqrt(v / (1 - pow(beta2, t))) + eps);
+    theta -= lr * (1 - now) / (1 - mu_product) * g / root;
+    theta -= lr * next / (1 - mu_product * next) * m / root;
+  }
+};
+
+/// Rectified Adam. Liu et al. 2020, Algorithm 2 (arXiv:1908.03265): while rho, the length of the
+/// running mean, is at most 5, a step of momentum alone. eps before the bias correction, as in
+/// PyTorch.
+template <class S = double> struct RAdamRule {
+  S lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  Flag decoupled_weight_decay = false, maximize = false;
+  static constexpr auto name = "RAdam";
+  static constexpr Names hyper{
+      "lr", "beta1", "beta2", "eps", "weight_decay", "decoupled_weight_decay", "maximize"},
+      state{"m", "v"};
+
+  template <class T> void update(T& theta, T g, T& m, T& v, S t) const {
+    theta *= where(decoupled_weight_decay, 1 - lr * weight_decay, 1);
+    g += where(decoupled_weight_decay, 0, weight_decay) * theta;
+    m += (1 - beta1) * (g - m);
+    v = beta2 * v + (1 - beta2) * g * g;
+    const S rho_inf = let("rho_inf", 2 / (1 - beta2) - 1);
+    const S rho = let("rho", rho_inf - 2 * t * pow(beta2, t) / (1 - pow(beta2, t)));
+    const S r = sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho));
+    const S rate = lr / (1 - pow(beta1, t));
+    theta -= rate * m * where(rho > 5, r * sqrt(1 - pow(beta2, t)) / (sqrt(v) + eps), 1);
+  }
+};
+
+extern template class Optimizer<AdamRule>;
+extern template class Optimizer<AdamWRule>;
+extern template class Optimizer<AdamaxRule>;
+extern template class Optimizer<NAdamRule>;
+extern template class Optimizer<RAdamRule>;
+using Adam = Optimizer<AdamRule>;
+using AdamW = Optimizer<AdamWRule>;
+using Adamax = Optimizer<AdamaxRule>;
+using NAdam = Optimizer<NAdamRule>;
+using RAdam = Optimizer<RAdamRule>;
+
+}}  // namespace descent::optim

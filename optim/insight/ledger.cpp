@@ -1,0 +1,369 @@
+#include "descent/optim/insight/ledger.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "descent/core/ops.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace optim {
+
+namespace {
+
+/// Element i of a contiguous tensor; 0 of an undefined one.
+double element(const Tensor& x, int64_t i) {
+  if (!x.defined()) return 0;
+  return x.dtype() == float32 ? static_cast<double>(x.data<float>()[i]) : x.data<double>()[i];
+}
+
+std::vector<double> elements(const std::vector<Tensor>& tensors, int64_t i) {
+  std::vector<double> all;
+  for (const Tensor& x : tensors) all.push_back(element(x, i));
+  return all;
+}
+
+double sum_of(const Tensor& x) { return x.to(float64).sum().item(); }
+
+/// How far apart -change/gradient is over the elements.
+void measure_rate(Ledger::Entry& entry, const Tensor& change, const Tensor& g) {
+  const std::vector<double> d = change.to_vector<double>(), slope = g.to_vector<double>();
+  double low = NAN, high = NAN, total = 0, count = 0;
+  for (std::size_t i = 0; i < d.size(); ++i) {
+    if (slope[i] == 0) continue;
+    const double rate = -d[i] / slope[i];
+    low = std::fmin(low, rate);
+    high = std::fmax(high, rate);
+    total += rate;
+    ++count;
+  }
+  entry.rate_min = low;
+  entry.rate_mean = total / count;
+  entry.rate_max = high;
+}
+
+}  // namespace
+
+Ledger::Ledger(LedgerOptions options, At at) : options_(std::move(options)) {
+  detail::require(options_.every >= 1, "Ledger: every", static_cast<double>(options_.every),
+                  "at least 1", at);
+  for (int64_t i : options_.elements)
+    detail::require(i >= 0, "Ledger: an element", static_cast<double>(i), "at least 0", at);
+}
+
+// ---- recording
+
+bool Ledger::wants(const detail::Slot& slot) const {
+  return slot.grad.defined() && matches(options_.parameters, slot.name);
+}
+
+void Ledger::before_clip(const OptimizerBase& opt) {
+  raw_gradients_.clear();
+  if (opt.steps_ % options_.every != 0) return;
+  for (const detail::Slot& slot : opt.slots_)
+    if (const Tensor g = slot.parameter.grad(); g.defined())
+      if (matches(options_.parameters, slot.name))
+        raw_gradients_.emplace_back(slot.name, g.clone());
+}
+
+void Ledger::before_step(const OptimizerBase& opt) {
+  rule_ = &opt.info_;
+  replay_ = opt.replay();
+  entries_.resize(first_open_);  // a step that failed leaves none
+  theta_before_.clear();
+  const int64_t step = opt.steps_ + 1;
+  losses_.emplace_back(step, opt.loss_);
+  if (opt.steps_ % options_.every != 0) return;
+  for (const detail::Slot& slot : opt.slots_) {
+    if (!wants(slot)) continue;
+    Entry& entry = entries_.emplace_back();
+    entry.step = step;
+    entry.parameter = slot.name;
+    entry.dtype = slot.parameter.dtype();
+    entry.shape = slot.parameter.shape();
+    entry.loss = opt.loss_;
+    for (const Tensor& state : slot.state) entry.in_use.push_back(state.defined());
+    const Tensor theta = slot.parameter.detach().clone(), g = slot.grad;
+    theta_before_.push_back(theta);
+    entry.theta_norm = norm(theta).item();
+    entry.gradient_norm = norm(g).item();
+    std::vector<double> hyper = opt.hyper(slot.group);
+    hyper[0] *= opt.lr_factor_ * slot.lr_multiplier;
+    const auto raw = std::find_if(raw_gradients_.begin(), raw_gradients_.end(),
+                                  [&](const auto& named) { return named.first == slot.name; });
+    auto add = [&](int64_t i) {
+      const double gradient = element(g, i);
+      entry.elements.push_back({i,
+                                raw == raw_gradients_.end() ? gradient : element(raw->second, i),
+                                {hyper,
+                                 {},
+                                 static_cast<double>(slot.step + 1),
+                                 element(theta, i),
+                                 gradient,
+                                 elements(slot.state, i),
+                                 {}},
+                                0,
+                                {}});
+    };
+    if (options_.elements.empty())
+      for (int64_t i = 0; i < theta.numel(); ++i) add(i);
+    for (int64_t i : options_.elements)
+      if (i < theta.numel()) add(i);
+  }
+}
+
+void Ledger::prepared(const OptimizerBase& opt) {
+  std::size_t at = first_open_;
+  for (const detail::Slot& slot : opt.slots_) {
+    if (at == entries_.size()) break;
+    if (entries_[at].parameter != slot.name) continue;
+    for (Element& e : entries_[at].elements) {
+      e.before.quantities = slot.quantities;
+      e.before.fields = elements(slot.fields, e.index);
+    }
+    ++at;
+  }
+}
+
+void Ledger::after_step(const OptimizerBase& opt) {
+  NoGradGuard no_grad;
+  std::size_t at = first_open_;
+  for (const detail::Slot& slot : opt.slots_) {
+    if (at == entries_.size()) break;
+    Entry& entry = entries_[at];
+    if (entry.parameter != slot.name) continue;
+    const Tensor theta = slot.parameter.detach(), g = slot.parameter.grad().detach().contiguous();
+    const Tensor change = theta - theta_before_[at - first_open_];
+    entry.update_norm = norm(change).item();
+    entry.relative_update = entry.update_norm / entry.theta_norm;
+    entry.predicted_decrease = -sum_of(g * change);
+    measure_rate(entry, change, g);
+    for (Element& e : entry.elements) {
+      e.theta_after = element(theta, e.index);
+      e.state_after = elements(slot.state, e.index);
+    }
+    ++at;
+  }
+  first_open_ = entries_.size();
+  theta_before_.clear();
+  raw_gradients_.clear();
+}
+
+double Ledger::real_decrease(int64_t step) const {
+  for (std::size_t i = 0; i + 1 < losses_.size(); ++i)
+    if (losses_[i].first == step && losses_[i + 1].first == step + 1)
+      return losses_[i].second - losses_[i + 1].second;
+  return NAN;
+}
+
+// ---- explaining
+
+std::pair<Lines, bool> Ledger::replay(const Entry& entry, const Element& element) const {
+  Lines lines;
+  detail::Moment moment = element.before;
+  replay_(entry.dtype, moment, lines);
+  auto same = [](double a, double b) {
+    return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b) || (a != a && b != b);
+  };
+  bool all = same(moment.theta, element.theta_after);
+  for (std::size_t i = 0; i < moment.state.size(); ++i)
+    all &= same(moment.state[i], element.state_after[i]);
+  return {std::move(lines), all};
+}
+
+namespace {
+
+/// "w[2, 5]" as a name and its indices.
+std::pair<std::string, std::vector<int64_t>> parse_element(std::string_view text, At at) {
+  const auto bracket = text.find('[');
+  if (bracket == std::string_view::npos) return {std::string(text), {}};
+  std::vector<int64_t> index;
+  const char *p = text.data() + bracket + 1, *end = text.data() + text.size();
+  while (p < end) {
+    while (p < end && *p == ' ') ++p;
+    int64_t i = 0;
+    const auto [next, error] = std::from_chars(p, end, i);
+    if (error != std::errc() || next == end || (*next != ',' && *next != ']')) break;
+    index.push_back(i);
+    p = next + 1;
+    if (*next == ']' && p == end) return {std::string(text.substr(0, bracket)), index};
+  }
+  fail<ValueError>(at, "explain: cannot read \"{}\": write a parameter and an element, w[2, 5]",
+                   text);
+}
+
+int64_t flat_index(const Ledger::Entry& entry, const std::vector<int64_t>& index, At at) {
+  int64_t flat = 0;
+  const auto rank = static_cast<std::size_t>(entry.shape.rank());
+  const int64_t count = std::accumulate(entry.shape.begin(), entry.shape.end(), int64_t{1},
+                                        std::multiplies<int64_t>());
+  if (index.size() == 1 && rank != 1) {
+    flat = index[0];
+  } else if (index.size() == rank) {
+    for (std::size_t d = 0; d < rank; ++d) {
+      const int64_t size = entry.shape[static_cast<int>(d)];
+      if (index[d] < 0 || index[d] >= size) flat = count;  // refused below
+      if (flat < count) flat = flat * size + index[d];
+    }
+  } else if (!(index.empty() && count == 1)) {
+    flat = count;
+  }
+  if (flat < 0 || flat >= count)
+    fail<IndexError>(at, "explain: {} {} has no element {}", entry.parameter, entry.shape, index);
+  return flat;
+}
+
+/// "m = 0.5, v = 0.25": those that are in use, or all.
+std::string named_numbers(const Names& names, const std::vector<double>& values, bool single,
+                          const std::vector<bool>* in_use = nullptr) {
+  std::string text;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (!in_use || (*in_use)[i])
+      text += fmt::format("{}{} = {}", text.empty() ? "" : ", ", names.at[i],
+                          shortest(values[i], single));
+  return text;
+}
+
+std::string as_text(const Line& line) {
+  std::string text = fmt::format("{} = {}\n{:{}} = {}", line.name, line.formula, "",
+                                 line.name.size(), line.numbers);
+  if (line.numbers != line.value) text += " = " + line.value;
+  return text + "\n";
+}
+
+}  // namespace
+
+std::string Ledger::explain(std::string_view what, int64_t step, At at) const {
+  const auto [name, index] = parse_element(what, at);
+  const auto entry = std::find_if(
+      entries_.begin(), entries_.end(),
+      [step, &name = name](const Entry& e) { return e.step == step && e.parameter == name; });
+  if (entry == entries_.end())
+    fail<ValueError>(at, "explain: nothing was recorded of {} in step {}", name, step);
+  const int64_t flat = flat_index(*entry, index, at);
+  const auto found = std::find_if(entry->elements.begin(), entry->elements.end(),
+                                  [&](const Element& e) { return e.index == flat; });
+  if (found == entry->elements.end())
+    fail<ValueError>(at, "explain: element {} of {} was not recorded", flat, name);
+
+  const bool single = entry->dtype == float32;
+  const detail::Moment& before = found->before;
+  const auto [lines, same] = replay(*entry, *found);
+  std::string text =
+      fmt::format("{}, step {} of {} ({})\n", rule_->name, step, what, str(entry->dtype));
+  text += "  " + named_numbers(rule_->hyper, before.hyper, false) + "\n";
+  text += fmt::format("  t = {}, theta = {}, g = {}", shortest(before.t, false),
+                      shortest(before.theta, single), shortest(before.g, single));
+  if (found->raw_gradient != before.g)
+    text += fmt::format(" (clipped from {})", shortest(found->raw_gradient, single));
+  if (const std::string state = named_numbers(rule_->state, before.state, single, &entry->in_use);
+      !state.empty())
+    text += ", " + state;
+  text += "\n";
+  if (!before.fields.empty())
+    text += "  from whole tensors: " + named_numbers(rule_->fields, before.fields, single) + "\n";
+  if (!before.quantities.empty())
+    text += "  of the whole: " + named_numbers(rule_->quantities, before.quantities, false) + "\n";
+  for (const Line& line : lines) text += as_text(line);
+  text += same ? "These are the stored bits.\n"
+               : fmt::format(
+                     "The step stored theta = {}: this program was built to compute it "
+                     "differently, with fused multiply-adds for instance.\n",
+                     shortest(found->theta_after, single));
+  return text;
+}
+
+// ---- tables
+
+std::string Ledger::text() const {
+  std::string all =
+      fmt::format("{:>6} {:24} {:>10} {:>10} {:>10} {:>9} {:>10} {:>10} {:>10}\n", "step",
+                  "parameter", "loss", "|g|", "|change|", "/|theta|", "rate", "predicted", "real");
+  for (const Entry& e : entries_)
+    all += fmt::format("{:6} {:24} {:10.4g} {:10.4g} {:10.4g} {:9.2e} {:10.4g} {:10.3e} {:10.3e}\n",
+                       e.step, e.parameter, e.loss, e.gradient_norm, e.update_norm,
+                       e.relative_update, e.rate_mean, e.predicted_decrease, real_decrease(e.step));
+  return all;
+}
+
+namespace {
+/// g where the formula used it: clipped, negated and decayed.
+double decayed(const Lines& lines, double g) {
+  for (const Line& line : lines)
+    if (line.name == "g") g = line.number;
+  return g;
+}
+}  // namespace
+
+std::string Ledger::csv() const {
+  std::string all =
+      "step,parameter,element,theta,raw_gradient,gradient,decayed_gradient,change,theta_after,"
+      "rate_min,rate_mean,rate_max,relative_update,loss,predicted_decrease,real_decrease";
+  if (rule_)
+    for (const char* name : rule_->state) all += fmt::format(",{0},{0}_after", name);
+  all += '\n';
+  for (const Entry& entry : entries_)
+    for (const Element& e : entry.elements) {
+      const double numbers[] = {e.before.theta,
+                                e.raw_gradient,
+                                e.before.g,
+                                decayed(replay(entry, e).first, e.before.g),
+                                e.theta_after - e.before.theta,
+                                e.theta_after,
+                                entry.rate_min,
+                                entry.rate_mean,
+                                entry.rate_max,
+                                entry.relative_update,
+                                entry.loss,
+                                entry.predicted_decrease,
+                                real_decrease(entry.step)};
+      std::string row = fmt::format("{},{},{}", entry.step, entry.parameter, e.index);
+      for (double number : numbers) row += "," + shortest(number, false);
+      for (std::size_t i = 0; i < e.state_after.size(); ++i)
+        row += !entry.in_use[i] ? ",,"
+                                : "," + shortest(e.before.state[i], false) + "," +
+                                      shortest(e.state_after[i], false);
+      all += row + "\n";
+    }
+  return all;
+}
+
+std::string Ledger::json_lines() const {
+  using Json = nlohmann::ordered_json;
+  std::string all;
+  for (const Entry& entry : entries_) {
+    auto state = [&](const std::vector<double>& values) {
+      Json object = Json::object();
+      for (std::size_t i = 0; i < values.size(); ++i)
+        if (entry.in_use[i]) object[rule_->state.at[i]] = values[i];
+      return object;
+    };
+    Json line{{"step", entry.step},
+              {"parameter", entry.parameter},
+              {"rule", rule_->name},
+              {"dtype", str(entry.dtype)},
+              {"loss", entry.loss},
+              {"theta_norm", entry.theta_norm},
+              {"gradient_norm", entry.gradient_norm},
+              {"update_norm", entry.update_norm},
+              {"relative_update", entry.relative_update},
+              {"rate", {entry.rate_min, entry.rate_mean, entry.rate_max}},
+              {"predicted_decrease", entry.predicted_decrease},
+              {"real_decrease", real_decrease(entry.step)}};
+    for (const Element& e : entry.elements)
+      line["elements"].push_back({{"index", e.index},
+                                  {"theta", e.before.theta},
+                                  {"raw_gradient", e.raw_gradient},
+                                  {"gradient", e.before.g},
+                                  {"decayed_gradient", decayed(replay(entry, e).first, e.before.g)},
+                                  {"state", state(e.before.state)},
+                                  {"theta_after", e.theta_after},
+                                  {"state_after", state(e.state_after)}});
+    all += line.dump() + "\n";
+  }
+  return all;
+}
+
+}}  // namespace descent::optim

@@ -1,0 +1,82 @@
+#pragma once
+#include "descent/optim/optimizer.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace optim {
+
+struct LedgerOptions {
+  std::string parameters = "*";        ///< a pattern of names
+  std::vector<int64_t> elements = {};  ///< in row-major order; none: all
+  int64_t every = 1;                   ///< steps 1, 1 + every, 1 + 2 every, ...
+};
+
+/// What every step did to the parameters, and why:
+///
+///     optim::Ledger ledger({.parameters = "fc1.*", .every = 10});
+///     opt.trace(ledger);
+///     ... opt.step(loss) ...
+///     ledger.explain("fc1.bias[3]", 11);
+class Ledger : descent::detail::Pinned {
+ public:
+  /// One element of a parameter in one step.
+  struct Element {
+    int64_t index;        ///< in row-major order
+    double raw_gradient;  ///< before it was clipped by the optimizer's own clip_grad_*
+    detail::Moment before;
+    double theta_after;
+    std::vector<double> state_after;
+  };
+  /// A parameter in one step.
+  struct Entry {
+    int64_t step;  ///< the optimizer's, from 1
+    std::string parameter;
+    DType dtype;
+    Shape shape;
+    double loss;                           ///< NaN if step() was not told
+    double theta_norm, gradient_norm;      ///< before the step; the gradient as clipped
+    double update_norm, relative_update;   ///< of the change, and divided by theta_norm
+    double rate_min, rate_mean, rate_max;  ///< -change / gradient, where the gradient is not 0
+    double predicted_decrease;             ///< of the loss, to first order: -gradient·change
+    std::vector<bool> in_use;              ///< which of the rule's state tensors
+    std::vector<Element> elements;
+  };
+
+  /// ValueError unless every >= 1 and no index is negative.
+  explicit Ledger(LedgerOptions options = {}, At at = At::here());
+
+  const std::vector<Entry>& entries() const { return entries_; }
+  /// loss(step) - loss(step + 1), both as step() was told; NaN if it was not.
+  double real_decrease(int64_t step) const;
+
+  /// The rule, line by line, with its names and then with its numbers, for one element:
+  /// "fc1.bias[3]", "fc1.weight[2, 5]", or "b" where there is but one. It is the code that ran, run
+  /// again; a last line says whether that gave the stored bits. ValueError if it was not recorded.
+  std::string explain(std::string_view element, int64_t step, At at = At::here()) const;
+  /// The same as data: the assignments in their order, and whether the stored bits came out.
+  std::pair<Lines, bool> replay(const Entry& entry, const Element& element) const;
+
+  /// A line for each parameter in each step.
+  std::string text() const;
+  /// A row for each element in each step, with a header.
+  std::string csv() const;
+  /// An object for each parameter in each step, one a line.
+  std::string json_lines() const;
+
+ private:
+  friend class OptimizerBase;
+  void before_clip(const OptimizerBase& opt);
+  void before_step(const OptimizerBase& opt);
+  void prepared(const OptimizerBase& opt);
+  void after_step(const OptimizerBase& opt);
+  bool wants(const detail::Slot& slot) const;
+
+  LedgerOptions options_;
+  const detail::RuleInfo* rule_ = nullptr;
+  detail::Replay replay_ = nullptr;
+  std::vector<Entry> entries_;
+  std::size_t first_open_ = 0;  // entries from here on are of the running step
+  std::vector<Tensor> theta_before_;
+  NamedTensors raw_gradients_;
+  std::vector<std::pair<int64_t, double>> losses_;
+};
+
+}}  // namespace descent::optim

@@ -1,0 +1,145 @@
+#pragma once
+#include "descent/optim/fused.hpp"
+
+// Update rules that need more than their own element: a norm, the means of rows and columns, an
+// orthogonal factor, the loss. `prepare` finds these in whole tensors; see rules.hpp for the rest.
+
+namespace [[gnu::visibility("default")]] descent { namespace optim {
+
+/// Layer-wise adaptive rate scaling. You, Gitman & Ginsburg 2017, Algorithm 1 (arXiv:1708.03888).
+template <class S = double> struct LARSRule {
+  S lr = 1e-3, momentum = 0.9, weight_decay = 0, trust_coefficient = 1e-3;
+  Flag nesterov = false, maximize = false;
+  static constexpr auto name = "LARS";
+  static constexpr Names hyper{"lr",       "momentum", "weight_decay", "trust_coefficient",
+                               "nesterov", "maximize"},
+      state{"b"}, quantities{"norm_theta", "norm_g"};
+
+  void prepare(Whole& x) const;
+  template <class T> void update(T& theta, T g, T& b, S norm_theta, S norm_g, S) const {
+    const S ratio = trust_coefficient * norm_theta / (norm_g + weight_decay * norm_theta);
+    const S trust = let("trust", where(min(norm_theta, norm_g) > 0, ratio, 1));
+    const T step = let("step", lr * trust * (g + weight_decay * theta));
+    b = momentum * b + step;
+    theta -= where(nesterov, step + momentum * b, b);
+  }
+};
+
+/// Layer-wise adaptive moments. You et al. 2020, Algorithm 2 (arXiv:1904.00962), phi(x) = x.
+template <class S = double> struct LAMBRule {
+  S lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
+  Flag maximize = false;
+  static constexpr auto name = "LAMB";
+  static constexpr Names hyper{"lr", "beta1", "beta2", "eps", "weight_decay", "maximize"},
+      state{"m", "v"}, quantities{"norm_theta", "norm_u"};
+
+  template <class T> T direction(T theta, T g, T& m, T& v, S t) const {
+    m = beta1 * m + (1 - beta1) * g;
+    v = beta2 * v + (1 - beta2) * g * g;
+    return m / (1 - pow(beta1, t)) / (sqrt(v / (1 - pow(beta2, t))) + eps) + weight_decay * theta;
+  }
+  void prepare(Whole& x) const;
+  template <class T> void update(T& theta, T u, T&, T&, S norm_theta, S norm_u, S) const {
+    const S trust = let("trust", where(min(norm_theta, norm_u) > 0, norm_theta / norm_u, 1));
+    theta -= lr * trust * u;
+  }
+};
+
+/// Adafactor. Shazeer & Stern 2018, Algorithms 4 and 5 (arXiv:1804.04235). r and c are running
+/// means of the squared gradient's rows and columns (the last two axes); a vector's r is that of
+/// the square itself, and c and mean_r are 1. eps1 = 0 stands for the dtype's epsilon.
+template <class S = double> struct AdafactorRule {
+  S lr = 1e-2, beta2_decay = -0.8, eps1 = 0, eps2 = 1e-3, d = 1, weight_decay = 0;
+  Flag maximize = false;
+  static constexpr auto name = "Adafactor";
+  static constexpr Names hyper{"lr", "beta2_decay",  "eps1",    "eps2",
+                               "d",  "weight_decay", "maximize"},
+      state{}, whole{"r", "c", "v"}, fields{"r", "c", "mean_r"}, quantities{"rms_theta", "rms_u"};
+
+  template <class T> T direction(T, T g, T r, T c, T mean_r, S) const {
+    const T eps = let("eps1", where(eps1 > 0, T(eps1), epsilon(g)));
+    const T v = let("v", r * c / max(mean_r, eps));
+    return g / sqrt(max(v, eps * eps));
+  }
+  void prepare(Whole& x) const;
+  template <class T> void update(T& theta, T u, T, T, T, S rms_theta, S rms_u, S t) const {
+    const S alpha = let("alpha", max(eps2, rms_theta) * min(lr, 1 / sqrt(t)));
+    theta *= 1 - lr * weight_decay;
+    theta -= alpha / max(1, rms_u / d) * u;
+  }
+  void check(At at) const {
+    detail::require(beta2_decay <= 0, "Adafactor: beta2_decay", beta2_decay, "at most 0", at);
+    detail::require(eps1 >= 0, "Adafactor: eps1", eps1, "at least 0", at);
+    detail::require(eps2 >= 0, "Adafactor: eps2", eps2, "at least 0", at);
+    detail::require(d >= 1, "Adafactor: d", d, "at least 1", at);
+  }
+};
+
+/// How Muon's rate depends on a matrix's shape [n, m]: sqrt(max(1, n / m)), 0.2 sqrt(max(n, m)) (as
+/// large as AdamW's steps), or sqrt(n / m).
+enum class MuonScale { original, match_rms_adamw, spectral_unclamped };
+
+/// Muon. Jordan et al. 2024: the momentum, made almost orthogonal by ns_steps Newton-Schulz
+/// iterations X = a X + (b A + c A^2) X with A = X X^T, in the parameter's own dtype. For matrices.
+template <class S = double> struct MuonRule {
+  S lr = 1e-3, weight_decay = 0.1, momentum = 0.95;
+  Flag nesterov = true;
+  S a = 3.4445, b = -4.7750, c = 2.0315, eps = 1e-7, ns_steps = 5;
+  Choice<MuonScale> adjust_lr = MuonScale::original;
+  Flag maximize = false;
+  static constexpr auto name = "Muon";
+  static constexpr Names hyper{"lr", "weight_decay", "momentum", "nesterov",  "a",       "b",
+                               "c",  "eps",          "ns_steps", "adjust_lr", "maximize"},
+      state{"b"}, fields{"o"}, quantities{"scale"};
+
+  template <class T> T direction(T, T g, T& b_, S) const {
+    b_ += (1 - momentum) * (g - b_);
+    return where(nesterov, g + momentum * (b_ - g), b_);
+  }
+  void prepare(Whole& x) const;
+  template <class T> void update(T& theta, T, T&, T o, S scale, S) const {
+    theta *= 1 - lr * weight_decay;
+    theta -= lr * scale * o;
+  }
+  void check(At at) const {
+    detail::require(ns_steps >= 0 && ns_steps < 100, "Muon: ns_steps", ns_steps, "0 to 99", at);
+  }
+  /// Why a parameter does not suit; null if it does.
+  static const char* refuses(const Tensor& parameter);
+};
+
+/// Polyak's step: Polyak 1987, section 5.3. The rate at which the loss, were it a straight line,
+/// would fall to f_star; at most lr. The gradient's norm is that of the whole group.
+template <class S = double> struct PolyakRule {
+  S lr = 1, f_star = 0;
+  Flag maximize = false;
+  static constexpr auto name = "Polyak";
+  static constexpr bool needs_loss = true;
+  static constexpr Names hyper{"lr", "f_star", "maximize"}, state{}, quantities{"loss", "norm2_g"};
+
+  void prepare_group(std::span<Whole> group) const;
+  template <class T> void update(T& theta, T g, S loss, S norm2_g, S) const {
+    const S gap = where(maximize, f_star - loss, loss - f_star);
+    const S gamma = let("gamma", where(norm2_g > 0, min(lr, max(0, gap) / norm2_g), 0));
+    theta -= gamma * g;
+  }
+};
+
+template <> void LARSRule<double>::prepare(Whole& x) const;
+template <> void LAMBRule<double>::prepare(Whole& x) const;
+template <> void AdafactorRule<double>::prepare(Whole& x) const;
+template <> void MuonRule<double>::prepare(Whole& x) const;
+template <> const char* MuonRule<double>::refuses(const Tensor& parameter);
+template <> void PolyakRule<double>::prepare_group(std::span<Whole> group) const;
+extern template class Optimizer<LARSRule>;
+extern template class Optimizer<LAMBRule>;
+extern template class Optimizer<AdafactorRule>;
+extern template class Optimizer<MuonRule>;
+extern template class Optimizer<PolyakRule>;
+using LARS = Optimizer<LARSRule>;
+using LAMB = Optimizer<LAMBRule>;
+using Adafactor = Optimizer<AdafactorRule>;
+using Muon = Optimizer<MuonRule>;
+using Polyak = Optimizer<PolyakRule>;
+
+}}  // namespace descent::optim
