@@ -17,6 +17,9 @@ struct Options {
   int threads = 0;
   std::string progress = "auto";
   bool quiet = false;
+  std::string optimizer = "", schedule = "";
+  std::vector<std::string> optimizers = {}, schedules = {};  // to choose from; none: no such option
+  bool explain = false;
 
   descent::data::ProgressOptions progress_options() const {
     using enum descent::data::ProgressMode;
@@ -54,7 +57,9 @@ inline int run_example(int argc, char** argv, const std::string& name, const std
       ->transform(within<int64_t>(1, 1000000));
   app.add_option("--batch-size", options.batch_size, "examples per step; 0: all of them")
       ->transform(within<int64_t>(0, 1000000000));
-  app.add_option("--lr", options.lr, "learning rate")->transform(within(0.0, 1e300));
+  app.add_option("--lr", options.lr,
+                 options.lr > 0 ? "learning rate" : "learning rate; 0: one that suits the rule")
+      ->transform(within(0.0, 1e300));
   app.add_option("--seed", options.seed, "of initial values and shuffling")
       ->transform(within<uint64_t>(0, UINT64_MAX));
   app.add_option("--threads", options.threads,
@@ -62,6 +67,14 @@ inline int run_example(int argc, char** argv, const std::string& name, const std
       ->transform(within(0, 256));
   app.add_option("--progress", options.progress, "what to show on stderr")
       ->check(CLI::IsMember({"auto", "bar", "line", "none"}));
+  if (!options.optimizers.empty())
+    app.add_option("--optimizer", options.optimizer, "the update rule")
+        ->check(CLI::IsMember(options.optimizers));
+  if (!options.schedules.empty()) {
+    app.add_option("--schedule", options.schedule, "of the learning rate")
+        ->check(CLI::IsMember(options.schedules));
+    app.add_flag("--explain", options.explain, "show what a step does, number by number");
+  }
   app.add_flag("-q,--quiet", options.quiet, "print the last line only");
   app.set_version_flag("--version", "descent " + descent::version());
   try {

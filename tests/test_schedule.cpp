@@ -1,0 +1,449 @@
+#include <algorithm>
+#include <cmath>
+#include <doctest/doctest.h>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "descent/descent.hpp"
+
+using namespace descent;
+using optim::Schedule;
+
+/// A rule with neither momentum nor beta1.
+template <class S = double> struct PlainRule {
+  S lr = 1;
+  static constexpr const char* name = "Plain";
+  static constexpr optim::Names hyper{"lr"}, state{};
+  template <class T> void update(T& theta, T g, S) const { theta -= lr * g; }
+};
+
+namespace {
+
+using Values = std::vector<double>;
+
+int64_t whole(double x) { return static_cast<int64_t>(x); }
+
+Values factors(const Schedule& schedule, int64_t steps) {
+  Values all;
+  for (int64_t n = 0; n < steps; ++n) all.push_back(schedule(n));
+  return all;
+}
+
+/// Within 1e-12 of the expected value, or within 1e-15 where that is less (the cosine at pi).
+bool close(double found, double expected) {
+  return std::abs(found - expected) <= std::max(1e-12 * std::abs(expected), 1e-15);
+}
+bool close(const Values& found, const Values& expected) {
+  if (found.size() != expected.size()) return false;
+  for (std::size_t i = 0; i < found.size(); ++i)
+    if (!close(found[i], expected[i])) {
+      MESSAGE("step " << i << " is " << found[i] << ", expected " << expected[i]);
+      return false;
+    }
+  return true;
+}
+
+// ---- golden series
+
+/// "name numbers | numbers | ...", where "x*n" stands for n times x.
+struct Line {
+  std::string name;
+  std::vector<Values> parts;
+};
+std::vector<Line> golden() {
+  std::ifstream file(DESCENT_ROOT "/tests/golden/schedules.txt");
+  std::vector<Line> lines;
+  for (std::string text; std::getline(file, text);) {
+    if (text[0] == '#') continue;
+    std::istringstream words(text);
+    Line& line = lines.emplace_back();
+    words >> line.name;
+    line.parts.emplace_back();
+    for (std::string word; words >> word;) {
+      const std::size_t star = word.find('*');
+      if (word == "|") line.parts.emplace_back();
+      else
+        line.parts.back().insert(line.parts.back().end(),
+                                 star == word.npos ? 1 : std::stoul(word.substr(star + 1)),
+                                 std::strtod(word.c_str(), nullptr));
+    }
+  }
+  return lines;
+}
+
+optim::Cycle one_cycle_of(const Values& o) {
+  return optim::one_cycle(whole(o[0]),
+                          {.pct_start = o[1],
+                           .anneal = o[2] != 0 ? optim::Anneal::linear : optim::Anneal::cosine,
+                           .div_factor = o[3],
+                           .final_div_factor = o[4],
+                           .three_phase = o[5] != 0,
+                           .base_momentum = o[6],
+                           .max_momentum = o[7]});
+}
+optim::Cycle cyclic_of(const Values& o) {
+  return optim::cyclic(o[0], whole(o[1]),
+                       {.down = whole(o[2]),
+                        .mode = static_cast<optim::CyclicMode>(whole(o[3])),
+                        .gamma = o[4],
+                        .base_momentum = o[5],
+                        .max_momentum = o[6]});
+}
+optim::DecayOptions decay_of(const Values& o) {
+  return {.period = whole(o[1]), .staircase = o[2] != 0, .floor = o[3]};
+}
+std::vector<int64_t> milestones_of(const Values& o) { return {o.begin() + 1, o.end()}; }
+
+const std::map<std::string, std::function<Schedule(const Values&)>> kSchedules{
+    {"constant", [](auto& o) { return optim::constant(o[0], whole(o[1])); }},
+    {"step", [](auto& o) { return optim::step(whole(o[0]), o[1]); }},
+    {"multi_step", [](auto& o) { return optim::multi_step(milestones_of(o), o[0]); }},
+    {"exponential", [](auto& o) { return optim::exponential(o[0]); }},
+    {"exponential_options", [](auto& o) { return optim::exponential(o[0], decay_of(o)); }},
+    {"inverse_time", [](auto& o) { return optim::inverse_time(o[0], decay_of(o)); }},
+    {"linear", [](auto& o) { return optim::linear(o[0], o[1], whole(o[2])); }},
+    {"warmup", [](auto& o) { return optim::warmup(whole(o[0])); }},
+    {"inverse_sqrt", [](auto& o) { return optim::inverse_sqrt(whole(o[0])); }},
+    {"polynomial", [](auto& o) { return optim::polynomial(whole(o[0]), o[1]); }},
+    {"polynomial_end", [](auto& o) { return optim::polynomial(whole(o[0]), o[1], o[2]); }},
+    {"cosine", [](auto& o) { return optim::cosine(whole(o[0]), {.floor = o[1]}); }},
+    {"cosine_cyclic",
+     [](auto& o) { return optim::cosine(whole(o[0]), {.floor = o[1], .cyclic = true}); }},
+    {"warm_restarts", [](auto& o) { return optim::warm_restarts(whole(o[0]), whole(o[1]), o[2]); }},
+    {"one_cycle.rate", [](auto& o) { return one_cycle_of(o).rate; }},
+    {"one_cycle.momentum", [](auto& o) { return one_cycle_of(o).momentum; }},
+    {"cyclic.rate", [](auto& o) { return cyclic_of(o).rate; }},
+    {"cyclic.momentum", [](auto& o) { return cyclic_of(o).momentum; }},
+    {"constant_exponential",
+     [](auto& o) { return optim::constant(o[0]).then(whole(o[2]), optim::exponential(o[1])); }},
+    {"linear_cosine",
+     [](auto& o) {
+       return optim::linear(o[0], 1, whole(o[1]))
+           .then(whole(o[1]), optim::cosine(whole(o[2]), {.floor = o[3], .cyclic = true}));
+     }},
+    {"step_polynomial_linear",
+     [](auto& o) {
+       return optim::step(3, o[0])
+           .then(whole(o[1]), optim::polynomial(whole(o[2]), o[3]))
+           .then(whole(o[5]), optim::linear(o[4], 1, 30));
+     }},
+    {"linear_times_exponential",
+     [](auto& o) { return optim::linear(o[0], 1, whole(o[1])) * optim::exponential(o[2]); }},
+    {"constant_times_step",
+     [](auto& o) { return optim::constant(o[0], whole(o[1])) * optim::step(whole(o[2]), o[3]); }},
+    {"multi_step_times_polynomial",
+     [](auto& o) {
+       return optim::multi_step({whole(o[1]), whole(o[2])}, o[0]) *
+              optim::polynomial(whole(o[3]), o[4]);
+     }},
+};
+
+// ---- optimizers
+
+struct Fixture {
+  Tensor p = zeros({1}, float64).requires_grad_();
+  optim::SGD opt{{{"p", p}}, {.lr = 1, .momentum = 0.5}};
+};
+
+Values run(optim::Plateau& plateau, const optim::OptimizerBase& opt, const Values& metrics) {
+  Values all;
+  for (double metric : metrics) {
+    plateau.step(metric);
+    all.push_back(opt.lr_factor());
+  }
+  return all;
+}
+
+// ---- refusals
+
+optim::SGD& any() {
+  static Fixture f;
+  return f.opt;
+}
+
+namespace refused {
+using namespace optim;
+const std::vector<std::pair<const char*, std::function<void()>>> kCalls{
+    {"schedule: step is -1: need at least 0", [] { constant(1)(-1); }},
+    {"schedule: step is -1", [] { (constant(1) * constant(1))(-1); }},
+    {"schedule: step is -1", [] { constant(1).then(3, constant(1))(-1); }},
+    {"then: step is -1: need at least 0", [] { constant(1).then(-1, constant(1)); }},
+    {"constant: factor is -1: need a number of at least 0", [] { constant(-1); }},
+    {"constant: factor is nan", [] { constant(NAN); }},
+    {"constant: steps is -1", [] { constant(1, -1); }},
+    {"step: period is 0: need at least 1", [] { step(0); }},
+    {"step: gamma is 0: need a number above 0", [] { step(1, 0); }},
+    {"multi_step: a milestone is -2",
+     [] {
+       multi_step(std::vector<int64_t>{3, -2});
+     }},
+    {"multi_step: gamma is inf", [] { multi_step({3}, INFINITY); }},
+    {"exponential: rate is 0", [] { exponential(0); }},
+    {"exponential: period is 0", [] { exponential(0.5, {.period = 0}); }},
+    {"exponential: floor is 1.5: need [0, 1]", [] { exponential(0.5, {.floor = 1.5}); }},
+    {"inverse_time: rate is -0.5", [] { inverse_time(-0.5); }},
+    {"inverse_time: period is 0", [] { inverse_time(0.5, {.period = 0}); }},
+    {"inverse_time: floor is -1", [] { inverse_time(0.5, {.floor = -1}); }},
+    {"linear: start is -1", [] { linear(-1, 1, 5); }},
+    {"linear: end is nan", [] { linear(1, NAN, 5); }},
+    {"linear: steps is 0", [] { linear(1, 1, 0); }},
+    {"warmup: steps is 0", [] { warmup(0); }},
+    {"inverse_sqrt: warmup is 0", [] { inverse_sqrt(0); }},
+    {"polynomial: steps is 0", [] { polynomial(0); }},
+    {"polynomial: power is 0", [] { polynomial(5, 0); }},
+    {"polynomial: end is -1", [] { polynomial(5, 1, -1); }},
+    {"cosine: steps is 0", [] { cosine(0); }},
+    {"cosine: floor is 2", [] { cosine(5, {.floor = 2}); }},
+    {"warm_restarts: period is 0", [] { warm_restarts(0); }},
+    {"warm_restarts: mult is 0", [] { warm_restarts(5, 0); }},
+    {"warm_restarts: floor is 2", [] { warm_restarts(5, 1, 2); }},
+    {"one_cycle: steps is 0", [] { one_cycle(0); }},
+    {"one_cycle: pct_start is 1.5", [] { one_cycle(5, {.pct_start = 1.5}); }},
+    {"one_cycle: pct_start is 0.6: need [0, 1], [0, 0.5] with three phases",
+     [] { one_cycle(5, {.pct_start = 0.6, .three_phase = true}); }},
+    {"one_cycle: div_factor is 0", [] { one_cycle(5, {.div_factor = 0}); }},
+    {"one_cycle: final_div_factor is -1", [] { one_cycle(5, {.final_div_factor = -1}); }},
+    {"one_cycle: base_momentum is -1", [] { one_cycle(5, {.base_momentum = -1}); }},
+    {"one_cycle: max_momentum is 1.5", [] { one_cycle(5, {.max_momentum = 1.5}); }},
+    {"cyclic: floor is 2", [] { cyclic(2, 5); }},
+    {"cyclic: up is 0", [] { cyclic(0, 0); }},
+    {"cyclic: down is -1", [] { cyclic(0, 5, {.down = -1}); }},
+    {"cyclic: gamma is 0: need a number above 0", [] { cyclic(0, 5, {.gamma = 0}); }},
+    {"cyclic: base_momentum is 2", [] { cyclic(0, 5, {.base_momentum = 2}); }},
+    {"cyclic: max_momentum is nan", [] { cyclic(0, 5, {.max_momentum = NAN}); }},
+    {"set_step: step is -1", [] { Scheduler(any(), constant(1)).set_step(-1); }},
+    {"Plateau: factor is 1: need [0, 1)", [] { Plateau(any(), {.factor = 1}); }},
+    {"Plateau: patience is -1", [] { Plateau(any(), {.patience = -1}); }},
+    {"Plateau: threshold is -1", [] { Plateau(any(), {.threshold = -1}); }},
+    {"Plateau: threshold is 1: need at least 0, and below 1",
+     [] { Plateau(any(), {.threshold = 1}); }},
+    {"Plateau: cooldown is -1", [] { Plateau(any(), {.cooldown = -1}); }},
+    {"Plateau: min_factor is nan", [] { Plateau(any(), {.min_factor = NAN}); }},
+    {"Plateau: eps is -1", [] { Plateau(any(), {.eps = -1}); }},
+    {"factor is -2",
+     [] {
+       Plateau(any()).restore({1, 0, 0, -2});
+     }},
+    {"plot: steps is 0", [] { plot(constant(1), 0); }},
+    {"plot: width is 19: need [20, 1000]", [] { plot(constant(1), 5, {.width = 19}); }},
+    {"plot: height is 1: need [2, 1000]", [] { plot(constant(1), 5, {.height = 1}); }},
+    {"plot: a value is nan", [] { plot([](int64_t) { return double(NAN); }, 5); }},
+};
+}  // namespace refused
+
+}  // namespace
+
+TEST_CASE("schedules equal PyTorch's, and formulas, computed with 50 digits") {
+  std::map<std::string, int> sets;
+  std::size_t series = 0, values = 0;
+  for (const Line& line : golden()) {
+    if (line.name == "plateau") continue;
+    CAPTURE(line.name);
+    CAPTURE(str(line.parts[0]));
+    const Schedule schedule = kSchedules.at(line.name)(line.parts[0]);
+    CHECK(line.parts[1].size() == 60);
+    CHECK(close(factors(schedule, 60), line.parts[1]));
+    ++series;
+    ++sets[line.name];
+    values += line.parts[1].size();
+  }
+  MESSAGE(series, " series of ", kSchedules.size(), " schedules, ", values, " values compared");
+  CHECK(series == 600);
+  CHECK(values == 36'000);
+  CHECK(sets.size() == kSchedules.size());
+}
+
+TEST_CASE("plateaus reduce where PyTorch's does") {
+  std::size_t plateaus = 0, values = 0;
+  for (const Line& line : golden()) {
+    if (line.name != "plateau") continue;
+    const Values& o = line.parts[0];
+    CAPTURE(str(o));
+    Fixture f;
+    optim::Plateau plateau(f.opt, {.maximize = o[0] != 0,
+                                   .factor = o[1],
+                                   .patience = whole(o[2]),
+                                   .threshold = o[3],
+                                   .absolute = o[4] != 0,
+                                   .cooldown = whole(o[5]),
+                                   .min_factor = o[6],
+                                   .eps = o[7]});
+    CHECK(run(plateau, f.opt, line.parts[1]) == line.parts[2]);
+    ++plateaus;
+    values += line.parts[2].size();
+  }
+  CHECK(plateaus == 30);
+  CHECK(values == 1800);
+}
+
+TEST_CASE("long schedules lose no precision towards their end") {
+  // sin^2(pi / 2e6) and so on, with 50 digits.
+  CHECK(close(1e3 * optim::cosine(1'000'000)(999'999), 1e3 * 2.4674011002703056e-12));
+  CHECK(close(1e3 * optim::warm_restarts(1'000'000)(1'999'999), 1e3 * 2.4674011002703056e-12));
+  CHECK(
+      close(optim::linear(1, 1e-12, 1'000'000)(999'999) * 1e6, 1.0000000000000001 + 1e-6 - 1e-12));
+  CHECK(close(optim::polynomial(1'000'000, 2)(999'999) * 1e12, 1));
+  CHECK(optim::exponential(0.999999)(1'000'000) == doctest::Approx(0.367879257).epsilon(1e-9));
+}
+
+TEST_CASE("what ends stays at its end exactly, and the peaks are exactly 1") {
+  const auto ends = [](const Schedule& s, int64_t last, double start, double end) {
+    CHECK(s(0) == start);
+    for (int64_t n : {last, last + 1, 2 * last, 1000 * last, INT64_MAX}) CHECK(s(n) == end);
+    CHECK(s(last - 1) != end);
+  };
+  ends(optim::constant(0.3, 7), 7, 0.3, 1);
+  ends(optim::linear(0.2, 0.9, 7), 7, 0.2, 0.9);
+  ends(optim::warmup(7), 7, 0, 1);
+  ends(optim::polynomial(7, 2, 0.1), 7, 1, 0.1);
+  ends(optim::polynomial(7), 7, 1, 0);
+  ends(optim::cosine(7), 7, 1, 0);
+  ends(optim::cosine(7, {.floor = 0.3}), 7, 1, 0.3);
+  const auto cycle = optim::one_cycle(10, {.pct_start = 0.5, .div_factor = 4});
+  ends(cycle.rate, 9, 0.25, 0.25 / 1e4);
+  ends(cycle.momentum, 9, 0.95, 0.95);
+  CHECK(cycle.rate(4) == 1);
+  CHECK(cycle.momentum(4) == 0.85);
+  CHECK(optim::constant(0.3)(INT64_MAX - 1) == 0.3);
+  CHECK(optim::constant(0.3, 0)(0) == 1);
+
+  const Schedule climbing = optim::cosine(7, {.floor = 0.3, .cyclic = true});
+  for (int64_t period = 0; period < 5; ++period) {
+    CHECK(climbing(14 * period) == 1);
+    CHECK(climbing(14 * period + 7) == 0.3);
+    CHECK(climbing(14 * period + 5) == climbing(14 * period + 9));
+  }
+  const Schedule restarts = optim::warm_restarts(3, 2);
+  for (int64_t n : {0, 3, 9, 21, 45}) CHECK(restarts(n) == 1);
+  CHECK(restarts(44) < 0.01);
+  CHECK(restarts(INT64_MAX) >= 0);
+  CHECK(optim::warm_restarts(3)(INT64_MAX) <= 1);
+  CHECK(optim::inverse_sqrt(100)(0) == 0);
+  CHECK(optim::inverse_sqrt(100)(100) == 1);
+  CHECK(optim::inverse_sqrt(100)(400) == 0.5);
+}
+
+TEST_CASE("one cycle leaves out phases without length, where PyTorch divides by zero") {
+  CHECK(optim::one_cycle(4, {.pct_start = 0.25}).rate(0) == 1);
+  CHECK(factors(optim::one_cycle(1).rate, 3) == Values(3, 1 / 25. / 1e4));
+  const Schedule rising = optim::one_cycle(4, {.pct_start = 1}).rate;
+  CHECK(rising(3) == 1);
+  CHECK(rising(4) == 1);
+  const Schedule symmetric = optim::one_cycle(10, {.pct_start = 0.5, .three_phase = true}).rate;
+  CHECK(symmetric(4) == 1);
+  CHECK(symmetric(8) == 1 / 25.);
+  CHECK(symmetric(9) == 1 / 25. / 1e4);
+}
+
+TEST_CASE("schedules follow each other at a step, and multiply") {
+  const Schedule count = [](int64_t n) { return static_cast<double>(n); };
+  CHECK(factors(count.then(3, count), 6) == Values{0, 1, 2, 0, 1, 2});
+  CHECK(factors(count.then(0, optim::constant(5)), 2) == Values{5, 5});
+  CHECK(factors(count.then(2, count.then(2, count)), 6) == Values{0, 1, 0, 1, 0, 1});
+  CHECK(factors(count.then(4, optim::constant(9)).then(2, optim::constant(7)), 6) ==
+        Values{0, 1, 7, 7, 7, 7});
+  CHECK(factors(count * count, 4) == Values{0, 1, 4, 9});
+  CHECK(factors(
+            count * optim::constant(0.5) * [](int64_t) { return 3.0; }, 3) == Values{0, 1.5, 3});
+  CHECK(factors(optim::warmup(2) * optim::step(2, 0.5), 5) == Values{0, 0.5, 0.5, 0.5, 0.25});
+}
+
+TEST_CASE("options out of range are refused by name") {
+  for (const auto& [message, call] : refused::kCalls) {
+    CHECK_THROWS_WITH_AS(call(), doctest::Contains(message), ValueError);
+    CHECK_THROWS_WITH_AS(call(), doctest::Contains("(test_schedule.cpp:"), ValueError);
+  }
+  CHECK(any().lr_factor() == 1);
+  CHECK_NOTHROW(optim::Plateau(any(), {.threshold = 3, .absolute = true}));
+}
+
+TEST_CASE("a scheduler with a pair sets the momentum too") {
+  Fixture f;
+  f.opt.group("p").momentum = 0.25;
+  optim::Scheduler sched(f.opt, optim::one_cycle(10, {.pct_start = 0.5}));
+  CHECK(f.opt.lr_factor() == 1 / 25.);
+  CHECK(f.opt.options().momentum == 0.95);
+  CHECK(f.opt.group("p").momentum == 0.95);
+  for (int i = 0; i < 4; ++i) sched.step();
+  CHECK(sched.current_step() == 4);
+  CHECK(f.opt.lr_factor() == 1);
+  CHECK(f.opt.group("p").momentum == 0.85);
+  sched.set_step(1'000'000);
+  CHECK(f.opt.lr_factor() == 1 / 25. / 1e4);
+  CHECK(f.opt.options().momentum == 0.95);
+
+  optim::Adam adam({{"p", f.p}});
+  optim::Scheduler own(adam, {optim::constant(0.5), optim::linear(0.5, 0.75, 2)});
+  own.step();
+  CHECK(adam.lr_factor() == 0.5);
+  CHECK(adam.options().beta1 == 0.625);
+
+  optim::Optimizer<PlainRule> plain({{"p", f.p}});
+  CHECK_THROWS_WITH_AS(optim::Scheduler(plain, optim::cyclic(0.1, 5)),
+                       doctest::Contains("neither momentum nor beta1"), ValueError);
+  CHECK(plain.lr_factor() == 1);
+  optim::Scheduler rate(plain, optim::cyclic(0.25, 5).rate);
+  CHECK(plain.lr_factor() == 0.25);
+}
+
+TEST_CASE("a plateau waits, reduces, cools down and goes on from its state") {
+  const optim::PlateauOptions o{.factor = 0.5, .patience = 1, .cooldown = 2, .min_factor = 0.2};
+  const Values metrics{3, NAN, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 5, 4, 5, 5, 5};
+  const Values expected{1,    1,    0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25,
+                        0.25, 0.25, 0.2, 0.2, 0.2, 0.2, 0.2,  0.2};
+  Fixture f;
+  optim::Plateau plateau(f.opt, o);
+  CHECK(run(plateau, f.opt, metrics) == expected);
+  CHECK(plateau.state().best == 2);
+
+  for (auto split = metrics.begin(); split != metrics.end(); ++split) {
+    Fixture before, after;
+    optim::Plateau first(before.opt, o), resumed(after.opt, o);
+    Values all = run(first, before.opt, {metrics.begin(), split});
+    resumed.restore(first.state());
+    const Values rest = run(resumed, after.opt, {split, metrics.end()});
+    all.insert(all.end(), rest.begin(), rest.end());
+    CHECK(all == expected);
+    CHECK(resumed.state().best == 2);
+    CHECK(resumed.state().bad_steps == plateau.state().bad_steps);
+    CHECK_THROWS_AS(resumed.restore({1, 2, 3, NAN}), ValueError);
+    CHECK(resumed.state().best == 2);
+  }
+}
+
+TEST_CASE("a plot shows the curve, its range and its steps") {
+  CHECK(optim::plot(optim::linear(0, 1, 9), 10, {.width = 22, .height = 3}) ==
+        "         1 ┤       ▃▅█\n"
+        "           │   ▁▃▆████\n"
+        "         0 ┤▁▄▆███████\n"
+        "           └──────────\n"
+        "            0        9\n");
+  CHECK(optim::plot(optim::constant(0.5), 1, {.width = 20, .height = 3}) ==
+        "           │\n"
+        "       0.5 ┤▄▄▄▄▄▄▄▄\n"
+        "           │████████\n"
+        "           └────────\n"
+        "            0      0\n");
+  CHECK(optim::plot(optim::linear(0, 1, 2), 3, {.width = 20, .height = 2}) ==
+        "         1 ┤  ▁▁▁▁██\n"
+        "         0 ┤▁▁██████\n"
+        "           └────────\n"
+        "            0      2\n");
+  const std::string curve = optim::plot(optim::cosine(100'000), 100'001);
+  std::istringstream lines(curve);
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const auto columns =
+        std::count_if(line.begin(), line.end(), [](char c) { return (c & 0xC0) != 0x80; });
+    CHECK(columns <= 72);
+    CHECK(line.back() != ' ');
+    if (count == 0) CHECK(line == "         1 ┤███▇▇▆▆▅▄▃▁");
+    if (count == 13) CHECK(line == "            0" + std::string(53, ' ') + "100000");
+  }
+  CHECK(count == 14);
+  CHECK(curve == optim::plot(optim::cosine(100'000), 100'001));
+}
