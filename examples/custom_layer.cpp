@@ -43,7 +43,8 @@ static void train(const Options& options) {
   const Tensor x = linspace(-3, 3, 256).reshape({256, 1}), y = sin(x * 2);
   nn::Sequential net{Softplus(1, 32), Softplus(32, 32), nn::Linear(32, 1)};
   Signum opt(net.named_parameters(), {.lr = options.lr});
-  optim::Scheduler schedule(opt, optim::exponential(0.01, {.period = options.epochs}));
+  const optim::Schedule decay = optim::exponential(0.01, {.period = options.epochs});
+  optim::Scheduler schedule(opt, decay);
   data::DataLoader loader(
       data::TensorDataset(x, y),
       {.batch_size = options.batch_size, .shuffle = true, .seed = options.seed});
@@ -61,6 +62,16 @@ static void train(const Options& options) {
     if (!options.quiet && (epoch + 1) % 50 == 0)
       std::printf("epoch %4ld: loss %.5f, lr %.2e\n", epoch + 1, loss.item(), opt.lr());
   }
+  // One more step, by an optimizer that goes on where the first one stood, and what it did.
+  Signum resumed(net.named_parameters());
+  resumed.load_state_dict(opt.state_dict());
+  optim::Scheduler(resumed, decay).set_step(schedule.current_step());
+  optim::Ledger ledger({.parameters = "2.bias"});
+  resumed.trace(ledger);
+  resumed.step();  // the gradients are those of the last batch
+  if (!options.quiet)
+    std::printf("\n%s\n", ledger.explain("2.bias[0]", resumed.steps()).c_str());
+
   NoGradGuard no_grad;
   std::printf("custom_layer: gradient_checks=%ld worst_error=%.1e loss=%.6f epochs=%ld\n",
               check.checks, check.worst, nn::mse_loss(net(x), y).item(), options.epochs);

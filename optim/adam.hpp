@@ -98,6 +98,10 @@ template <class S = double> struct NAdamRule {
     theta -= lr * (1 - now) / (1 - mu_product) * g / root;
     theta -= lr * next / (1 - mu_product * next) * m / root;
   }
+
+  void check(At at) const {
+    detail::require(momentum_decay >= 0, "NAdam: momentum_decay", momentum_decay, "at least 0", at);
+  }
 };
 
 /// Rectified Adam. Liu et al. 2020, Algorithm 2 (arXiv:1908.03265): while rho, the length of the

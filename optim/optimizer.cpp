@@ -258,23 +258,28 @@ void OptimizerBase::check_freshness() {
     any = true;
     const auto now = descent::detail::gradient_age(slot.parameter), seen = slot.seen;
     all_old &= seen.added > 0 && now == seen;
-    if (seen.added > 0 && now != seen && now.changes - seen.changes == now.added - seen.added)
-      report("zero_grad",
-             fmt::format("step: the gradient of {} still holds what the last step used: call "
-                         "zero_grad() before backward()",
-                         slot.name));
+    const bool piled_up = now != seen && now.changes - seen.changes == now.added - seen.added;
+    if (seen.added > 0 && piled_up && first_time("zero_grad"))
+      report(
+          fmt::format("step: the gradient of {} still holds what the last step used: call "
+                      "zero_grad() before backward()",
+                      slot.name));
     slot.seen = now;
   }
-  if (any && all_old)
-    report("stale", "step: no gradient is new since the last step: was backward() called?");
+  if (any && all_old && first_time("stale"))
+    report("step: no gradient is new since the last step: was backward() called?");
   if (!unreached.empty())
-    report("unreached", "step: no gradient has reached " + unreached +
-                            ": not part of the loss, or detached from it?");
+    report("step: no gradient has reached " + unreached +
+           ": not part of the loss, or detached from it?");
 }
 
-void OptimizerBase::report(const char* kind, const std::string& text) {
-  if (std::find(reported_.begin(), reported_.end(), kind) != reported_.end()) return;
+bool OptimizerBase::first_time(const char* kind) {
+  if (std::find(reported_.begin(), reported_.end(), kind) != reported_.end()) return false;
   reported_.push_back(kind);
+  return true;
+}
+
+void OptimizerBase::report(const std::string& text) const {
   if (report_) report_(text);
   else fmt::print(stderr, "descent: {}\n", text);
 }

@@ -149,7 +149,8 @@ class OptimizerBase : descent::detail::Pinned {
   void widen_fields(Slot& slot) const;  // to the parameter's shape, for the loops
   void commit_step();                   // nothing fails from here on
   void end_step();
-  void report(const char* kind, const std::string& text);
+  bool first_time(const char* kind);  // of a report
+  void report(const std::string& text) const;
 
   struct Tile {
     Slot* slot;

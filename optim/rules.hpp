@@ -46,6 +46,11 @@ template <class S = double> struct AdagradRule {
     s = where(t == 1, initial_accumulator_value, s) + g * g;
     theta -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps);
   }
+
+  void check(At at) const {
+    detail::require(initial_accumulator_value >= 0, "Adagrad: initial_accumulator_value",
+                    initial_accumulator_value, "at least 0", at);
+  }
 };
 
 /// RMSprop. Hinton 2012, lecture 6e; centered: Graves 2013, equations 38 to 45 (arXiv:1308.0850).

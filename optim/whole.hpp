@@ -23,6 +23,11 @@ template <class S = double> struct LARSRule {
     b = momentum * b + step;
     theta -= where(nesterov, step + momentum * b, b);
   }
+
+  void check(At at) const {
+    detail::require(trust_coefficient >= 0, "LARS: trust_coefficient", trust_coefficient,
+                    "at least 0", at);
+  }
 };
 
 /// Layer-wise adaptive moments. You et al. 2020, Algorithm 2 (arXiv:1904.00962), phi(x) = x.

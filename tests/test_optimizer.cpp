@@ -1,0 +1,390 @@
+#include <cmath>
+#include <cstdlib>
+#include <doctest/doctest.h>
+#include <new>
+
+#include "descent/descent.hpp"
+
+// What an optimizer does besides its formula, for every rule.
+
+using namespace descent;
+
+namespace {
+int64_t allocations = 0;
+}
+void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* p = std::malloc(bytes)) return p;
+  throw std::bad_alloc();
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+
+namespace {
+
+using Values = std::vector<double>;
+Values values(const Tensor& x) { return x.to_vector<double>(); }
+
+/// f.operator()<Opt>(): for every rule, with options that use all of its state.
+template <class F> void for_every_rule(F f) {
+  using namespace optim;
+  auto run = [&]<class Opt>(Opt*, typename Opt::Rule options) {
+    options.lr = 0.01;
+    CAPTURE(std::string(Opt::Rule::name));
+    f.template operator()<Opt>(options);
+  };
+  auto none = []<class Opt>() { return static_cast<Opt*>(nullptr); };
+  run(none.template operator()<SGD>(), {.momentum = 0.9, .dampening = 0.1});
+  run(none.template operator()<Adagrad>(), {});
+  run(none.template operator()<RMSprop>(), {.momentum = 0.5, .centered = true});
+  run(none.template operator()<Adadelta>(), {});
+  run(none.template operator()<Rprop>(), {});
+  run(none.template operator()<ASGD>(), {.t0 = 2});
+  run(none.template operator()<Lion>(), {});
+  run(none.template operator()<Adam>(), {.amsgrad = true});
+  run(none.template operator()<AdamW>(), {.weight_decay = 0});
+  run(none.template operator()<Adamax>(), {});
+  run(none.template operator()<NAdam>(), {});
+  run(none.template operator()<RAdam>(), {});
+  run(none.template operator()<LARS>(), {});
+  run(none.template operator()<LAMB>(), {});
+  run(none.template operator()<Adafactor>(), {});
+  run(none.template operator()<Muon>(), {.weight_decay = 0});
+  run(none.template operator()<Polyak>(), {});
+}
+
+Tensor matrix(int64_t n, int64_t m, double from, DType dtype = float64) {
+  return linspace(from, from + 1, n * m, dtype).reshape({n, m}).clone().requires_grad_();
+}
+/// Gradients that differ by step, element and size.
+void set_gradients(const NamedTensors& parameters, int t, double sign = 1) {
+  for (const auto& [name, p] : parameters) {
+    Values g;
+    for (int64_t i = 0; i < p.numel(); ++i)
+      g.push_back(sign * static_cast<double>((17 * i + 5 * t) % 23 - 11) / 8);
+    p.set_grad(tensor(g, p.shape()).to(p.dtype()));
+  }
+}
+void walk(optim::OptimizerBase& opt, int from, int to, double sign = 1) {
+  for (int t = from; t <= to; ++t) {
+    set_gradients(opt.parameters(), t, sign);
+    opt.step(tensor(sign * (1 + t % 3), float64));
+  }
+}
+/// The tensors of `state` with one replaced, or left out.
+NamedTensors with(NamedTensors state, const std::string& key, const Tensor& value) {
+  for (auto& [name, t] : state)
+    if (name == key) t = value;
+  return state;
+}
+NamedTensors without(const NamedTensors& state, const std::string& key) {
+  NamedTensors rest;
+  for (const auto& entry : state)
+    if (entry.first != key) rest.push_back(entry);
+  return rest;
+}
+
+}  // namespace
+
+TEST_CASE("every rule goes on from its state dict with the same bits") {
+  for_every_rule([]<class Opt>(const typename Opt::Rule& options) {
+    const Tensor p = matrix(3, 4, -0.5), q = matrix(4, 2, 0.25);
+    Opt opt({{"p", p}, {"q", q}}, options);
+    opt.group("q").lr = 0.02;
+    walk(opt, 1, 5);
+    const NamedTensors state = opt.state_dict();
+    const Tensor p2 = p.detach().clone().requires_grad_(), q2 = q.detach().clone().requires_grad_();
+    Opt other({{"q", q2}, {"p", p2}});
+    other.load_state_dict(state);
+    CHECK(other.steps() == 5);
+    walk(opt, 6, 9);
+    walk(other, 6, 9);
+    CHECK(values(p) == values(p2));
+    CHECK(values(q) == values(q2));
+  });
+}
+
+TEST_CASE("two parameters move as each would in an optimizer of its own") {
+  for_every_rule([]<class Opt>(const typename Opt::Rule& options) {
+    if constexpr (std::is_same_v<Opt, optim::Polyak>) return;  // its norm is the group's
+    const Tensor p = matrix(3, 4, -0.5), q = matrix(4, 2, 0.25);
+    const Tensor p2 = matrix(3, 4, -0.5), q2 = matrix(4, 2, 0.25);
+    Opt both({{"p", p}, {"q", q}}, options), first({{"p", p2}}, options),
+        second({{"q", q2}}, options);
+    for (optim::OptimizerBase* opt :
+         {static_cast<optim::OptimizerBase*>(&both), static_cast<optim::OptimizerBase*>(&first),
+          static_cast<optim::OptimizerBase*>(&second)})
+      walk(*opt, 1, 4);
+    CHECK(values(p) == values(p2));
+    CHECK(values(q) == values(q2));
+  });
+}
+
+TEST_CASE("to maximize is to minimize the negative") {
+  for_every_rule([]<class Opt>(typename Opt::Rule options) {
+    const Tensor p = matrix(3, 4, -0.5), q = matrix(3, 4, -0.5);
+    Opt down({{"p", p}}, options);
+    options.maximize = true;
+    Opt up({{"p", q}}, options);
+    walk(down, 1, 6);
+    walk(up, 1, 6, -1);
+    CHECK(values(p) == values(q));
+  });
+}
+
+TEST_CASE("a zero gradient moves nothing, and no gradient is written") {
+  for_every_rule([]<class Opt>(const typename Opt::Rule& options) {
+    const Tensor p = matrix(3, 4, 0.5);
+    const Values start = values(p);
+    typename Opt::Rule fixed = options;
+    if constexpr (requires { fixed.lambd; }) fixed.lambd = 0;
+    Opt opt({{"p", p}}, fixed);
+    const Tensor g = zeros({3, 4}, float64);
+    for (int t = 0; t < 3; ++t) {
+      p.set_grad(g.clone());
+      opt.step(tensor(0.5, float64));
+    }
+    CHECK(values(p) == start);
+    set_gradients(opt.parameters(), 1);
+    const Values before = values(p.grad());
+    opt.step(tensor(1.0, float64));
+    CHECK(values(p.grad()) == before);
+    CHECK(values(p) != start);
+  });
+}
+
+TEST_CASE("a warm step of an elementwise rule takes nothing from the heap") {
+  for_every_rule([]<class Opt>(const typename Opt::Rule& options) {
+    if constexpr (requires { Opt::Rule::quantities; }) return;
+    const Tensor p = matrix(300, 300, -0.5, float32), q = matrix(4, 2, 0.25, float32);
+    Opt opt({{"p", p}, {"q", q}}, options);
+    opt.on_report([](const std::string&) {});
+    walk(opt, 1, 3);
+    opt.step();  // says that its gradients are old
+    const int64_t before = allocations;
+    for (int t = 0; t < 5; ++t) opt.step();
+    CHECK(allocations == before);
+  });
+}
+
+TEST_CASE("a state dict says what it holds") {
+  const Tensor p = matrix(2, 2, 0);
+  optim::NAdam opt({{"fc.weight", p}}, {.lr = 0.5});
+  opt.group("fc.*").weight_decay = 0.25;
+  opt.set_lr_multiplier("*", 2);
+  walk(opt, 1, 3);
+  std::string keys;
+  for (const auto& [key, t] : opt.state_dict()) keys += key + " ";
+  CHECK(keys ==
+        "NAdam/steps NAdam/[*]/lr NAdam/[*]/beta1 NAdam/[*]/beta2 NAdam/[*]/eps "
+        "NAdam/[*]/weight_decay NAdam/[*]/momentum_decay NAdam/[*]/decoupled_weight_decay "
+        "NAdam/[*]/maximize NAdam/[fc.*]/lr NAdam/[fc.*]/beta1 NAdam/[fc.*]/beta2 "
+        "NAdam/[fc.*]/eps NAdam/[fc.*]/weight_decay NAdam/[fc.*]/momentum_decay "
+        "NAdam/[fc.*]/decoupled_weight_decay NAdam/[fc.*]/maximize NAdam/fc.weight/step "
+        "NAdam/fc.weight/lr_multiplier NAdam/fc.weight/shape NAdam/fc.weight/m NAdam/fc.weight/v "
+        "NAdam/fc.weight/mu_product ");
+  optim::NAdam other({{"fc.weight", matrix(2, 2, 0)}});
+  other.load_state_dict(opt.state_dict());
+  CHECK(other.options().lr == 0.5);
+  CHECK(other.group("fc.*").weight_decay == 0.25);
+  for (const auto& [key, t] : other.state_dict())
+    if (key == "NAdam/fc.weight/step") CHECK(t.item<int64_t>() == 3);
+}
+
+TEST_CASE("a state dict of something else is refused, and nothing changes") {
+  const Tensor p = matrix(2, 3, 0.5);
+  optim::Adam opt({{"p", p}}, {.lr = 0.25});
+  walk(opt, 1, 2);
+  const NamedTensors state = opt.state_dict();
+  auto refused = [&](const NamedTensors& wrong, const char* why) {
+    CHECK_THROWS_WITH_AS(opt.load_state_dict(wrong), doctest::Contains(why), ValueError);
+    const NamedTensors now = opt.state_dict();
+    REQUIRE(now.size() == state.size());
+    for (std::size_t i = 0; i < now.size(); ++i)
+      CHECK(values(now[i].second) == values(state[i].second));
+  };
+  optim::AdamW adamw({{"p", matrix(2, 3, 0.5)}});
+  walk(adamw, 1, 2);
+  refused(adamw.state_dict(), "AdamW/p/m is not this rule's");
+  optim::Adam named({{"q", matrix(2, 3, 0.5)}});
+  walk(named, 1, 2);
+  refused(named.state_dict(), "p/step is missing");
+  refused(named.state_dict(), "q/m is unexpected");
+  optim::Adam shaped({{"p", matrix(3, 2, 0.5)}});
+  refused(shaped.state_dict(), "p is [2, 3] here, not there");
+  optim::Adam single({{"p", matrix(2, 3, 0.5, float32)}});
+  walk(single, 1, 2);
+  refused(single.state_dict(), "p/m is float32 [2, 3] there");
+  refused(without(state, "Adam/p/v"), "p/v is missing");
+  refused(without(state, "Adam/[*]/eps"), "[*]/eps is missing");
+  refused(with(state, "Adam/p/step", tensor(int64_t{-1})), "p/step is -1");
+  refused(with(state, "Adam/p/step", tensor(2.0, float64)), "p/step is float64 [] there");
+  refused(with(state, "Adam/p/m", Tensor()), "p/m is undefined there");
+  refused({}, "steps is missing");
+}
+
+TEST_CASE("a gradient that is not finite meets the policy before anything is touched") {
+  const Tensor p = matrix(2, 2, 0.5), q = matrix(2, 2, 1);
+  optim::LAMB opt({{"layer.p", p}, {"layer.q", q}});
+  walk(opt, 1, 2);
+  auto momentum = [&] {
+    for (const auto& [key, t] : opt.state_dict())
+      if (key == "LAMB/layer.p/m") return values(t);
+    return Values();
+  };
+  const Values before = values(p), m = momentum();
+  for (double bad : {NAN, INFINITY, -INFINITY}) {
+    set_gradients(opt.parameters(), 3);
+    Values g = values(q.grad());
+    g[3] = bad;
+    q.set_grad(tensor(g, {2, 2}));
+    opt.set_nonfinite(optim::NonFinite::error);
+    CHECK_THROWS_WITH_AS(opt.step(), doctest::Contains("the gradient of layer.q is"), NumericError);
+    CHECK_THROWS_WITH_AS(opt.step(), doctest::Contains("at element 3"), NumericError);
+    opt.set_nonfinite(optim::NonFinite::skip);
+    opt.step();
+    CHECK(values(p) == before);
+    CHECK(momentum() == m);
+    CHECK(opt.steps() == 2);
+  }
+  CHECK(opt.skipped_steps() == 3);
+  opt.set_nonfinite(optim::NonFinite::ignore);
+  opt.step();
+  CHECK(values(p) != before);
+  CHECK(std::isnan(values(q)[0]));  // its norm is not finite
+  // The largest numbers are finite; so is a NaN's neighbour in another tile.
+  const Tensor big = zeros({100'000}).requires_grad_();
+  optim::SGD sgd({{"big", big}}, {.lr = 0});
+  Tensor g = full({100'000}, 3.4e38);
+  big.set_grad(g);
+  sgd.step();
+  g = g.clone();
+  g.mutable_data<float>()[99'999] = NAN;
+  big.set_grad(g);
+  CHECK_THROWS_WITH_AS(sgd.step(), doctest::Contains("at element 99999"), NumericError);
+}
+
+TEST_CASE("steps that look like a mistake are reported once, in words") {
+  std::vector<std::string> said;
+  auto make = [&](auto& opt) {
+    said.clear();
+    opt.on_report([&](const std::string& text) { said.push_back(text); });
+  };
+  const Tensor w = matrix(2, 2, 1), unused = matrix(1, 1, 0);
+  auto backward = [&] { (w * w).sum().backward(); };
+  {
+    optim::SGD opt({{"w", w}}, {.lr = 0.01});
+    make(opt);
+    for (int t = 0; t < 3; ++t) {
+      opt.zero_grad();
+      backward();
+      backward();  // added up on purpose
+      opt.step();
+    }
+    CHECK(said.empty());
+    opt.step();
+    opt.step();
+    CHECK(said.size() == 1);
+    CHECK(said.at(0).find("no gradient is new since the last step") != std::string::npos);
+  }
+  {
+    optim::SGD opt({{"w", w}}, {.lr = 0.01});
+    make(opt);
+    w.zero_grad();
+    for (int t = 0; t < 3; ++t) {
+      backward();
+      opt.step();
+    }
+    CHECK(said.size() == 1);
+    CHECK(said.at(0).find("the gradient of w still holds what the last step used") !=
+          std::string::npos);
+    said.clear();
+    opt.zero_grad(false);
+    backward();
+    opt.step();
+    CHECK(said.empty());
+  }
+  {
+    optim::SGD opt({{"w", w}, {"head.unused", unused}}, {.lr = 0.01});
+    make(opt);
+    for (int t = 0; t < 3; ++t) {
+      opt.zero_grad();
+      backward();
+      opt.step();
+    }
+    CHECK(said.size() == 1);
+    CHECK(said.at(0).find("no gradient has reached head.unused") != std::string::npos);
+  }
+}
+
+TEST_CASE("closures, losses, multipliers, late parameters and momentum") {
+  const Tensor w = tensor({4.0}, float64).requires_grad_();
+  optim::Polyak polyak({{"w", w}});
+  CHECK_THROWS_WITH_AS(polyak.step(), doctest::Contains("Polyak: a step needs the loss"),
+                       ValueError);
+  const double loss = polyak.step([&] {
+    polyak.zero_grad();
+    Tensor value = (w * w).sum();
+    value.backward();
+    return value;
+  });
+  CHECK(loss == 16);
+  CHECK(w.item() == 2);  // 16 / 8^2 = 1/4 of the gradient, 8
+
+  const Tensor a = tensor({0.0}, float64).requires_grad_(), b = a.detach().clone().requires_grad_();
+  const Tensor late = a.detach().clone().requires_grad_();
+  optim::SGD opt({{"a", a}, {"fc.bias", b}}, {.lr = 0.5});
+  opt.set_lr_multiplier("*.bias", 4);
+  opt.group("*.bias").momentum = 0.5;
+  opt.add({{"late.bias", late}});
+  CHECK_THROWS_AS(opt.add({{"a", late.detach().clone().requires_grad_()}}), ValueError);
+  CHECK_THROWS_AS(opt.add({{"again", late}}), ValueError);
+  CHECK(opt.parameters().size() == 3);
+  for (int t = 0; t < 2; ++t) {
+    for (const auto& [name, p] : opt.parameters()) p.set_grad(ones({1}, float64));
+    opt.step();
+  }
+  CHECK(a.item() == -1);
+  CHECK(b.item() == -2 - 3);
+  CHECK(late.item() == -0.5 - 0.75);  // in the group, but without the multiplier
+  CHECK_THROWS_AS(opt.set_lr_multiplier("*.weight", 2), ValueError);
+  CHECK_THROWS_AS(opt.set_lr_multiplier("a", -1), ValueError);
+  opt.set_momentum(0.75);
+  CHECK(opt.options().momentum == 0.75);
+  CHECK(opt.group("*.bias").momentum == 0.75);
+  CHECK_THROWS_AS(opt.set_momentum(-1), ValueError);
+  optim::Adam adam({{"a", a}});
+  adam.set_momentum(0.5);
+  CHECK(adam.options().beta1 == 0.5);
+  CHECK_THROWS_AS(adam.set_momentum(1), ValueError);
+  optim::Adagrad adagrad({{"a", a}});
+  CHECK_THROWS_WITH_AS(adagrad.set_momentum(0.5), doctest::Contains("has neither momentum nor"),
+                       ValueError);
+}
+
+TEST_CASE("a flag may be a variable, and each rule refuses what it cannot mean") {
+  const NamedTensors p{{"p", matrix(2, 2, 0)}};
+  bool nesterov = p.size() == 1;
+  optim::SGD opt(p, {.momentum = 0.9, .nesterov = nesterov});
+  CHECK(opt.options().nesterov);
+  using namespace optim;
+  CHECK_THROWS_AS(Adagrad(p, {.lr_decay = -1}), ValueError);
+  CHECK_THROWS_AS(Adagrad(p, {.initial_accumulator_value = -1}), ValueError);
+  CHECK_THROWS_AS(RMSprop(p, {.alpha = -0.5}), ValueError);
+  CHECK_THROWS_AS(Adadelta(p, {.rho = 1.5}), ValueError);
+  CHECK_THROWS_AS(Rprop(p, {.eta_minus = 1}), ValueError);
+  CHECK_THROWS_AS(Rprop(p, {.eta_plus = 1}), ValueError);
+  CHECK_THROWS_AS(Rprop(p, {.step_min = 2, .step_max = 1}), ValueError);
+  CHECK_THROWS_AS(ASGD(p, {.lambd = -1}), ValueError);
+  CHECK_THROWS_AS(ASGD(p, {.alpha = -1}), ValueError);
+  CHECK_THROWS_AS(Lion(p, {.beta2 = 1}), ValueError);
+  CHECK_THROWS_AS(NAdam(p, {.momentum_decay = -1}), ValueError);
+  CHECK_THROWS_AS(LARS(p, {.trust_coefficient = -1}), ValueError);
+  CHECK_THROWS_AS(Adafactor(p, {.beta2_decay = 0.5}), ValueError);
+  CHECK_THROWS_AS(Adafactor(p, {.eps2 = -1}), ValueError);
+  CHECK_THROWS_AS(Adafactor(p, {.d = 0.5}), ValueError);
+  CHECK_THROWS_AS(Muon(p, {.ns_steps = 100}), ValueError);
+  CHECK_THROWS_AS(Muon(p, {.eps = NAN}), ValueError);
+  CHECK_THROWS_WITH_AS(Muon({{"fc.bias", zeros({3}).requires_grad_()}}),
+                       doctest::Contains("parameter fc.bias is not a matrix"), ValueError);
+}
