@@ -19,11 +19,6 @@ constexpr bool kBypassesCache =
     false;
 #endif
 
-/// How many decimal digits of `certified` are right in `x`.
-double digits(double x, double certified) {
-  return x == certified ? 16 : -std::log10(std::abs(x - certified) / std::abs(certified));
-}
-
 struct Mlp : nn::Module {
   nn::Linear hidden = register_module("hidden", nn::Linear(2, 16));
   nn::Linear out = register_module("out", nn::Linear(16, 2));
@@ -71,33 +66,6 @@ std::vector<float> trained(uint64_t seed) {
 }
 
 }  // namespace
-
-TEST_CASE("gradient descent reaches NIST's certified Norris coefficients") {
-  const data::Csv table = data::read_csv(DESCENT_ROOT "/examples/data/nist/norris.csv");
-  const Tensor x = table.column("x"), y = table.column("y");
-  CHECK(x.numel() == 36);
-  const data::Standardizer sx(x), sy(y);
-  const Tensor u = sx(x), v = sy(y);
-  const Tensor w = zeros({}, float64).requires_grad_(), b = zeros({}, float64).requires_grad_();
-  optim::SGD opt({{"w", w}, {"b", b}}, {.lr = 0.1});
-  double first = 0, last = 0;
-  for (int step = 0; step < 300; ++step) {
-    opt.zero_grad();
-    Tensor loss = nn::mse_loss(w * u + b, v);
-    loss.backward();
-    opt.step();
-    last = loss.item();
-    if (step == 0) first = last;
-  }
-  CHECK(first == doctest::Approx(1));  // the variance of a standardised column
-  CHECK(last < 1e-5);
-  const double b1 = w.item() * sy.std.item() / sx.std.item();
-  const double b0 = sy.mean.item() + sy.std.item() * b.item() - b1 * sx.mean.item();
-  MESSAGE("correct digits: B0 " << digits(b0, -0.262323073774029) << ", B1 "
-                                << digits(b1, 1.00211681802045));
-  CHECK(digits(b0, -0.262323073774029) >= 11);
-  CHECK(digits(b1, 1.00211681802045) >= 11);
-}
 
 TEST_CASE("a line cannot tell XOR, a small network learns it") {
   manual_seed(1);
