@@ -16,9 +16,10 @@ template <class F> constexpr simd::Scalar<F> nothing{F(0)};
 /// Writes back what a formula changed.
 template <class F> void keep(F& element, Num<F> value) { element = value.v; }
 template <class F> void keep(const F&, Num<F>) {}
-/// What a rule says of itself, with what it left out; apart from Optimizer, so that naming one of
-/// those costs a compiler little.
-template <class Rule> struct Traits {
+
+/// What a rule says of itself, with what it left out, and its formula at work on elements. (Apart
+/// from Optimizer, so that an Optimizer's name costs a compiler little.)
+template <template <class> class R, class Rule> struct Formula {
   static constexpr Names optional = [] {
     if constexpr (requires { Rule::optional; }) return Rule::optional;
     else return Names{};
@@ -68,6 +69,125 @@ template <class Rule> struct Traits {
   static_assert(std::string_view(Rule::hyper.at[0]) == "lr", "a rule's first option is lr");
   static_assert(sizeof(Rule) == sizeof(Hyper),
                 "a rule's members are its hyper-parameters, of type S, named in `hyper`");
+
+  static bool in_use(const Rule& rule, std::size_t i) {
+    if constexpr (optional.count > 0)
+      if (i >= required) return rule.uses(i - required);
+    return true;
+  }
+  static bool maximizes(const Rule& rule) {
+    if constexpr (requires { rule.maximize; }) return rule.maximize;
+    else return false;
+  }
+  template <std::size_t N> static std::array<double, N> to_array(std::span<const double> values) {
+    std::array<double, N> copy{};
+    for (std::size_t i = 0; i < N; ++i) copy[i] = values[i];
+    return copy;
+  }
+
+  // ---- loops over elements
+  template <class F> static F* elements(const Tile& tile, const Tensor& x) {
+    return descent::detail::elements_of<F>(x) + tile.begin;
+  }
+  /// use(operands..., state...): a pointer for each state tensor in use.
+  template <class F, class Use, class... P>
+  static void with_state(const Rule& rule, const Tile& tile, Use use, P... operands) {
+    constexpr std::size_t i = sizeof...(P);
+    if constexpr (i == states) {
+      use(operands...);
+    } else {
+      if constexpr (i >= required)
+        if (!in_use(rule, i)) return with_state<F>(rule, tile, use, operands..., nothing<F>);
+      with_state<F>(rule, tile, use, operands..., elements<F>(tile, tile.slot->state[i]));
+    }
+  }
+
+  template <class F> static void update(const Rule& rule, const Tile& tile) {
+    using T = Num<F>;
+    const auto t = static_cast<double>(tile.slot->step);
+    const F sign = !has_direction && maximizes(rule) ? -1 : 1;  // a choice would not vectorise
+    const auto q = to_array<quantities.count>(tile.slot->quantities);
+    auto body = [=](F & theta_, const F& g_, auto&... rest_)
+        __attribute__((always_inline, flatten)) {
+      T theta(typename T::Raw{}, theta_), g(typename T::Raw{}, sign * g_);
+      [&]<std::size_t... Q>(std::index_sequence<Q...>, auto... rest)
+          __attribute__((always_inline, flatten)) {
+        rule.update(theta, g, rest..., q[Q]..., t);
+        (keep(rest_, rest), ...);
+      }
+      (each_quantity, T(typename T::Raw{}, rest_)...);
+      theta_ = theta.v;
+    };
+    with_state<F>(rule, tile, [&](auto... state_) {
+      [&]<std::size_t... I>(std::index_sequence<I...>) {
+        simd::for_each_exact(body, tile.count, elements<F>(tile, tile.slot->parameter),
+                             static_cast<const F*>(elements<F>(tile, tile.slot->grad)), state_...,
+                             static_cast<const F*>(elements<F>(tile, tile.slot->fields[I]))...);
+      }
+      (each_field);
+    });
+  }
+  template <class F> static void direct(const Rule& rule, const Tile& tile, const Tensor& u) {
+    using T = Num<F>;
+    const auto t = static_cast<double>(tile.slot->step + 1);
+    const F sign = maximizes(rule) ? -1 : 1;
+    auto body = [=](F & u_, const F& theta, const F& g, auto&... rest_)
+        __attribute__((always_inline, flatten)) {
+      [&](auto... rest) __attribute__((always_inline, flatten)) {
+        u_ = rule.direction(T(typename T::Raw{}, theta), T(typename T::Raw{}, sign * g), rest..., t)
+                 .v;
+        (keep(rest_, rest), ...);
+      }
+      (T(typename T::Raw{}, rest_)...);
+    };
+    with_state<F>(rule, tile, [&](auto... state_) {
+      [&]<std::size_t... I>(std::index_sequence<I...>) {
+        simd::for_each_exact(body, tile.count, elements<F>(tile, u),
+                             static_cast<const F*>(elements<F>(tile, tile.slot->parameter)),
+                             static_cast<const F*>(elements<F>(tile, tile.slot->grad)), state_...,
+                             static_cast<const F*>(elements<F>(tile, tile.slot->fields[I]))...);
+      }
+      (each_direction_field);
+    });
+  }
+
+  // ---- the same formula, told
+  template <class F> static void replay(Moment& moment, Lines& lines) {
+    using T = Recorded<F>;
+    using S = Recorded<double>;
+    auto scalar = [&](const char* name, double value) { return S(name, value, &lines); };
+    auto element = [&](const char* name, double value) {
+      return T(name, static_cast<F>(value), &lines);
+    };
+    const auto plain = std::bit_cast<Rule>(to_array<Rule::hyper.count>(moment.hyper));
+    auto state_of = [&](std::size_t i) {
+      return in_use(plain, i) ? element(state.at[i], moment.state[i]) : T(0);
+    };
+    const S t = scalar("t", moment.t);
+    T theta = element("theta", moment.theta);
+    if (maximizes(plain)) {
+      T g = element("g", moment.g);
+      g = -g;
+      moment.g = static_cast<double>(g.value());
+    }
+    [&]<std::size_t... H, std::size_t... I, std::size_t... D, std::size_t... J, std::size_t... Q>(
+        std::index_sequence<H...>, std::index_sequence<I...>, std::index_sequence<D...>,
+        std::index_sequence<J...>, std::index_sequence<Q...>) {
+      const R<S> rule{RecordedOption{Rule::hyper.at[H], moment.hyper[H], &lines}...};
+      std::array<T, states> s{state_of(I)...};
+      auto g = [&] {
+        if constexpr (has_direction)
+          return let("u", rule.direction(T(theta), element("g", moment.g), s[I]...,
+                                         element(fields.at[D], moment.fields[D])..., t));
+        else return element("g", moment.g);
+      };
+      rule.update(theta, g(), s[I]..., element(fields.at[J], moment.fields[J])...,
+                  scalar(quantities.at[Q], moment.quantities[Q])..., t);
+      ((moment.state[I] = in_use(plain, I) ? static_cast<double>(s[I].value()) : 0), ...);
+    }
+    (each_option, each_state, each_direction_field, each_field, each_quantity);
+    moment.theta = static_cast<double>(theta.value());
+  }
 };
 }  // namespace detail
 
@@ -98,7 +218,7 @@ class Optimizer final : public OptimizerBase {
 
   /// ValueError for options out of range, or for parameters as `add` refuses them.
   explicit Optimizer(const NamedTensors& parameters, Rule options = {}, At at = At::here())
-      : OptimizerBase(Traits::info) {
+      : OptimizerBase(Formula::info) {
     groups_.push_back(std::make_shared<Rule>(options));
     check_options(at);
     add(parameters, at);
@@ -113,7 +233,7 @@ class Optimizer final : public OptimizerBase {
   }
 
  private:
-  using Traits = detail::Traits<Rule>;
+  using Formula = detail::Formula<R, Rule>;
   using Slot = detail::Slot;
 
   Rule& rule(std::size_t group) const { return *static_cast<Rule*>(groups_[group].get()); }
@@ -127,37 +247,39 @@ class Optimizer final : public OptimizerBase {
       prepare();
     }
     commit_step();
-    for_each_tile([this]<class F>(const Tile& tile, F*) { this->template update<F>(tile); });
+    parallel_for(static_cast<int64_t>(tiles_.size()), [this](int64_t i) {
+      const Tile& tile = tiles_[static_cast<std::size_t>(i)];
+      const Rule own = rule_of(*tile.slot);
+      if (tile.slot->parameter.dtype() == float32) Formula::template update<float>(own, tile);
+      else Formula::template update<double>(own, tile);
+    });
     end_step();
   }
   std::vector<double> hyper(std::size_t group) const override {
-    const auto values = std::bit_cast<typename Traits::Hyper>(rule(group));
+    const auto values = std::bit_cast<typename Formula::Hyper>(rule(group));
     return {values.begin(), values.end()};
   }
   void set_hyper(std::size_t group, std::span<const double> values) override {
-    rule(group) = std::bit_cast<Rule>(to_array<Rule::hyper.count>(values));
+    rule(group) = std::bit_cast<Rule>(Formula::template to_array<Rule::hyper.count>(values));
   }
   void copy_defaults() override { groups_.push_back(std::make_shared<Rule>(options())); }
-  bool uses(std::size_t group, std::size_t i) const override { return in_use(rule(group), i); }
+  bool uses(std::size_t group, std::size_t i) const override {
+    return Formula::in_use(rule(group), i);
+  }
   detail::Replay replay() const override {
     return [](DType dtype, detail::Moment& moment, Lines& lines) {
-      if (dtype == float32) replay_in<float>(moment, lines);
-      else replay_in<double>(moment, lines);
+      if (dtype == float32) Formula::template replay<float>(moment, lines);
+      else Formula::template replay<double>(moment, lines);
     };
   }
 
   void check_options(At at) const {
     for (std::size_t group = 0; group < groups_.size(); ++group) {
-      const auto values = std::bit_cast<typename Traits::Hyper>(rule(group));
+      const auto values = std::bit_cast<typename Formula::Hyper>(rule(group));
       for (std::size_t i = 0; i < values.size(); ++i)
         detail::check_option(Rule::name, Rule::hyper.at[i], values[i], at);
       if constexpr (requires { rule(group).check(at); }) rule(group).check(at);
     }
-  }
-  template <std::size_t N> static std::array<double, N> to_array(std::span<const double> values) {
-    std::array<double, N> copy{};
-    for (std::size_t i = 0; i < N; ++i) copy[i] = values[i];
-    return copy;
   }
   /// The options as they hold for one parameter.
   Rule rule_of(const Slot& slot) const {
@@ -165,23 +287,14 @@ class Optimizer final : public OptimizerBase {
     own.lr *= lr_factor_ * slot.lr_multiplier;
     return own;
   }
-  static bool in_use(const Rule& rule, std::size_t i) {
-    if constexpr (Traits::optional.count > 0)
-      if (i >= Traits::required) return rule.uses(i - Traits::required);
-    return true;
-  }
-  static bool maximizes(const Rule& rule) {
-    if constexpr (requires { rule.maximize; }) return rule.maximize;
-    else return false;
-  }
-
   // ---- before the fused pass
   void prepare() {
     if constexpr (requires(Rule rule, Whole & x) { rule.prepare(x); }) {
       for (Slot& slot : slots_) {
         if (!slot.grad.defined()) continue;
         const Rule rule = rule_of(slot);
-        Whole x = whole_of(slot, maximizes(rule), [this, &slot] { return direction<>(slot); });
+        Whole x =
+            whole_of(slot, Formula::maximizes(rule), [this, &slot] { return direction<>(slot); });
         rule.prepare(x);
         widen_fields(slot);
       }
@@ -190,141 +303,26 @@ class Optimizer final : public OptimizerBase {
         std::vector<Whole> all;
         for (Slot& slot : slots_)
           if (slot.group == group && slot.grad.defined())
-            all.push_back(whole_of(slot, maximizes(rule(group)), nullptr));
+            all.push_back(whole_of(slot, Formula::maximizes(rule(group)), nullptr));
         rule(group).prepare_group(std::span<Whole>(all));
       }
     }
   }
   /// Runs the rule's `direction`, which the update then sees as the gradient.
   template <class = Rule> Tensor direction(Slot& slot) {
-    if constexpr (Traits::has_direction) {
-      if constexpr (Traits::direction_has_fields) widen_fields(slot);
+    if constexpr (Formula::has_direction) {
+      if constexpr (Formula::direction_has_fields) widen_fields(slot);
       const Tensor u = zeros(slot.parameter.shape(), slot.parameter.dtype());
+      const Rule own = rule_of(slot);
       const int64_t n = u.numel(), grain = descent::detail::kGrain;
       parallel_for(descent::detail::tiles_of(n), [&](int64_t i) {
         const Tile tile{&slot, i * grain, std::min(grain, n - i * grain)};
-        if (u.dtype() == float32) direct<float>(tile, u);
-        else direct<double>(tile, u);
+        if (u.dtype() == float32) Formula::template direct<float>(own, tile, u);
+        else Formula::template direct<double>(own, tile, u);
       });
       slot.grad = u;
     }
     return slot.grad;
-  }
-
-  // ---- loops over elements
-  template <class Body> void for_each_tile(Body body) {
-    parallel_for(static_cast<int64_t>(tiles_.size()), [&](int64_t i) {
-      const Tile& tile = tiles_[static_cast<std::size_t>(i)];
-      if (tile.slot->parameter.dtype() == float32) body(tile, static_cast<float*>(nullptr));
-      else body(tile, static_cast<double*>(nullptr));
-    });
-  }
-  template <class F> static F* elements(const Tile& tile, const Tensor& x) {
-    return descent::detail::elements_of<F>(x) + tile.begin;
-  }
-  /// use(operands..., state...): a pointer for each state tensor in use.
-  template <class F, class Use, class... P>
-  void with_state(const Tile& tile, Use use, P... operands) const {
-    constexpr std::size_t i = sizeof...(P);
-    if constexpr (i == Traits::states) {
-      use(operands...);
-    } else {
-      if constexpr (i >= Traits::required)
-        if (!uses(tile.slot->group, i))
-          return with_state<F>(tile, use, operands..., detail::nothing<F>);
-      with_state<F>(tile, use, operands..., elements<F>(tile, tile.slot->state[i]));
-    }
-  }
-
-  template <class F> void update(const Tile& tile) const {
-    using T = Num<F>;
-    const Rule rule = rule_of(*tile.slot);
-    const auto t = static_cast<double>(tile.slot->step);
-    const F sign =
-        !Traits::has_direction && maximizes(rule) ? -1 : 1;  // a choice would not vectorise
-    const auto q = to_array<Traits::quantities.count>(tile.slot->quantities);
-    auto body = [=](F & theta_, const F& g_, auto&... rest_)
-        __attribute__((always_inline, flatten)) {
-      T theta(typename T::Raw{}, theta_), g(typename T::Raw{}, sign * g_);
-      [&]<std::size_t... Q>(std::index_sequence<Q...>, auto... rest)
-          __attribute__((always_inline, flatten)) {
-        rule.update(theta, g, rest..., q[Q]..., t);
-        (detail::keep(rest_, rest), ...);
-      }
-      (Traits::each_quantity, T(typename T::Raw{}, rest_)...);
-      theta_ = theta.v;
-    };
-    with_state<F>(tile, [&](auto... state_) {
-      [&]<std::size_t... I>(std::index_sequence<I...>) {
-        simd::for_each_exact(body, tile.count, elements<F>(tile, tile.slot->parameter),
-                             static_cast<const F*>(elements<F>(tile, tile.slot->grad)), state_...,
-                             static_cast<const F*>(elements<F>(tile, tile.slot->fields[I]))...);
-      }
-      (Traits::each_field);
-    });
-  }
-  template <class F> void direct(const Tile& tile, const Tensor& u) const {
-    using T = Num<F>;
-    const Rule rule = rule_of(*tile.slot);
-    const auto t = static_cast<double>(tile.slot->step + 1);
-    const F sign = maximizes(rule) ? -1 : 1;
-    auto body = [=](F & u_, const F& theta, const F& g, auto&... rest_)
-        __attribute__((always_inline, flatten)) {
-      [&](auto... rest) __attribute__((always_inline, flatten)) {
-        u_ = rule.direction(T(typename T::Raw{}, theta), T(typename T::Raw{}, sign * g), rest..., t)
-                 .v;
-        (detail::keep(rest_, rest), ...);
-      }
-      (T(typename T::Raw{}, rest_)...);
-    };
-    with_state<F>(tile, [&](auto... state_) {
-      [&]<std::size_t... I>(std::index_sequence<I...>) {
-        simd::for_each_exact(body, tile.count, elements<F>(tile, u),
-                             static_cast<const F*>(elements<F>(tile, tile.slot->parameter)),
-                             static_cast<const F*>(elements<F>(tile, tile.slot->grad)), state_...,
-                             static_cast<const F*>(elements<F>(tile, tile.slot->fields[I]))...);
-      }
-      (Traits::each_direction_field);
-    });
-  }
-
-  // ---- the same formula, told
-  template <class F> static void replay_in(detail::Moment& moment, Lines& lines) {
-    using T = Recorded<F>;
-    using S = Recorded<double>;
-    auto scalar = [&](const char* name, double value) { return S(name, value, &lines); };
-    auto element = [&](const char* name, double value) {
-      return T(name, static_cast<F>(value), &lines);
-    };
-    const auto plain = std::bit_cast<Rule>(to_array<Rule::hyper.count>(moment.hyper));
-    auto state_of = [&](std::size_t i) {
-      return in_use(plain, i) ? element(Traits::state.at[i], moment.state[i]) : T(0);
-    };
-    const S t = scalar("t", moment.t);
-    T theta = element("theta", moment.theta);
-    if (maximizes(plain)) {
-      T g = element("g", moment.g);
-      g = -g;
-      moment.g = static_cast<double>(g.value());
-    }
-    [&]<std::size_t... H, std::size_t... I, std::size_t... D, std::size_t... J, std::size_t... Q>(
-        std::index_sequence<H...>, std::index_sequence<I...>, std::index_sequence<D...>,
-        std::index_sequence<J...>, std::index_sequence<Q...>) {
-      const R<S> rule{RecordedOption{Rule::hyper.at[H], moment.hyper[H], &lines}...};
-      std::array<T, Traits::states> s{state_of(I)...};
-      auto g = [&] {
-        if constexpr (Traits::has_direction)
-          return let("u", rule.direction(T(theta), element("g", moment.g), s[I]...,
-                                         element(Traits::fields.at[D], moment.fields[D])..., t));
-        else return element("g", moment.g);
-      };
-      rule.update(theta, g(), s[I]..., element(Traits::fields.at[J], moment.fields[J])...,
-                  scalar(Traits::quantities.at[Q], moment.quantities[Q])..., t);
-      ((moment.state[I] = in_use(plain, I) ? static_cast<double>(s[I].value()) : 0), ...);
-    }
-    (Traits::each_option, Traits::each_state, Traits::each_direction_field, Traits::each_field,
-     Traits::each_quantity);
-    moment.theta = static_cast<double>(theta.value());
   }
 };
 

@@ -53,6 +53,12 @@ struct Slot {
   std::vector<double> quantities;
 };
 
+/// A part of a parameter: what one thread updates at a time.
+struct Tile {
+  Slot* slot;
+  int64_t begin, count;
+};
+
 /// One element in one step, before and after.
 struct Moment {
   std::vector<double> hyper, quantities;
@@ -152,10 +158,7 @@ class OptimizerBase : descent::detail::Pinned {
   bool first_time(const char* kind);  // of a report
   void report(const std::string& text) const;
 
-  struct Tile {
-    Slot* slot;
-    int64_t begin, count;
-  };
+  using Tile = detail::Tile;
   const detail::RuleInfo& info_;
   std::vector<Slot> slots_;
   std::vector<std::string> patterns_{"*"};

@@ -43,17 +43,6 @@ inline std::string gzipped(const std::string& content) {
   return out;
 }
 
-/// What a gzip file holds.
-inline std::string gunzip(const std::string& path) {
-  std::string all;
-  char part[1 << 16];
-  gzFile file = gzopen(path.c_str(), "rb");
-  for (int n = 0; file && (n = gzread(file, part, sizeof part)) > 0;)
-    all.append(part, static_cast<std::size_t>(n));
-  if (file) gzclose(file);
-  return all;
-}
-
 /// An IDX file: type, big-endian sizes, and the elements' bytes.
 inline std::string idx(char type, std::initializer_list<uint32_t> sizes,
                        const std::string& elements) {
