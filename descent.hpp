@@ -23,6 +23,7 @@
 #include "descent/nn/summary.hpp"
 #include "descent/optim/adam.hpp"
 #include "descent/optim/insight/ledger.hpp"
+#include "descent/optim/lbfgs.hpp"
 #include "descent/optim/rules.hpp"
 #include "descent/optim/schedule.hpp"
 #include "descent/optim/whole.hpp"

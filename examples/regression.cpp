@@ -47,9 +47,24 @@ static const std::vector<Rule> kRules{
     rule<optim::LAMB>("lamb", 0.1),
     rule<optim::LARS>("lars", 0.1, {.trust_coefficient = 0.1}),
     rule<optim::Adafactor>("adafactor", 0.1),
+    {"lbfgs",
+     [](const NamedTensors& p, double lr) -> Optimizer {
+       return std::make_unique<optim::LBFGS>(p, optim::LBFGSOptions{.lr = lr});
+     },
+     1},
 };
 static const Rule& find_rule(const std::string& name) {
   return *std::find_if(kRules.begin(), kRules.end(), [&](const Rule& r) { return r.name == name; });
+}
+/// predict -> loss -> gradient -> update; returns the loss before it. (L-BFGS asks for more losses
+/// in one step, so all are given a closure.)
+static double take_step(optim::OptimizerBase& opt, const std::function<Tensor()>& predict) {
+  return opt.step([&] {
+    opt.zero_grad();
+    Tensor loss = predict();
+    loss.backward();
+    return loss;
+  });
 }
 static optim::Schedule make_schedule(const std::string& name, int64_t steps) {
   using namespace optim;
@@ -111,10 +126,7 @@ static Line fit(const Tensor& x, const Tensor& y, const Run& run, uint64_t seed,
                           {.batch_size = run.batch_size, .shuffle = true, .seed = seed});
   for (int64_t epoch = 0; epoch < run.epochs; ++epoch) {
     for (auto [u, v] : loader) {
-      opt->zero_grad();
-      const Tensor loss = line.loss(u, v);
-      loss.backward();
-      opt->step(loss);
+      take_step(*opt, [&] { return line.loss(u, v); });
     }
     schedule.step();
   }
@@ -172,15 +184,12 @@ static Descent descend(const Tensor& u, const Tensor& v, const Rule& rule, doubl
   Descent found;
   double first = 0;
   for (int step = 0; step <= 2000; ++step) {
-    opt->zero_grad();
-    const Tensor loss = nn::mse_loss(w * u + b, v);
-    if (step == 0) first = loss.item();
-    found.excess = (loss.item() - best) / (first - best);
+    const double loss = take_step(*opt, [&] { return nn::mse_loss(w * u + b, v); });
+    if (step == 0) first = loss;
+    found.excess = (loss - best) / (first - best);
     const bool there = found.excess <= 1e-4;
     if (there && !found.held) found.steps = step;
     found.held = there;
-    loss.backward();
-    opt->step(loss);
   }
   return found;
 }

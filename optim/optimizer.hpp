@@ -164,8 +164,10 @@ class OptimizerBase : descent::detail::Pinned {
   std::vector<std::string> patterns_{"*"};
   std::vector<std::shared_ptr<void>> groups_;  // each pattern's options: the derived class's Rule
   std::vector<Tile> tiles_;
-  double lr_factor_ = 1, loss_;
-  int64_t steps_ = 0;
+  double lr_factor_ = 1, loss_ = 0;
+  int64_t steps_ = 0, skipped_ = 0;
+  NonFinite nonfinite_ = NonFinite::error;
+  Ledger* ledger_ = nullptr;
 
  private:
   friend class Ledger;
@@ -176,11 +178,8 @@ class OptimizerBase : descent::detail::Pinned {
   void regroup(Slot& slot);
   void let_go();  // of what only the running step needs
 
-  NonFinite nonfinite_ = NonFinite::error;
-  int64_t skipped_ = 0;
   std::vector<const char*> reported_;
   std::function<void(const std::string&)> report_;
-  Ledger* ledger_ = nullptr;
 };
 
 }}  // namespace descent::optim

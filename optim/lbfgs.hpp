@@ -1,0 +1,83 @@
+#pragma once
+#include "descent/optim/optimizer.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace optim {
+
+struct LBFGSOptions {
+  double lr = 1;                   ///< the first step length tried (the only one without a search)
+  int64_t max_iter = 20;           ///< iterations per step()
+  int64_t max_eval = 0;            ///< calls of the closure per step(); 0: max_iter * 5 / 4
+  double tolerance_grad = 1e-7;    ///< stop when no gradient is larger
+  double tolerance_change = 1e-9;  ///< stop when neither parameters nor the loss change by more
+  int64_t history_size = 100;      ///< pairs that approximate the curvature
+  bool strong_wolfe = false;       ///< search along the line, instead of a step of fixed length
+  bool maximize = false;
+};
+
+/// Limited-memory BFGS: Nocedal & Wright 2006, Algorithms 7.4 and 7.5, with the strong Wolfe search
+/// of Algorithms 3.5 and 3.6. For full batches: it takes the loss for a function of the parameters.
+///
+///     optim::LBFGS opt(model.named_parameters(), {.strong_wolfe = true});
+///     opt.step([&] { opt.zero_grad(); Tensor loss = ...; loss.backward(); return loss; });
+///
+/// Options, defaults and numbers are PyTorch's. One group, one dtype (DtypeError); a parameter
+/// without a gradient counts as one with zeros. Multipliers do not count; a ledger is a ValueError.
+class LBFGS final : public OptimizerBase {
+ public:
+  explicit LBFGS(const NamedTensors& parameters, LBFGSOptions options = {}, At at = At::here());
+
+  LBFGSOptions& options() { return options_; }
+  using OptimizerBase::step;  // these two, without a closure, are ValueErrors
+  /// Up to max_iter iterations; returns the loss before the first. If the closure throws, or an
+  /// iteration ends where the loss or its gradient is not finite and the policy minds, all is as it
+  /// was; the search only avoids such points.
+  double step(const Closure& closure, At at = At::here()) override;
+
+  NamedTensors state_dict() const override;
+  void load_state_dict(const NamedTensors& state, At at = At::here()) override;
+
+ private:
+  /// A point on the line x + t d: the loss, its slope along the line, and the gradient there.
+  struct Point {
+    double t, f, slope;
+    Tensor g;
+  };
+  struct Line {
+    Tensor x, d;
+  };
+  struct Pair {
+    Tensor y, s;  // changes of the gradient and of the parameters
+    double rho;   // 1 / y·s
+  };
+  /// What goes from one iteration to the next.
+  struct Memory {
+    int64_t iterations = 0, evaluations = 0;
+    Tensor d, g;  // the last direction, and the gradient before it
+    double t = 0, gamma = 1;
+    std::vector<Pair> pairs;
+  };
+
+  void advance(At at) override;
+  std::vector<double> hyper(std::size_t) const override;
+  void set_hyper(std::size_t, std::span<const double> values) override;
+  void copy_defaults() override {}
+  bool uses(std::size_t, std::size_t) const override { return false; }
+  void check(At at) const;
+
+  Tensor flat_parameters() const;
+  Tensor flat_gradient() const;
+  void move_to(const Tensor& x) const;
+  Point evaluate(const Closure& closure);
+  Point evaluate(const Closure& closure, const Line& line, double t);
+  bool accepts(const Point& now, At at) const;
+  bool minimize(const Closure& closure, At at);  // false: not finite, to be skipped
+  void remember(const Tensor& g);
+  Tensor direction(const Tensor& g) const;
+  Point search(const Closure& closure, const Line& line, const Point& start, double t,
+               int64_t max_evaluations);
+
+  LBFGSOptions options_;
+  Memory memory_;
+};
+
+}}  // namespace descent::optim

@@ -1,0 +1,226 @@
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <doctest/doctest.h>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "descent/descent.hpp"
+
+using namespace descent;
+using optim::LBFGS, optim::LBFGSOptions;
+
+namespace {
+
+using Values = std::vector<double>;
+
+/// A function of parameters, and the closure that an optimizer of them is given.
+struct Problem {
+  NamedTensors parameters;
+  std::function<Tensor()> loss;
+  int calls = 0;
+  optim::Closure closure() {
+    return [this] {
+      ++calls;
+      for (const auto& [name, p] : parameters) p.zero_grad();
+      Tensor value = loss();
+      value.backward();
+      return value;
+    };
+  }
+  Values values() const {
+    Values all;
+    for (const auto& [name, p] : parameters)
+      for (double v : p.to_vector<double>()) all.push_back(v);
+    return all;
+  }
+};
+
+/// (1 - x)^2 + 100 (y - x^2)^2.
+Problem rosenbrock(double x0, double y0, DType dtype = float64) {
+  const Tensor x = full({}, x0, dtype).requires_grad_(), y = full({}, y0, dtype).requires_grad_();
+  return {{{"x", x}, {"y", y}}, [x, y] {
+            const Tensor a = 1 - x, b = y - x * x;
+            return a * a + 100 * b * b;
+          }};
+}
+
+Tensor sines(int64_t first, const Shape& shape) {
+  return sin(arange(first, first + zeros(shape).numel()).to(float64))
+      .reshape(shape)
+      .clone()
+      .requires_grad_();
+}
+/// mean((tanh(x A^T + a) B^T + b - y)^2): 2 inputs, 5 hidden, 8 examples.
+Problem net() {
+  const Tensor A = sines(1, {5, 2}), a = sines(11, {5}), B = sines(16, {1, 5}), b = sines(21, {1});
+  Values x, y;
+  for (int i = 0; i < 8; ++i) {
+    x.insert(x.end(), {(i - 3.5) / 2, (3 * i % 8 - 3.5) / 2});
+    y.push_back((5 * i % 8 - 3.5) / 2);
+  }
+  const Tensor u = tensor(x, {8, 2}), v = tensor(y, {8, 1});
+  return {{{"A", A}, {"a", a}, {"B", B}, {"b", b}},
+          [=] { return nn::mse_loss(linear(tanh(linear(u, A, a)), B, b), v); }};
+}
+Problem make(const std::string& name) {
+  if (name == "net") return net();
+  return name == "corner" ? rosenbrock(-1, -1) : rosenbrock(-1.5, 2);
+}
+
+LBFGSOptions read_options(std::istringstream& words) {
+  LBFGSOptions o;
+  for (std::string word; words >> word;) {
+    const auto equals = word.find('=');
+    const std::string key = word.substr(0, equals), value = word.substr(equals + 1);
+    if (key == "lr") o.lr = std::stod(value);
+    else if (key == "max_iter") o.max_iter = std::stol(value);
+    else if (key == "max_eval") o.max_eval = std::stol(value);
+    else if (key == "history_size") o.history_size = std::stol(value);
+    else if (key == "tolerance_grad") o.tolerance_grad = std::stod(value);
+    else if (key == "tolerance_change") o.tolerance_change = std::stod(value);
+    else if (key == "line_search_fn") o.strong_wolfe = value == "strong_wolfe";
+    else FAIL("an option that is not known: " << key);
+  }
+  return o;
+}
+
+}  // namespace
+
+TEST_CASE("L-BFGS walks as PyTorch's does") {
+  std::ifstream file(DESCENT_ROOT "/tests/golden/lbfgs.txt");
+  int cases = 0, losses = 0;
+  double worst = 0;
+  for (std::string line; std::getline(file, line);) {
+    if (line.compare(0, 5, "case ") != 0) continue;
+    std::istringstream words(line.substr(5));
+    std::string name, losses_line, counts_line;
+    words >> name;
+    CAPTURE(name);
+    Problem problem = make(name.substr(0, name.find('/')));
+    LBFGS opt(problem.parameters, read_options(words));
+    std::getline(file, losses_line);
+    std::getline(file, counts_line);
+    std::istringstream counts(counts_line);
+    const char* p = losses_line.c_str();
+    for (int step = 0; step < 30; ++step, ++losses) {
+      char* end = nullptr;
+      const double wanted = std::strtod(p, &end);
+      p = end;
+      problem.calls = 0;
+      const double found = opt.step(problem.closure());
+      const double off = std::abs(found - wanted) / std::abs(wanted);
+      CHECK(off <= 1e-9);
+      worst = std::max(worst, off);
+      int count = 0;
+      counts >> count;
+      CHECK(problem.calls == count);
+    }
+    ++cases;
+  }
+  std::printf("golden: %d losses of L-BFGS in %d configurations, worst %.1e\n", losses, cases,
+              worst);
+  CHECK(cases == 12);
+  CHECK(losses == 360);
+}
+
+TEST_CASE("L-BFGS goes on from its state dict with the same bits") {
+  Problem first = net(), second = net();
+  const LBFGSOptions options{.max_iter = 3, .history_size = 4, .strong_wolfe = true};
+  LBFGS opt(first.parameters, options), other(second.parameters);
+  for (int i = 0; i < 4; ++i) opt.step(first.closure());
+  NoGradGuard no_grad;
+  for (std::size_t i = 0; i < 4; ++i)
+    second.parameters[i].second.copy_(first.parameters[i].second.detach());
+  other.load_state_dict(opt.state_dict());
+  CHECK(other.options().history_size == 4);
+  CHECK(other.steps() == 4);
+  for (int i = 0; i < 4; ++i) {
+    const double a = opt.step(first.closure()), b = other.step(second.closure());
+    CHECK(a == b);
+  }
+  CHECK(first.values() == second.values());
+  NamedTensors state = opt.state_dict();
+  state.pop_back();
+  CHECK_THROWS_WITH_AS(other.load_state_dict(state), doctest::Contains("vectors is missing"),
+                       ValueError);
+  Problem elsewhere = rosenbrock(0, 0);
+  LBFGS wrong(elsewhere.parameters);
+  CHECK_THROWS_AS(wrong.load_state_dict(opt.state_dict()), ValueError);
+}
+
+TEST_CASE("L-BFGS asks for a closure, and refuses what it cannot do") {
+  Problem problem = rosenbrock(-1.5, 2);
+  LBFGS opt(problem.parameters);
+  CHECK_THROWS_WITH_AS(opt.step(), doctest::Contains("LBFGS: a step needs a closure"), ValueError);
+  CHECK_THROWS_AS(opt.step(tensor(1.0)), ValueError);
+  CHECK_THROWS_AS(LBFGS(problem.parameters, {.lr = -1}), ValueError);
+  CHECK_THROWS_AS(LBFGS(problem.parameters, {.max_iter = 0}), ValueError);
+  CHECK_THROWS_AS(LBFGS(problem.parameters, {.tolerance_grad = NAN}), ValueError);
+  CHECK_THROWS_AS(LBFGS(problem.parameters, {.history_size = 0}), ValueError);
+  CHECK_THROWS_AS(
+      LBFGS({{"a", zeros({1}).requires_grad_()}, {"b", zeros({1}, float64).requires_grad_()}}),
+      DtypeError);
+  optim::Ledger ledger;
+  opt.trace(ledger);
+  CHECK_THROWS_AS(opt.step(problem.closure()), ValueError);
+}
+
+TEST_CASE("a closure that fails, or numbers that are none, leave L-BFGS where it was") {
+  for (bool strong_wolfe : {false, true}) {
+    Problem problem = rosenbrock(-1.5, 2);
+    LBFGS opt(problem.parameters, {.lr = 1e-3, .strong_wolfe = strong_wolfe});
+    opt.step(problem.closure());
+    const Values before = problem.values();
+    const NamedTensors state = opt.state_dict();
+    auto unchanged = [&] {
+      CHECK(problem.values() == before);
+      const NamedTensors now = opt.state_dict();
+      for (std::size_t i = 0; i < now.size(); ++i)
+        CHECK(now[i].second.to_vector<double>() == state[i].second.to_vector<double>());
+    };
+    const optim::Closure good = problem.closure();
+    int left = 3;
+    CHECK_THROWS_AS(opt.step([&] {
+      if (--left == 0) throw std::runtime_error("no more");
+      return good();
+    }),
+                    std::runtime_error);
+    unchanged();
+    const optim::Closure bad = [&] { return good() * NAN; };
+    CHECK_THROWS_AS(opt.step(bad), NumericError);
+    unchanged();
+    opt.set_nonfinite(optim::NonFinite::skip);
+    CHECK(std::isnan(opt.step(bad)));
+    unchanged();
+    CHECK(opt.skipped_steps() == 1);
+  }
+}
+
+TEST_CASE("L-BFGS maximizes the negative, in float32 too, and a schedule scales its rate") {
+  Problem down = rosenbrock(-1.5, 2), up = rosenbrock(-1.5, 2),
+          single = rosenbrock(-1.5, 2, float32);
+  const auto loss = up.loss;
+  up.loss = [loss] { return -loss(); };
+  LBFGS a(down.parameters, {.max_iter = 5, .strong_wolfe = true});
+  LBFGS b(up.parameters, {.max_iter = 5, .strong_wolfe = true, .maximize = true});
+  LBFGS c(single.parameters, {.strong_wolfe = true});
+  for (int i = 0; i < 3; ++i) {
+    const double x = a.step(down.closure()), y = b.step(up.closure());
+    CHECK(x == -y);
+  }
+  CHECK(down.values() == up.values());
+  for (int i = 0; i < 10; ++i) c.step(single.closure());
+  CHECK(single.loss().item() < 1e-6);
+
+  Problem half = rosenbrock(-1.5, 2), full = rosenbrock(-1.5, 2);
+  LBFGS scheduled(half.parameters, {.lr = 1, .max_iter = 1}),
+      plain(full.parameters, {.lr = 0.5, .max_iter = 1});
+  optim::Scheduler schedule(scheduled, optim::constant(0.5));
+  for (int i = 0; i < 2; ++i) {
+    scheduled.step(half.closure());
+    plain.step(full.closure());
+  }
+  CHECK(half.values() == full.values());
+}
