@@ -55,6 +55,11 @@ GradientAge gradient_age(const Tensor& leaf) {
   return node ? node->age : GradientAge();
 }
 
+Tensor* gradient_of(const Tensor& leaf) {
+  LeafNode* node = leaf_node(leaf);
+  return node && node->grad.defined() ? &node->grad : nullptr;
+}
+
 void drop(Node* node) {
   if (!release(node->refs)) return;
   node->next = std::exchange(doomed, node);

@@ -93,6 +93,8 @@ struct GradientAge {
   bool operator==(const GradientAge&) const = default;
 };
 GradientAge gradient_age(const Tensor& leaf);
+/// Where a leaf keeps its gradient, to change it and not its age; null if there is none.
+Tensor* gradient_of(const Tensor& leaf);
 void drop(Node* node);
 /// The op whose derivative this thread is computing; null outside a backward.
 const char* backward_op();

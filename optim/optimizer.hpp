@@ -5,6 +5,7 @@
 
 #include "descent/core/graph.hpp"
 #include "descent/core/named.hpp"
+#include "descent/optim/clip.hpp"
 #include "descent/optim/insight/recorder.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
@@ -99,6 +100,9 @@ class OptimizerBase : descent::detail::Pinned {
   /// Parameters that come later: they join the groups whose patterns match, at step 0.
   void add(const NamedTensors& parameters, At at = At::here());
   NamedTensors parameters() const;
+  /// The functions of these names (clip.hpp) for all parameters; a ledger notes what was there.
+  double clip_grad_norm(double max_norm, ClipNormOptions options = {}, At at = At::here());
+  void clip_grad_value(double limit, At at = At::here());
 
   /// The learning rate in use: the default group's, times the schedule's factor.
   double lr() const { return hyper(0)[0] * lr_factor_; }

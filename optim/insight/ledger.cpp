@@ -60,8 +60,8 @@ bool Ledger::wants(const detail::Slot& slot) const {
 }
 
 void Ledger::before_clip(const OptimizerBase& opt) {
-  raw_gradients_.clear();
-  if (opt.steps_ % options_.every != 0) return;
+  const bool clipped_before = !raw_gradients_.empty();
+  if (clipped_before || opt.steps_ % options_.every != 0) return;
   for (const detail::Slot& slot : opt.slots_)
     if (const Tensor g = slot.parameter.grad(); g.defined())
       if (matches(options_.parameters, slot.name))

@@ -1,0 +1,64 @@
+#pragma once
+#include "descent/core/named.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace optim {
+
+namespace detail {
+/// into[i] += w (from[i] - into[i]), as far as both go; w = 1 copies.
+void blend(const NamedTensors& into, const NamedTensors& from, double w);
+/// Copies of what `state` has under own's names. ValueError if it has others, or they have another
+/// dtype or shape, or are negative counts (int64).
+NamedTensors copied(const NamedTensors& own, const NamedTensors& state, At at = At::unknown());
+/// Puts back, when it goes, the elements that some tensors had.
+struct Kept : descent::detail::Pinned {
+  explicit Kept(const NamedTensors& all) : tensors(all), copies(copied(all, all)) {}
+  ~Kept() { blend(tensors, copies, 1); }
+  NamedTensors tensors, copies;
+};
+}  // namespace detail
+
+struct AverageOptions {
+  double decay = 0.999;  ///< in [0, 1]
+  bool equal = false;    ///< all steps count the same, whatever `decay` is
+};
+/// Averages of parameters over the steps, which often predict better than the last values:
+///
+///     optim::WeightAverage average(model.named_parameters());
+///     ... opt.step(); average.update(); ...
+///     optim::AverageGuard averaged(average);  // the model has them until this goes
+///
+/// average = decay average + (1 - decay) parameter, PyTorch's EMA: Kingma & Ba 2015, section 7.2.
+/// Equal: average += (parameter - average) / n in update n, PyTorch's SWA: Polyak & Juditsky 1992;
+/// Izmailov et al. 2018, Algorithm 1 (arXiv:1803.05407). The first update copies.
+class WeightAverage : descent::detail::Pinned {
+ public:
+  /// ValueError for a decay out of range, DtypeError for a parameter that is not floating.
+  explicit WeightAverage(const NamedTensors& parameters, AverageOptions options = {},
+                         At at = At::here());
+  void update();
+  int64_t updates() const { return state_.back().second.item<int64_t>(); }
+  /// By the parameters' names; before the first update, as the parameters were. Updates write here.
+  NamedTensors averages() const;
+  /// "WeightAverage/updates" (int64), "WeightAverage/<parameter>/average"; no options.
+  NamedTensors state_dict() const { return detail::copied(state_, state_); }
+  /// Takes a copy. ValueError, and nothing changed, if it does not fit these parameters.
+  void load_state_dict(const NamedTensors& state, At at = At::here()) {
+    state_ = detail::copied(state_, state, at);
+  }
+
+ private:
+  friend class AverageGuard;
+  NamedTensors parameters_, state_;  // the average of each, and the count
+  AverageOptions options_;
+};
+
+/// While it lives, the parameters hold their averages; then, bit for bit, what they had held: what
+/// changes them meanwhile is undone.
+class AverageGuard : detail::Kept {
+ public:
+  explicit AverageGuard(const WeightAverage& average) : Kept(average.parameters_) {
+    detail::blend(tensors, average.state_, 1);
+  }
+};
+
+}}  // namespace descent::optim

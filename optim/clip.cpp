@@ -1,0 +1,50 @@
+#include "descent/optim/clip.hpp"
+
+#include <cmath>
+
+#include "descent/core/ops.hpp"
+#include "descent/optim/insight/ledger.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace optim {
+
+/// Puts change(g) in every gradient's place. An optimizer does not take that for a new gradient.
+template <class F> static void change_gradients(const NamedTensors& parameters, F change) {
+  NoGradGuard no_grad;
+  for (const auto& [name, p] : parameters)
+    if (Tensor* g = descent::detail::gradient_of(p)) *g = change(*g);
+}
+
+void detail::scale_gradients(const NamedTensors& parameters, double factor) {
+  if (factor != 1) change_gradients(parameters, [=](const Tensor& g) { return g * factor; });
+}
+
+double clip_grad_norm(const NamedTensors& parameters, double max_norm, ClipNormOptions o, At at) {
+  detail::require(max_norm >= 0, "clip_grad_norm: max_norm", max_norm, "at least 0", at);
+  detail::require(o.p > 0, "clip_grad_norm: p", o.p, "a number above 0", at);
+  NoGradGuard no_grad;
+  std::vector<double> norms{0};
+  for (const auto& [name, p] : parameters)
+    if (const Tensor g = p.grad(); g.defined() && g.numel() > 0)
+      norms.push_back(norm(g.to(float64), {}, {.p = o.p}).item());
+  const double n = norm(tensor(norms), {}, {.p = o.p}).item(), factor = max_norm / (n + 1e-6);
+  if (o.error_if_nonfinite && !std::isfinite(n))
+    fail<NumericError>(at, "clip_grad_norm: the gradients' norm is {}: nothing was clipped", n);
+  detail::scale_gradients(parameters, factor > 1 ? 1 : factor);  // NaN stays
+  return n;
+}
+
+void clip_grad_value(const NamedTensors& parameters, double limit, At at) {
+  detail::require(limit >= 0, "clip_grad_value: limit", limit, "at least 0", at);
+  change_gradients(parameters, [=](const Tensor& g) { return clamp(g, -limit, limit); });
+}
+
+double OptimizerBase::clip_grad_norm(double max_norm, ClipNormOptions options, At at) {
+  if (ledger_) ledger_->before_clip(*this);
+  return optim::clip_grad_norm(parameters(), max_norm, options, at);
+}
+void OptimizerBase::clip_grad_value(double limit, At at) {
+  if (ledger_) ledger_->before_clip(*this);
+  optim::clip_grad_value(parameters(), limit, at);
+}
+
+}}  // namespace descent::optim

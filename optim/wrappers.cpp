@@ -1,0 +1,119 @@
+#include "descent/optim/wrappers.hpp"
+
+#include <cmath>
+
+#include "descent/core/ops.hpp"
+#include "descent/optim/average.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace optim {
+
+Accumulate::Accumulate(OptimizerBase& optimizer, int64_t batches, Step step, At at)
+    : optimizer_(optimizer), batches_(batches), step_(std::move(step)) {
+  detail::require(batches >= 1, "Accumulate: batches", double(batches), "at least 1", at);
+  if (!step_) step_ = [this](const Tensor& loss) { optimizer_.step(loss); };
+}
+
+bool Accumulate::backward(const In& loss, int64_t examples) {
+  const auto n = static_cast<double>(examples);
+  detail::require(n >= 1, "Accumulate: examples", n, "at least 1", loss.at);
+  const double value = loss.item(loss.at);
+  const int64_t before = std::exchange(pending_, 0);  // what stays if backward throws
+  if (before == 0) {
+    optimizer_.zero_grad();
+    first_ = n;
+    examples_ = loss_ = 0;
+  }
+  // In units of n_1: of equal ones each weighs 1, and one alone keeps its bits.
+  loss.backward(full(loss.shape(), n / first_, loss.dtype()), false, loss.at);
+  pending_ = before + 1;
+  examples_ += n;
+  loss_ += n * value;
+  return pending_ == batches_ && flush();
+}
+
+bool Accumulate::flush() {
+  if (std::exchange(pending_, 0) == 0) return false;
+  detail::scale_gradients(optimizer_.parameters(), first_ / examples_);
+  step_(tensor(loss_ / examples_, float64));
+  return true;
+}
+
+Lookahead::Lookahead(OptimizerBase& inner, LookaheadOptions o, At at) : inner_(inner), options_(o) {
+  detail::require(o.k >= 1, "Lookahead: k", double(o.k), "at least 1", at);
+  detail::require(o.alpha >= 0 && o.alpha <= 1, "Lookahead: alpha", o.alpha, "[0, 1]", at);
+}
+
+/// The state, with parameters as they are where slow weights are missing.
+NamedTensors Lookahead::complete() const {
+  NamedTensors all = inner_.parameters();
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (i + 1 < state_.size()) all[i] = state_[i];
+    else all[i] = {"Lookahead/" + all[i].first + "/slow", all[i].second.detach().clone()};
+  all.push_back(state_.back());
+  return all;
+}
+
+double Lookahead::around(const std::function<double()>& step) {
+  state_ = complete();
+  const int64_t before = inner_.steps();
+  const double loss = step();
+  if (inner_.steps() == before) return loss;  // it skipped one
+  const Tensor& steps = state_.back().second += 1;
+  if (steps.item<int64_t>() % options_.k != 0) return loss;
+  detail::blend(state_, inner_.parameters(), options_.alpha);
+  detail::blend(inner_.parameters(), state_, 1);
+  return loss;
+}
+
+NamedTensors Lookahead::state_dict() const {
+  NamedTensors all = complete();
+  all = detail::copied(all, all);
+  for (const auto& entry : inner_.state_dict()) all.push_back(entry);
+  return all;
+}
+
+void Lookahead::load_state_dict(const NamedTensors& state, At at) {
+  NamedTensors own, inner;
+  for (const auto& entry : state)
+    (entry.first.starts_with("Lookahead/") ? own : inner).push_back(entry);
+  own = detail::copied(complete(), own, at);
+  inner_.load_state_dict(inner, at);
+  state_ = std::move(own);
+}
+
+SAM::SAM(OptimizerBase& base, SAMOptions o, At at) : base_(base), options_(o) {
+  detail::require(o.rho >= 0 && std::isfinite(o.rho), "SAM: rho", o.rho, "at least 0, finite", at);
+}
+
+/// theta += e. Their gradients are not needed any more.
+void SAM::climb(const NamedTensors& theta) const {
+  NoGradGuard no_grad;
+  const auto scaled = [this](const Tensor& p, const Tensor& g) {
+    return options_.adaptive ? abs(p) * g : g;
+  };
+  for (const auto& [name, p] : theta) p.set_grad(scaled(p, p.grad()));
+  const double length = clip_grad_norm(theta, INFINITY);
+  if (!(length > 0 && std::isfinite(length))) return;
+  for (const auto& [name, p] : theta) p += scaled(p, p.grad() / length * options_.rho);
+}
+
+double SAM::step(const Closure& closure, At at) {
+  const auto loss_of = [&] {
+    base_.zero_grad();
+    EnableGradGuard grad;
+    return closure();
+  };
+  const double loss = loss_of().item(at);
+  NamedTensors theta = base_.parameters();
+  std::erase_if(theta, [](const auto& named) { return !named.second.grad().defined(); });
+  Tensor second;
+  {
+    const detail::Kept kept(theta);
+    climb(theta);
+    second = loss_of();
+  }
+  base_.step(In(second, at));
+  return loss;
+}
+
+}}  // namespace descent::optim

@@ -1,0 +1,105 @@
+#pragma once
+#include "descent/core/factory.hpp"
+#include "descent/optim/optimizer.hpp"
+
+// Around an optimizer, which must live as long: parameters, groups and rates are its own. Options
+// out of range are ValueErrors; they are not saved with the state.
+
+namespace [[gnu::visibility("default")]] descent { namespace optim {
+
+/// One step for several micro-batches, with the gradient of one large batch:
+///
+///     optim::Accumulate accumulate(opt, 4);
+///     for (auto [x, y] : loader) accumulate.backward(loss(model(x), y), x.size(0));
+///     accumulate.flush();  // the last window may be smaller
+///
+/// The losses are means over n_i examples, and so is the gradient: sum n_i g_i / sum n_i, whatever
+/// the sizes. zero_grad() comes before each window, `step(mean loss)` at its end.
+class Accumulate : descent::detail::Pinned {
+ public:
+  using Step = std::function<void(const Tensor& loss)>;
+  /// `batches`, at least 1, make a window. `step` is optimizer.step(loss) unless given: yours may
+  /// clip the gradients before, or step a scheduler after.
+  Accumulate(OptimizerBase& optimizer, int64_t batches, Step step = nullptr, At at = At::here());
+  /// loss.backward(), weighted by the `examples` (at least 1) that it is the mean of; whether that
+  /// made the window full, and a step. If backward or the step throws, the window is dropped.
+  bool backward(const In& loss, int64_t examples);
+  /// Steps with what the open window has, if anything; without it, the next epoch would fill it.
+  bool flush();
+  /// Micro-batches in the open window, which no state_dict holds: save a run when this is 0.
+  int64_t pending() const { return pending_; }
+
+ private:
+  OptimizerBase& optimizer_;
+  int64_t batches_, pending_ = 0;
+  Step step_;
+  double first_ = 0, examples_ = 0, loss_ = 0;  // n_1, sum n_i, sum n_i loss_i
+};
+
+struct LookaheadOptions {
+  int64_t k = 5;       ///< at least 1
+  double alpha = 0.5;  ///< in [0, 1]
+};
+/// Follows an inner optimizer: after every k steps that it carried out, slow += alpha (fast -
+/// slow), fast = slow; fast are the parameters, slow at first too. Zhang et al. 2019, Algorithm 1
+/// (arXiv:1907.08610).
+class Lookahead : descent::detail::Pinned {
+ public:
+  explicit Lookahead(OptimizerBase& inner, LookaheadOptions options = {}, At at = At::here());
+  void step(At at = At::here()) {
+    around([=, this] { return inner_.step(at), 0.0; });
+  }
+  void step(const In& loss) {
+    around([&] { return inner_.step(loss), 0.0; });
+  }
+  double step(const Closure& closure, At at = At::here()) {
+    return around([&] { return inner_.step(closure, at); });
+  }
+  void zero_grad(bool set_to_none = true) { inner_.zero_grad(set_to_none); }
+  OptimizerBase& inner() { return inner_; }
+  /// "Lookahead/steps" (int64), "Lookahead/<parameter>/slow", and the inner optimizer's entries.
+  NamedTensors state_dict() const;
+  /// Takes a copy. ValueError, and nothing changed, if it does not fit.
+  void load_state_dict(const NamedTensors& state, At at = At::here());
+
+ private:
+  double around(const std::function<double()>& step);
+  NamedTensors complete() const;
+
+  OptimizerBase& inner_;
+  LookaheadOptions options_;
+  // Slow weights, each made in the first step that sees its parameter, and the count.
+  NamedTensors state_{{"Lookahead/steps", tensor(int64_t{0})}};
+};
+
+struct SAMOptions {
+  double rho = 0.05;  ///< at least 0
+  bool adaptive = false;
+};
+/// Sharpness-aware minimization: the base optimizer's step from theta, with the gradient at theta +
+/// e, e = rho g / ||g|| over all parameters: Foret et al. 2021, Algorithm 1 (arXiv:2010.01412).
+/// Adaptive: e = rho theta^2 g / || |theta| g ||, Kwon et al. 2021, eq. 3 (arXiv:2102.11600). Made
+/// for minimizing: not with `maximize`.
+class SAM : descent::detail::Pinned {
+ public:
+  explicit SAM(OptimizerBase& base, SAMOptions options = {}, At at = At::here());
+  /// Calls `closure` at theta and at theta + e, after a zero_grad() each; puts theta back, bit for
+  /// bit, also if it throws; steps, told the second loss; returns the first. e is 0 without a
+  /// gradient, and if ||g|| is 0 or not finite.
+  double step(const Closure& closure, At at = At::here());
+  void zero_grad(bool set_to_none = true) { base_.zero_grad(set_to_none); }
+  OptimizerBase& base() { return base_; }
+  /// The base optimizer's: SAM itself has none.
+  NamedTensors state_dict() const { return base_.state_dict(); }
+  void load_state_dict(const NamedTensors& state, At at = At::here()) {
+    base_.load_state_dict(state, at);
+  }
+
+ private:
+  void climb(const NamedTensors& theta) const;
+
+  OptimizerBase& base_;
+  SAMOptions options_;
+};
+
+}}  // namespace descent::optim
