@@ -1,6 +1,8 @@
 #include "descent/optim/lbfgs.hpp"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <fmt/core.h>
 
@@ -30,9 +32,8 @@ void LBFGS::check(At at) const {
   const std::vector<double> values = hyper(0);
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double low = i == 1 || i == 5 ? 1 : 0;  // max_iter, history_size
-    detail::require(values[i] >= low && std::isfinite(values[i]),
-                    fmt::format("LBFGS: {}", info.hyper.at[i]).c_str(), values[i],
-                    low == 1 ? "at least 1" : "at least 0", at);
+    if (!(values[i] >= low && std::isfinite(values[i])))
+      fail<ValueError>(at, "LBFGS: {} is {}: need at least {}", info.hyper.at[i], values[i], low);
   }
   if (ledger_) fail<ValueError>(at, "LBFGS: a step is no formula that a ledger could explain");
   for (const Slot& slot : slots_)
@@ -41,27 +42,16 @@ void LBFGS::check(At at) const {
                        slots_[0].parameter.dtype(), slot.name, slot.parameter.dtype());
 }
 
+using Hyper = std::array<double, sizeof(LBFGSOptions) / sizeof(double)>;
 std::vector<double> LBFGS::hyper(std::size_t) const {
-  const LBFGSOptions& o = options_;
-  return {o.lr,
-          static_cast<double>(o.max_iter),
-          static_cast<double>(o.max_eval),
-          o.tolerance_grad,
-          o.tolerance_change,
-          static_cast<double>(o.history_size),
-          static_cast<double>(o.strong_wolfe),
-          static_cast<double>(o.maximize)};
+  const auto values = std::bit_cast<Hyper>(options_);
+  return {values.begin(), values.end()};
 }
 
-void LBFGS::set_hyper(std::size_t, std::span<const double> v) {
-  options_ = {v[0],
-              static_cast<int64_t>(v[1]),
-              static_cast<int64_t>(v[2]),
-              v[3],
-              v[4],
-              static_cast<int64_t>(v[5]),
-              v[6] != 0,
-              v[7] != 0};
+void LBFGS::set_hyper(std::size_t, std::span<const double> values) {
+  Hyper copy{};
+  for (std::size_t i = 0; i < copy.size(); ++i) copy[i] = values[i];
+  options_ = std::bit_cast<LBFGSOptions>(copy);
 }
 
 void LBFGS::advance(At at) {
@@ -70,20 +60,13 @@ void LBFGS::advance(At at) {
 
 // ---- the parameters as one vector
 
-Tensor LBFGS::flat_parameters() const {
+template <class F> Tensor LBFGS::flat(F f) const {
   std::vector<Tensor> parts;
-  for (const Slot& slot : slots_) parts.push_back(slot.parameter.detach().reshape({-1}));
+  for (const Slot& slot : slots_) parts.push_back(f(slot.parameter).detach().reshape({-1}));
   return cat(parts).clone();
 }
-
-Tensor LBFGS::flat_gradient() const {
-  std::vector<Tensor> parts;
-  for (const Slot& slot : slots_) {
-    const Tensor g = slot.parameter.grad(), &p = slot.parameter;
-    parts.push_back((g.defined() ? g.detach() : zeros(p.shape(), p.dtype())).reshape({-1}));
-  }
-  const Tensor g = cat(parts);
-  return options_.maximize ? -g : g.clone();
+Tensor LBFGS::theta() const {
+  return flat([](const Tensor& p) { return p; });
 }
 
 void LBFGS::move_to(const Tensor& x) const {
@@ -107,14 +90,16 @@ LBFGS::Point LBFGS::evaluate(const Closure& closure) {
     loss = closure().item();
   }
   ++memory_.evaluations;
-  return {0, options_.maximize ? -loss : loss, 0, flat_gradient()};
+  const Tensor g = flat(
+      [](const Tensor& p) { return p.grad().defined() ? p.grad() : zeros(p.shape(), p.dtype()); });
+  return {0, options_.maximize ? -loss : loss, 0, options_.maximize ? -g : g};
 }
 
-LBFGS::Point LBFGS::evaluate(const Closure& closure, const Line& line, double t) {
-  move_to(line.x + t * line.d);
+LBFGS::Point LBFGS::evaluate(const Closure& closure, const Tensor& x, double t) {
+  move_to(x + t * memory_.d);
   Point point = evaluate(closure);
   point.t = t;
-  point.slope = dot(point.g, line.d);
+  point.slope = dot(point.g, memory_.d);
   if (!std::isfinite(point.f) || !std::isfinite(point.slope)) point.f = INFINITY;
   return point;
 }
@@ -123,7 +108,7 @@ double LBFGS::step(const Closure& closure, At at) {
   check(at);
   NoGradGuard no_grad;
   const Memory memory = memory_;
-  const Tensor x = flat_parameters();
+  const Tensor x = theta();
   auto restore = [&] {
     move_to(x);
     memory_ = memory;
@@ -148,35 +133,34 @@ bool LBFGS::accepts(const Point& now, At at) const {
 
 bool LBFGS::minimize(const Closure& closure, At at) {
   const LBFGSOptions& o = options_;
-  const int64_t max_eval = o.max_eval > 0 ? o.max_eval : o.max_iter * 5 / 4;
-  const int64_t before = memory_.evaluations;
+  const double max_eval = o.max_eval > 0 ? o.max_eval : std::floor(o.max_iter * 5 / 4);
+  const auto left = [&, before = memory_.evaluations] {
+    return max_eval - static_cast<double>(memory_.evaluations - before);
+  };
   Point now = evaluate(closure);
   loss_ = o.maximize ? -now.f : now.f;
   if (!accepts(now, at)) return false;
   if (largest(now.g) <= o.tolerance_grad) return true;
 
-  for (int64_t k = 1;; ++k) {
+  for (double k = 1;; ++k) {
     remember(now.g);
-    const Line line{flat_parameters(), memory_.d};
-    const double f = now.f, slope = dot(now.g, line.d), lr = o.lr * lr_factor_;
+    const Tensor x = theta();
+    const double f = now.f, slope = dot(now.g, memory_.d), lr = o.lr * lr_factor_;
     const double t =
         memory_.iterations == 1 ? std::min(1.0, 1 / norm(now.g, {}, {.p = 1}).item()) * lr : lr;
     memory_.t = t;
     if (slope > -o.tolerance_change) break;
     if (o.strong_wolfe) {
-      const int64_t left = max_eval - (memory_.evaluations - before);
-      now = search(closure, line, {0, f, slope, now.g}, t, left);
+      now = search(closure, x, {0, f, slope, now.g}, t, left());
       memory_.t = now.t;
     }
-    move_to(line.x + memory_.t * line.d);
+    move_to(x + memory_.t * memory_.d);
     if (k == o.max_iter) break;
     if (!o.strong_wolfe) now = evaluate(closure);
     if (!accepts(now, at)) return false;
-    const bool no_progress = largest(line.d) * memory_.t <= o.tolerance_change ||
+    const bool no_progress = largest(memory_.d) * memory_.t <= o.tolerance_change ||
                              std::abs(now.f - f) < o.tolerance_change;
-    if (memory_.evaluations - before >= max_eval || largest(now.g) <= o.tolerance_grad ||
-        no_progress)
-      break;
+    if (left() <= 0 || largest(now.g) <= o.tolerance_grad || no_progress) break;
   }
   return true;
 }
@@ -187,7 +171,7 @@ void LBFGS::remember(const Tensor& g) {
   if (m.iterations++ > 0) {
     const Tensor y = g - m.g, s = m.d * m.t;
     if (const double ys = dot(y, s); ys > 1e-10) {
-      if (static_cast<int64_t>(m.pairs.size()) >= options_.history_size)
+      if (static_cast<double>(m.pairs.size()) >= options_.history_size)
         m.pairs.erase(m.pairs.begin());
       m.pairs.push_back({y, s, 1 / ys});
       m.gamma = ys / dot(y, y);
@@ -228,14 +212,14 @@ static double cubic_minimum(const auto& a, const auto& b, double low, double hig
 
 /// A t where the loss has fallen enough (c1) and its slope has flattened enough (c2): steps grow
 /// until they enclose one (Algorithm 3.5), then the bracket shrinks around it (3.6).
-LBFGS::Point LBFGS::search(const Closure& closure, const Line& line, const Point& start, double t,
-                           int64_t max_evaluations) {
+LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point& start, double t,
+                           double max_evaluations) {
   constexpr double c1 = 1e-4, c2 = 0.9;
   auto fell = [&](const Point& p) { return p.f <= start.f + c1 * p.t * start.slope; };
   auto flat = [&](const Point& p) { return std::abs(p.slope) <= -c2 * start.slope; };
 
-  Point bracket[2] = {start, evaluate(closure, line, t)};
-  int64_t k = 0;
+  Point bracket[2] = {start, evaluate(closure, x, t)};
+  double k = 0;
   for (; k < max_evaluations; ++k) {
     Point &previous = bracket[0], &now = bracket[1];
     // (The second one need not be lower than the first: PyTorch's way.)
@@ -244,12 +228,12 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Line& line, const Point
     if (now.slope >= 0) break;
     const double next =
         cubic_minimum(previous, now, now.t + 0.01 * (now.t - previous.t), 10 * now.t);
-    previous = std::exchange(now, evaluate(closure, line, next));
+    previous = std::exchange(now, evaluate(closure, x, next));
   }
   if (k == max_evaluations) bracket[0] = start;
 
   int low = bracket[0].f <= bracket[1].f ? 0 : 1;
-  const double d_largest = largest(line.d);
+  const double d_largest = largest(memory_.d);
   for (bool crept = false; k < max_evaluations; ++k) {
     const double left = std::min(bracket[0].t, bracket[1].t);
     const double right = std::max(bracket[0].t, bracket[1].t), margin = 0.1 * (right - left);
@@ -261,7 +245,7 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Line& line, const Point
     if (stuck) t = std::abs(t - right) < std::abs(t - left) ? right - margin : left + margin;
     crept = near_end && !stuck;
 
-    const Point now = evaluate(closure, line, t);
+    const Point now = evaluate(closure, x, t);
     if (!fell(now) || now.f >= bracket[low].f) {
       bracket[1 - low] = now;
       low = bracket[0].f <= bracket[1].f ? 0 : 1;
@@ -315,7 +299,7 @@ void LBFGS::load_state_dict(const NamedTensors& state, At at) {
   m.iterations = counts.select(0, 0).item<int64_t>();
   m.evaluations = counts.select(0, 1).item<int64_t>();
   if (m.iterations > 0) {
-    const Tensor like = flat_parameters();
+    const Tensor like = theta();
     const int64_t n = scalars.defined() && scalars.numel() > 2 ? scalars.numel() : 2;
     need("scalars", scalars, float64, {n});
     need("vectors", vectors, like.dtype(), {2 * (n - 1), like.numel()});

@@ -5,13 +5,13 @@ namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 struct LBFGSOptions {
   double lr = 1;                   ///< the first step length tried (the only one without a search)
-  int64_t max_iter = 20;           ///< iterations per step()
-  int64_t max_eval = 0;            ///< calls of the closure per step(); 0: max_iter * 5 / 4
+  double max_iter = 20;            ///< iterations per step(), at least 1
+  double max_eval = 0;             ///< calls of the closure per step(); 0: max_iter * 5 / 4
   double tolerance_grad = 1e-7;    ///< stop when no gradient is larger
   double tolerance_change = 1e-9;  ///< stop when neither parameters nor the loss change by more
-  int64_t history_size = 100;      ///< pairs that approximate the curvature
-  bool strong_wolfe = false;       ///< search along the line, instead of a step of fixed length
-  bool maximize = false;
+  double history_size = 100;       ///< pairs that approximate the curvature, at least 1
+  Flag strong_wolfe = false;       ///< search along the line, instead of a step of fixed length
+  Flag maximize = false;
 };
 
 /// Limited-memory BFGS: Nocedal & Wright 2006, Algorithms 7.4 and 7.5, with the strong Wolfe search
@@ -42,9 +42,6 @@ class LBFGS final : public OptimizerBase {
     double t, f, slope;
     Tensor g;
   };
-  struct Line {
-    Tensor x, d;
-  };
   struct Pair {
     Tensor y, s;  // changes of the gradient and of the parameters
     double rho;   // 1 / y·s
@@ -64,17 +61,17 @@ class LBFGS final : public OptimizerBase {
   bool uses(std::size_t, std::size_t) const override { return false; }
   void check(At at) const;
 
-  Tensor flat_parameters() const;
-  Tensor flat_gradient() const;
+  template <class F> Tensor flat(F f) const;
+  Tensor theta() const;
   void move_to(const Tensor& x) const;
   Point evaluate(const Closure& closure);
-  Point evaluate(const Closure& closure, const Line& line, double t);
+  Point evaluate(const Closure& closure, const Tensor& x, double t);
   bool accepts(const Point& now, At at) const;
   bool minimize(const Closure& closure, At at);  // false: not finite, to be skipped
   void remember(const Tensor& g);
   Tensor direction(const Tensor& g) const;
-  Point search(const Closure& closure, const Line& line, const Point& start, double t,
-               int64_t max_evaluations);
+  Point search(const Closure& closure, const Tensor& x, const Point& start, double t,
+               double max_evaluations);
 
   LBFGSOptions options_;
   Memory memory_;

@@ -184,7 +184,7 @@ TEST_CASE("a ledger keeps what was asked for, and the loss as predicted and as i
   CHECK(std::count(csv.begin(), csv.end(), '\n') == 3);
   CHECK(csv.find("\n1,w,2,3,6,6,6,-1.5,1.5,0.25,0.25,0.25,") != std::string::npos);
   const std::string lines = ledger.json_lines();
-  CHECK(lines.find("{\"step\":1,\"parameter\":\"w\",\"rule\":\"SGD\",") == 0);
+  CHECK(lines.find("{\"step\":1,\"parameter\":\"w\",\"element\":2,\"rule\":\"SGD\",") == 0);
   CHECK(lines.find("\"predicted_decrease\":14.0,\"real_decrease\":11.25") != std::string::npos);
   opt.trace(nullptr);
   opt.step();

@@ -75,9 +75,9 @@ LBFGSOptions read_options(std::istringstream& words) {
     const auto equals = word.find('=');
     const std::string key = word.substr(0, equals), value = word.substr(equals + 1);
     if (key == "lr") o.lr = std::stod(value);
-    else if (key == "max_iter") o.max_iter = std::stol(value);
-    else if (key == "max_eval") o.max_eval = std::stol(value);
-    else if (key == "history_size") o.history_size = std::stol(value);
+    else if (key == "max_iter") o.max_iter = std::stod(value);
+    else if (key == "max_eval") o.max_eval = std::stod(value);
+    else if (key == "history_size") o.history_size = std::stod(value);
     else if (key == "tolerance_grad") o.tolerance_grad = std::stod(value);
     else if (key == "tolerance_change") o.tolerance_change = std::stod(value);
     else if (key == "line_search_fn") o.strong_wolfe = value == "strong_wolfe";

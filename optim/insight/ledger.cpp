@@ -297,72 +297,57 @@ double decayed(const Lines& lines, double g) {
 }
 }  // namespace
 
-std::string Ledger::csv() const {
-  std::string all =
-      "step,parameter,element,theta,raw_gradient,gradient,decayed_gradient,change,theta_after,"
-      "rate_min,rate_mean,rate_max,relative_update,loss,predicted_decrease,real_decrease";
-  if (rule_)
-    for (const char* name : rule_->state) all += fmt::format(",{0},{0}_after", name);
-  all += '\n';
-  for (const Entry& entry : entries_)
-    for (const Element& e : entry.elements) {
-      const double numbers[] = {e.before.theta,
-                                e.raw_gradient,
-                                e.before.g,
-                                decayed(replay(entry, e).first, e.before.g),
-                                e.theta_after - e.before.theta,
-                                e.theta_after,
-                                entry.rate_min,
-                                entry.rate_mean,
-                                entry.rate_max,
-                                entry.relative_update,
-                                entry.loss,
-                                entry.predicted_decrease,
-                                real_decrease(entry.step)};
-      std::string row = fmt::format("{},{},{}", entry.step, entry.parameter, e.index);
-      for (double number : numbers) row += "," + shortest(number, false);
-      for (std::size_t i = 0; i < e.state_after.size(); ++i)
-        row += !entry.in_use[i] ? ",,"
-                                : "," + shortest(e.before.state[i], false) + "," +
-                                      shortest(e.state_after[i], false);
-      all += row + "\n";
-    }
+Ledger::Row Ledger::row(const Entry& entry, const Element& e) const {
+  Row all{{"theta", e.before.theta},
+          {"raw_gradient", e.raw_gradient},
+          {"gradient", e.before.g},
+          {"decayed_gradient", decayed(replay(entry, e).first, e.before.g)},
+          {"change", e.theta_after - e.before.theta},
+          {"theta_after", e.theta_after},
+          {"rate_min", entry.rate_min},
+          {"rate_mean", entry.rate_mean},
+          {"rate_max", entry.rate_max},
+          {"theta_norm", entry.theta_norm},
+          {"gradient_norm", entry.gradient_norm},
+          {"update_norm", entry.update_norm},
+          {"relative_update", entry.relative_update},
+          {"loss", entry.loss},
+          {"predicted_decrease", entry.predicted_decrease},
+          {"real_decrease", real_decrease(entry.step)}};
+  for (std::size_t i = 0; i < entry.in_use.size(); ++i) {
+    const std::string name = rule_->state.at[i];
+    all.emplace_back(name, entry.in_use[i] ? e.before.state[i] : NAN);
+    all.emplace_back(name + "_after", entry.in_use[i] ? e.state_after[i] : NAN);
+  }
   return all;
 }
 
+std::string Ledger::csv() const {
+  std::string all = "step,parameter,element";
+  bool header = true;
+  for (const Entry& entry : entries_)
+    for (const Element& e : entry.elements) {
+      const Row numbers = row(entry, e);
+      if (std::exchange(header, false))
+        for (const auto& [name, number] : numbers) all += "," + name;
+      all += fmt::format("\n{},{},{}", entry.step, entry.parameter, e.index);
+      for (const auto& [name, number] : numbers) all += "," + shortest(number, false);
+    }
+  return all + "\n";
+}
+
 std::string Ledger::json_lines() const {
-  using Json = nlohmann::ordered_json;
   std::string all;
-  for (const Entry& entry : entries_) {
-    auto state = [&](const std::vector<double>& values) {
-      Json object = Json::object();
-      for (std::size_t i = 0; i < values.size(); ++i)
-        if (entry.in_use[i]) object[rule_->state.at[i]] = values[i];
-      return object;
-    };
-    Json line{{"step", entry.step},
-              {"parameter", entry.parameter},
-              {"rule", rule_->name},
-              {"dtype", str(entry.dtype)},
-              {"loss", entry.loss},
-              {"theta_norm", entry.theta_norm},
-              {"gradient_norm", entry.gradient_norm},
-              {"update_norm", entry.update_norm},
-              {"relative_update", entry.relative_update},
-              {"rate", {entry.rate_min, entry.rate_mean, entry.rate_max}},
-              {"predicted_decrease", entry.predicted_decrease},
-              {"real_decrease", real_decrease(entry.step)}};
-    for (const Element& e : entry.elements)
-      line["elements"].push_back({{"index", e.index},
-                                  {"theta", e.before.theta},
-                                  {"raw_gradient", e.raw_gradient},
-                                  {"gradient", e.before.g},
-                                  {"decayed_gradient", decayed(replay(entry, e).first, e.before.g)},
-                                  {"state", state(e.before.state)},
-                                  {"theta_after", e.theta_after},
-                                  {"state_after", state(e.state_after)}});
-    all += line.dump() + "\n";
-  }
+  for (const Entry& entry : entries_)
+    for (const Element& e : entry.elements) {
+      nlohmann::ordered_json line{{"step", entry.step},
+                                  {"parameter", entry.parameter},
+                                  {"element", e.index},
+                                  {"rule", rule_->name},
+                                  {"dtype", str(entry.dtype)}};
+      for (const auto& [name, number] : row(entry, e)) line[name] = number;
+      all += line.dump() + "\n";
+    }
   return all;
 }
 

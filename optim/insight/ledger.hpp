@@ -56,9 +56,10 @@ class Ledger : descent::detail::Pinned {
 
   /// A line for each parameter in each step.
   std::string text() const;
-  /// A row for each element in each step, with a header.
+  /// A row for each element in each step, with a header; numbers read back the same bits, and what
+  /// a rule did not use or nobody knows is nan.
   std::string csv() const;
-  /// An object for each parameter in each step, one a line.
+  /// The same as an object a line, with null for nan.
   std::string json_lines() const;
 
  private:
@@ -68,6 +69,8 @@ class Ledger : descent::detail::Pinned {
   void prepared(const OptimizerBase& opt);
   void after_step(const OptimizerBase& opt);
   bool wants(const detail::Slot& slot) const;
+  using Row = std::vector<std::pair<std::string, double>>;
+  Row row(const Entry& entry, const Element& element) const;
 
   LedgerOptions options_;
   const detail::RuleInfo* rule_ = nullptr;
