@@ -71,15 +71,15 @@ template <class S = double> struct NAdamRule {
   S lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0, momentum_decay = 4e-3;
   Flag decoupled_weight_decay = false, maximize = false;
   static constexpr auto name = "NAdam";
-  static constexpr Names hyper{"lr",
-                               "beta1",
-                               "beta2",
-                               "eps",
-                               "weight_decay",
-                               "momentum_decay",
-                               "decoupled_weight_decay",
-                               "maximize"},
-      state{"m", "v"}, whole{"mu_product"}, quantities{"mu_product"};
+  static constexpr Names state{"m", "v"}, whole{"mu_product"}, quantities{"mu_product"},
+      hyper{"lr",
+            "beta1",
+            "beta2",
+            "eps",
+            "weight_decay",
+            "momentum_decay",
+            "decoupled_weight_decay",
+            "maximize"};
 
   S mu(S t) const { return beta1 * (1 - 0.5 * pow(0.96, t * momentum_decay)); }
   void prepare(Whole& x) const {
@@ -95,12 +95,7 @@ template <class S = double> struct NAdamRule {
     m += (1 - beta1) * (g - m);
     v = beta2 * v + (1 - beta2) * g * g;
     const T root = let("root", sqrt(v / (1 - pow(beta2, t))) + eps);
-    theta -= lr * (1 - now) / (1 - mu_product) * g / root;
-    theta -= lr * next / (1 - mu_product * next) * m / root;
-  }
-
-  void check(At at) const {
-    detail::require(momentum_decay >= 0, "NAdam: momentum_decay", momentum_decay, "at least 0", at);
+    theta -= lr * ((1 - now) / (1 - mu_product) * g + next / (1 - mu_product * next) * m) / root;
   }
 };
 

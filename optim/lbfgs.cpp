@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "descent/core/ops.hpp"
+#include "descent/optim/average.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
@@ -266,7 +267,8 @@ NamedTensors LBFGS::state_dict() const {
   NamedTensors all = OptimizerBase::state_dict();
   const Memory& m = memory_;
   auto add = [&](const char* key, const Tensor& t) { all.emplace_back(kMemory + key, t); };
-  add("counts", tensor({m.iterations, m.evaluations}));
+  add("iterations", tensor(m.iterations));
+  add("evaluations", tensor(m.evaluations));
   if (!m.d.defined()) return all;
   std::vector<double> scalars{m.t, m.gamma};
   std::vector<Tensor> vectors{m.d, m.g};
@@ -280,34 +282,30 @@ NamedTensors LBFGS::state_dict() const {
 }
 
 void LBFGS::load_state_dict(const NamedTensors& state, At at) {
-  NamedTensors rest;
-  Tensor counts, scalars, vectors;
-  for (const auto& [key, t] : state) {
-    if (key == kMemory + "counts") counts = t;
-    else if (key == kMemory + "scalars") scalars = t;
-    else if (key == kMemory + "vectors") vectors = t;
-    else rest.emplace_back(key, t);
+  NamedTensors own, rest;
+  int64_t n = 2;  // as many scalars
+  for (const auto& entry : state) {
+    (entry.first.starts_with(kMemory) ? own : rest).push_back(entry);
+    if (entry.first == kMemory + "scalars") n = std::max(n, entry.second.numel());
   }
-  auto need = [&](const char* what, const Tensor& t, DType dtype, const Shape& shape) {
-    if (!t.defined()) fail<ValueError>(at, "load_state_dict: {}{} is missing", kMemory, what);
-    if (t.dtype() != dtype || !(t.shape() == shape))
-      fail<ValueError>(at, "load_state_dict: {}{} is {} {}: need {} {}", kMemory, what, t.dtype(),
-                       t.shape(), dtype, shape);
-  };
-  need("counts", counts, int64, {2});
+  const Tensor x = theta();
+  const Tensor count = zeros({}, int64);
+  NamedTensors like{{kMemory + "iterations", count}, {kMemory + "evaluations", count}};
+  if (own.size() > 2) {
+    like.emplace_back(kMemory + "scalars", zeros({n}, float64));
+    like.emplace_back(kMemory + "vectors", zeros({2 * n - 2, x.numel()}, x.dtype()));
+  }
+  own = detail::copied(like, own, at);
   Memory m;
-  m.iterations = counts.select(0, 0).item<int64_t>();
-  m.evaluations = counts.select(0, 1).item<int64_t>();
-  if (m.iterations > 0) {
-    const Tensor like = theta();
-    const int64_t n = scalars.defined() && scalars.numel() > 2 ? scalars.numel() : 2;
-    need("scalars", scalars, float64, {n});
-    need("vectors", vectors, like.dtype(), {2 * (n - 1), like.numel()});
-    auto scalar = [&](int64_t i) { return scalars.select(0, i).item(); };
-    auto vector = [&](int64_t i) { return vectors.select(0, i).clone(); };
-    m.t = scalar(0), m.gamma = scalar(1), m.d = vector(0), m.g = vector(1);
+  m.iterations = own[0].second.item<int64_t>();
+  m.evaluations = own[1].second.item<int64_t>();
+  if (own.size() > 2) {
+    const auto scalars = own[2].second.to_vector<double>();
+    auto vector = [&](int64_t i) { return own[3].second.select(0, i).clone(); };
+    m.t = scalars[0], m.gamma = scalars[1], m.d = vector(0), m.g = vector(1);
     for (int64_t i = 2; i < n; ++i)
-      m.pairs.push_back({vector(2 * i - 2), vector(2 * i - 1), scalar(i)});
+      m.pairs.push_back(
+          {vector(2 * i - 2), vector(2 * i - 1), scalars[static_cast<std::size_t>(i)]});
   }
   OptimizerBase::load_state_dict(rest, at);
   memory_ = std::move(m);

@@ -20,15 +20,30 @@ void detail::require(bool holds, const char* what, double value, const char* rul
 }
 
 void detail::check_option(const char* rule, const char* option, double value, At at) {
-  const std::string_view name = option;
-  const bool beta = name == "beta" || name == "beta1" || name == "beta2";
-  const bool rate = name == "lr" || name == "lr_decay" || name == "momentum" ||
-                    name == "weight_decay" || name == "eps";
-  const char* words = beta ? "[0, 1)" : rate ? "at least 0" : "a number";
+  static constexpr std::string_view below_one[] = {"beta", "beta1", "beta2"},
+                                    nonnegative[] = {"lr",
+                                                     "lr_decay",
+                                                     "momentum",
+                                                     "weight_decay",
+                                                     "eps",
+                                                     "eps1",
+                                                     "eps2",
+                                                     "alpha",
+                                                     "lambd",
+                                                     "momentum_decay",
+                                                     "initial_accumulator_value",
+                                                     "trust_coefficient",
+                                                     "step_min"};
+  const bool beta = std::ranges::count(below_one, option) > 0;
+  const bool rate = std::ranges::count(nonnegative, option) > 0;
   const bool holds = beta   ? value >= 0 && value < 1
                      : rate ? value >= 0 && std::isfinite(value)
                             : value == value;
-  if (!holds) fail<ValueError>(at, "{}: {} is {}: need {}", rule, option, value, words);
+  if (!holds)
+    fail<ValueError>(at, "{}: {} is {}: need {}", rule, option, value,
+                     beta   ? "[0, 1)"
+                     : rate ? "at least 0"
+                            : "a number");
 }
 
 OptimizerBase::~OptimizerBase() = default;
@@ -85,15 +100,21 @@ void OptimizerBase::regroup(Slot& slot) {
     if (matches(patterns_[i], slot.name)) slot.group = i;
 }
 
+std::vector<detail::Slot*> OptimizerBase::matching(std::string_view pattern, At at) {
+  std::vector<Slot*> found;
+  for (Slot& slot : slots_)
+    if (matches(pattern, slot.name)) found.push_back(&slot);
+  if (found.empty()) fail<ValueError>(at, "{}: no parameter matches \"{}\"", info_.name, pattern);
+  return found;
+}
+
 std::size_t OptimizerBase::find_group(std::string_view pattern, At at) {
   const auto known = std::find(patterns_.begin() + 1, patterns_.end(), pattern);
   if (known != patterns_.end()) return static_cast<std::size_t>(known - patterns_.begin());
-  const auto fits = [&](const Slot& slot) { return matches(pattern, slot.name); };
-  if (std::none_of(slots_.begin(), slots_.end(), fits))
-    fail<ValueError>(at, "{}: no parameter matches \"{}\"", info_.name, pattern);
+  const std::vector<Slot*> slots = matching(pattern, at);
   copy_defaults();
   patterns_.emplace_back(pattern);
-  for (Slot& slot : slots_) regroup(slot);
+  for (Slot* slot : slots) slot->group = patterns_.size() - 1;
   return patterns_.size() - 1;
 }
 
@@ -114,13 +135,7 @@ void OptimizerBase::set_lr_factor(double factor, At at) {
 void OptimizerBase::set_lr_multiplier(std::string_view pattern, double multiplier, At at) {
   detail::require(multiplier >= 0 && std::isfinite(multiplier), "set_lr_multiplier: multiplier",
                   multiplier, "a number of at least 0", at);
-  bool any = false;
-  for (Slot& slot : slots_)
-    if (matches(pattern, slot.name)) {
-      slot.lr_multiplier = multiplier;
-      any = true;
-    }
-  if (!any) fail<ValueError>(at, "set_lr_multiplier: no parameter matches \"{}\"", pattern);
+  for (Slot* slot : matching(pattern, at)) slot->lr_multiplier = multiplier;
 }
 
 void OptimizerBase::set_momentum(double momentum, At at) {

@@ -22,8 +22,8 @@ enum class NonFinite { error, skip, ignore };
 namespace detail {
 /// ValueError "<what> is <value>: need <rule>" unless `holds`.
 void require(bool holds, const char* what, double value, const char* rule, At at);
-/// Refuses a value that no rule means by an option of this name: a negative lr, lr_decay, momentum,
-/// weight_decay or eps, a beta outside [0, 1), anything that is not a number.
+/// Refuses a value that no rule means by an option of this name: a negative rate, a beta outside
+/// [0, 1), anything that is not a number.
 void check_option(const char* rule, const char* option, double value, At at);
 
 /// What an optimizer knows of its rule besides the formula.
@@ -180,6 +180,7 @@ class OptimizerBase : descent::detail::Pinned {
   bool all_finite(At at);
   void check_freshness();
   void regroup(Slot& slot);
+  std::vector<Slot*> matching(std::string_view pattern, At at);  // ValueError if there are none
   void let_go();  // of what only the running step needs
 
   std::vector<const char*> reported_;

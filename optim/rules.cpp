@@ -1,5 +1,7 @@
 #include "descent/optim/rules.hpp"
 
+#include "descent/optim/adam.hpp"
+
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 template class Optimizer<SGDRule>;
@@ -9,5 +11,10 @@ template class Optimizer<AdadeltaRule>;
 template class Optimizer<RpropRule>;
 template class Optimizer<ASGDRule>;
 template class Optimizer<LionRule>;
+template class Optimizer<AdamRule>;
+template class Optimizer<AdamWRule>;
+template class Optimizer<AdamaxRule>;
+template class Optimizer<NAdamRule>;
+template class Optimizer<RAdamRule>;
 
 }}  // namespace descent::optim

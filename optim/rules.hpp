@@ -46,11 +46,6 @@ template <class S = double> struct AdagradRule {
     s = where(t == 1, initial_accumulator_value, s) + g * g;
     theta -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps);
   }
-
-  void check(At at) const {
-    detail::require(initial_accumulator_value >= 0, "Adagrad: initial_accumulator_value",
-                    initial_accumulator_value, "at least 0", at);
-  }
 };
 
 /// RMSprop. Hinton 2012, lecture 6e; centered: Graves 2013, equations 38 to 45 (arXiv:1308.0850).
@@ -72,9 +67,6 @@ template <class S = double> struct RMSpropRule {
   }
 
   bool uses(std::size_t i) const { return i == 0 ? bool(centered) : momentum != 0; }
-  void check(At at) const {
-    detail::require(alpha >= 0, "RMSprop: alpha", alpha, "at least 0", at);
-  }
 };
 
 /// Adadelta. Zeiler 2012, Algorithm 1 (arXiv:1212.5701).
@@ -119,8 +111,7 @@ template <class S = double> struct RpropRule {
   void check(At at) const {
     detail::require(eta_minus > 0 && eta_minus < 1, "Rprop: eta_minus", eta_minus, "(0, 1)", at);
     detail::require(eta_plus > 1, "Rprop: eta_plus", eta_plus, "a number above 1", at);
-    detail::require(step_min >= 0 && step_min <= step_max, "Rprop: step_min", step_min,
-                    "from 0 to step_max", at);
+    detail::require(step_min <= step_max, "Rprop: step_min", step_min, "at most step_max", at);
   }
 };
 
@@ -140,11 +131,6 @@ template <class S = double> struct ASGDRule {
     theta *= 1 - lambd * eta;
     theta -= eta * g;
     ax = where(mu == 1, theta, ax + mu * (theta - ax));
-  }
-
-  void check(At at) const {
-    detail::require(lambd >= 0, "ASGD: lambd", lambd, "at least 0", at);
-    detail::require(alpha >= 0, "ASGD: alpha", alpha, "at least 0", at);
   }
 };
 

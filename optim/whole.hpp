@@ -23,11 +23,6 @@ template <class S = double> struct LARSRule {
     b = momentum * b + step;
     theta -= where(nesterov, step + momentum * b, b);
   }
-
-  void check(At at) const {
-    detail::require(trust_coefficient >= 0, "LARS: trust_coefficient", trust_coefficient,
-                    "at least 0", at);
-  }
 };
 
 /// Layer-wise adaptive moments. You et al. 2020, Algorithm 2 (arXiv:1904.00962), phi(x) = x.
@@ -74,8 +69,6 @@ template <class S = double> struct AdafactorRule {
   }
   void check(At at) const {
     detail::require(beta2_decay <= 0, "Adafactor: beta2_decay", beta2_decay, "at most 0", at);
-    detail::require(eps1 >= 0, "Adafactor: eps1", eps1, "at least 0", at);
-    detail::require(eps2 >= 0, "Adafactor: eps2", eps2, "at least 0", at);
     detail::require(d >= 1, "Adafactor: d", d, "at least 1", at);
   }
 };

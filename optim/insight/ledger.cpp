@@ -5,7 +5,6 @@
 #include <cmath>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "descent/core/ops.hpp"
 
@@ -177,40 +176,34 @@ namespace {
 
 /// "w[2, 5]" as a name and its indices.
 std::pair<std::string, std::vector<int64_t>> parse_element(std::string_view text, At at) {
-  const auto bracket = text.find('[');
-  if (bracket == std::string_view::npos) return {std::string(text), {}};
+  const auto bracket = std::min(text.find('['), text.size());
   std::vector<int64_t> index;
-  const char *p = text.data() + bracket + 1, *end = text.data() + text.size();
-  while (p < end) {
-    while (p < end && *p == ' ') ++p;
-    int64_t i = 0;
-    const auto [next, error] = std::from_chars(p, end, i);
-    if (error != std::errc() || next == end || (*next != ',' && *next != ']')) break;
-    index.push_back(i);
-    p = next + 1;
-    if (*next == ']' && p == end) return {std::string(text.substr(0, bracket)), index};
+  const char *p = text.data() + bracket, *end = text.data() + text.size();
+  while (p != end && (*p == '[' || *p == ',')) {
+    for (++p; p != end && *p == ' ';) ++p;
+    p = std::from_chars(p, end, index.emplace_back(-1)).ptr;
   }
-  fail<ValueError>(at, "explain: cannot read \"{}\": write a parameter and an element, w[2, 5]",
-                   text);
+  const bool closed = bracket == text.size() || (p + 1 == end && *p == ']');
+  if (!closed || std::ranges::count(index, -1) > 0)
+    fail<ValueError>(at, "explain: cannot read \"{}\": write a parameter and an element, w[2, 5]",
+                     text);
+  return {std::string(text.substr(0, bracket)), index};
 }
 
+/// The place of an element in row-major order, from an index for each axis, or from that itself.
 int64_t flat_index(const Ledger::Entry& entry, const std::vector<int64_t>& index, At at) {
-  int64_t flat = 0;
   const auto rank = static_cast<std::size_t>(entry.shape.rank());
-  const int64_t count = std::accumulate(entry.shape.begin(), entry.shape.end(), int64_t{1},
-                                        std::multiplies<int64_t>());
-  if (index.size() == 1 && rank != 1) {
-    flat = index[0];
-  } else if (index.size() == rank) {
-    for (std::size_t d = 0; d < rank; ++d) {
-      const int64_t size = entry.shape[static_cast<int>(d)];
-      if (index[d] < 0 || index[d] >= size) flat = count;  // refused below
-      if (flat < count) flat = flat * size + index[d];
-    }
-  } else if (!(index.empty() && count == 1)) {
-    flat = count;
+  const bool each_axis = index.size() == rank;
+  int64_t flat = 0, count = 1;
+  bool inside = each_axis || index.size() <= 1;
+  for (std::size_t d = 0; d < rank; ++d) {
+    const int64_t size = entry.shape[static_cast<int>(d)], i = each_axis ? index[d] : 0;
+    inside &= i >= 0 && i < size;
+    flat = flat * size + i;
+    count *= size;
   }
-  if (flat < 0 || flat >= count)
+  if (!each_axis) flat = index.empty() ? count - 1 : index[0];  // without one: the only element
+  if (!inside || flat < 0 || flat >= count || (index.empty() && count != 1))
     fail<IndexError>(at, "explain: {} {} has no element {}", entry.parameter, entry.shape, index);
   return flat;
 }
