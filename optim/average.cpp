@@ -35,6 +35,9 @@ NamedTensors detail::copied(const NamedTensors& own, const NamedTensors& state, 
   return copies;
 }
 
+detail::Kept::Kept(const NamedTensors& all) : tensors(all), copies(copied(all, all)) {}
+detail::Kept::~Kept() { blend(tensors, copies, 1); }
+
 WeightAverage::WeightAverage(const NamedTensors& parameters, AverageOptions o, At at)
     : parameters_(parameters), options_(o) {
   detail::require(o.decay >= 0 && o.decay <= 1, "WeightAverage: decay", o.decay, "[0, 1]", at);
@@ -44,6 +47,17 @@ WeightAverage::WeightAverage(const NamedTensors& parameters, AverageOptions o, A
     state_.emplace_back("WeightAverage/" + name + "/average", p.detach().clone());
   }
   state_.emplace_back("WeightAverage/updates", tensor(int64_t{0}));
+}
+
+WeightAverage::~WeightAverage() = default;
+
+NamedTensors WeightAverage::state_dict() const { return detail::copied(state_, state_); }
+void WeightAverage::load_state_dict(const NamedTensors& state, At at) {
+  state_ = detail::copied(state_, state, at);
+}
+
+AverageGuard::AverageGuard(const WeightAverage& average) : Kept(average.parameters_) {
+  detail::blend(tensors, average.state_, 1);
 }
 
 void WeightAverage::update() {

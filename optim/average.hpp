@@ -11,8 +11,8 @@ void blend(const NamedTensors& into, const NamedTensors& from, double w);
 NamedTensors copied(const NamedTensors& own, const NamedTensors& state, At at = At::unknown());
 /// Puts back, when it goes, the elements that some tensors had.
 struct Kept : descent::detail::Pinned {
-  explicit Kept(const NamedTensors& all) : tensors(all), copies(copied(all, all)) {}
-  ~Kept() { blend(tensors, copies, 1); }
+  explicit Kept(const NamedTensors& all);
+  ~Kept();
   NamedTensors tensors, copies;
 };
 }  // namespace detail
@@ -35,16 +35,15 @@ class WeightAverage : descent::detail::Pinned {
   /// ValueError for a decay out of range, DtypeError for a parameter that is not floating.
   explicit WeightAverage(const NamedTensors& parameters, AverageOptions options = {},
                          At at = At::here());
+  ~WeightAverage();
   void update();
   int64_t updates() const { return state_.back().second.item<int64_t>(); }
   /// By the parameters' names; before the first update, as the parameters were. Updates write here.
   NamedTensors averages() const;
   /// "WeightAverage/updates" (int64), "WeightAverage/<parameter>/average"; no options.
-  NamedTensors state_dict() const { return detail::copied(state_, state_); }
+  NamedTensors state_dict() const;
   /// Takes a copy. ValueError, and nothing changed, if it does not fit these parameters.
-  void load_state_dict(const NamedTensors& state, At at = At::here()) {
-    state_ = detail::copied(state_, state, at);
-  }
+  void load_state_dict(const NamedTensors& state, At at = At::here());
 
  private:
   friend class AverageGuard;
@@ -56,9 +55,7 @@ class WeightAverage : descent::detail::Pinned {
 /// changes them meanwhile is undone.
 class AverageGuard : detail::Kept {
  public:
-  explicit AverageGuard(const WeightAverage& average) : Kept(average.parameters_) {
-    detail::blend(tensors, average.state_, 1);
-  }
+  explicit AverageGuard(const WeightAverage& average);
 };
 
 }}  // namespace descent::optim

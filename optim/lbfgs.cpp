@@ -29,6 +29,8 @@ LBFGS::LBFGS(const NamedTensors& parameters, LBFGSOptions options, At at)
   check(at);
 }
 
+LBFGS::~LBFGS() = default;
+
 void LBFGS::check(At at) const {
   const std::vector<double> values = hyper(0);
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -108,8 +110,10 @@ LBFGS::Point LBFGS::evaluate(const Closure& closure, const Tensor& x, double t) 
 double LBFGS::step(const Closure& closure, At at) {
   check(at);
   NoGradGuard no_grad;
-  const Memory memory = memory_;
   const Tensor x = theta();
+  // Parameters that came later: what it knew was of another space.
+  if (memory_.d.defined() && memory_.d.numel() != x.numel()) memory_ = {};
+  const Memory memory = memory_;
   auto restore = [&] {
     move_to(x);
     memory_ = memory;
@@ -238,7 +242,7 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point&
   for (bool crept = false; k < max_evaluations; ++k) {
     const double left = std::min(bracket[0].t, bracket[1].t);
     const double right = std::max(bracket[0].t, bracket[1].t), margin = 0.1 * (right - left);
-    if ((right - left) * d_largest < options_.tolerance_change) break;
+    if ((right - left) * d_largest < 1e-9) break;
     t = cubic_minimum(bracket[0], bracket[1], left, right);
     // Twice in a row near an end, or on it, is no progress: then well inside.
     const bool near_end = std::min(right - t, t - left) < margin;

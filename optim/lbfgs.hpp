@@ -25,6 +25,7 @@ struct LBFGSOptions {
 class LBFGS final : public OptimizerBase {
  public:
   explicit LBFGS(const NamedTensors& parameters, LBFGSOptions options = {}, At at = At::here());
+  ~LBFGS() override;
 
   LBFGSOptions& options() { return options_; }
   using OptimizerBase::step;  // these two, without a closure, are ValueErrors

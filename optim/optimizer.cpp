@@ -46,6 +46,7 @@ void detail::check_option(const char* rule, const char* option, double value, At
                             : "a number");
 }
 
+OptimizerBase::OptimizerBase(const detail::RuleInfo& info) : info_(info), patterns_{"*"} {}
 OptimizerBase::~OptimizerBase() = default;
 
 // ---- parameters and groups
@@ -294,6 +295,10 @@ bool OptimizerBase::first_time(const char* kind) {
   return true;
 }
 
+void OptimizerBase::on_report(std::function<void(const std::string&)> report) {
+  report_ = std::move(report);
+}
+
 void OptimizerBase::report(const std::string& text) const {
   if (report_) report_(text);
   else fmt::print(stderr, "descent: {}\n", text);
@@ -447,7 +452,8 @@ void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
     slot.step = in.number<int64_t>(slot.name + "/step", 0);
     slot.lr_multiplier = in.number<double>(slot.name + "/lr_multiplier", 0);
     const Tensor saved = in.take(slot.name + "/shape", int64, &rank);
-    if (saved.defined() && saved.to_vector<int64_t>() != std::vector(shape.begin(), shape.end()))
+    if (!saved.defined()) in.wrong(slot.name + "/shape is missing, or of another rank");
+    else if (saved.to_vector<int64_t>() != std::vector(shape.begin(), shape.end()))
       in.wrong(fmt::format("{} is {} here, not there", slot.name, str(shape)));
     for (std::size_t i = 0; i < slot.state.size(); ++i) {
       slot.state[i] = in.take(slot.name + "/" + info_.state.at[i], slot.parameter.dtype(), &shape);

@@ -130,14 +130,14 @@ class OptimizerBase : descent::detail::Pinned {
   /// Where steps that look like a mistake are reported, each kind once: a step without a new
   /// gradient, a forgotten zero_grad, parameters that backward never reached. Standard error, at
   /// first.
-  void on_report(std::function<void(const std::string&)> report) { report_ = std::move(report); }
+  void on_report(std::function<void(const std::string&)> report);
   /// Notes in `ledger`, which must live as long, what each step does; null to stop.
   void trace(Ledger* ledger) { ledger_ = ledger; }
   void trace(Ledger& ledger) { ledger_ = &ledger; }
 
  protected:
   using Slot = detail::Slot;
-  explicit OptimizerBase(const detail::RuleInfo& info) : info_(info) {}
+  explicit OptimizerBase(const detail::RuleInfo& info);
 
   /// One update, all of it.
   virtual void advance(At at) = 0;
@@ -165,7 +165,7 @@ class OptimizerBase : descent::detail::Pinned {
   using Tile = detail::Tile;
   const detail::RuleInfo& info_;
   std::vector<Slot> slots_;
-  std::vector<std::string> patterns_{"*"};
+  std::vector<std::string> patterns_;          // "*" first
   std::vector<std::shared_ptr<void>> groups_;  // each pattern's options: the derived class's Rule
   std::vector<Tile> tiles_;
   double lr_factor_ = 1, loss_ = 0;

@@ -184,6 +184,10 @@ Cycle cyclic(double floor, int64_t up, CyclicOptions o, At at) {
       [=](double n) { return o.max_momentum - (o.max_momentum - o.base_momentum) * height(n); }};
 }
 
+Schedule operator*(Schedule a, Schedule b) {
+  return [a = std::move(a), b = std::move(b)](int64_t n) { return a(n) * b(n); };
+}
+
 Scheduler::Scheduler(OptimizerBase& optimizer, Schedule rate, At at)
     : optimizer_(optimizer), rate_(std::move(rate)) {
   set_step(0, at);
@@ -196,7 +200,7 @@ Scheduler::Scheduler(OptimizerBase& optimizer, Cycle cycle, At at)
 
 void Scheduler::set_step(int64_t n, At at) {
   steps_from(0, "set_step: step", n, at);
-  if (momentum_) optimizer_.set_momentum((*momentum_)(n), at);
+  if (momentum_) optimizer_.set_momentum(momentum_(n), at);
   optimizer_.set_lr_factor(rate_(n), at);
   step_ = n;
 }

@@ -1,6 +1,5 @@
 #pragma once
 #include <functional>
-#include <optional>
 
 #include "descent/optim/optimizer.hpp"
 
@@ -17,9 +16,7 @@ class Schedule {
   double operator()(int64_t n, At at = At::here()) const;
   /// This one before step n; `next`, from its own step 0, at n and after. ValueError unless n >= 0.
   Schedule then(int64_t n, Schedule next, At at = At::here()) const;
-  friend Schedule operator*(Schedule a, Schedule b) {
-    return [a = std::move(a), b = std::move(b)](int64_t n) { return a(n) * b(n); };
-  }
+  friend Schedule operator*(Schedule a, Schedule b);
 
  private:
   std::function<double(int64_t)> f_;
@@ -115,7 +112,7 @@ class Scheduler {
  private:
   OptimizerBase& optimizer_;
   Schedule rate_;
-  std::optional<Schedule> momentum_;
+  std::function<double(int64_t)> momentum_;  // may be none
   int64_t step_ = 0;
 };
 

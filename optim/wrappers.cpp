@@ -38,7 +38,8 @@ bool Accumulate::flush() {
   return true;
 }
 
-Lookahead::Lookahead(OptimizerBase& inner, LookaheadOptions o, At at) : inner_(inner), options_(o) {
+Lookahead::Lookahead(OptimizerBase& inner, LookaheadOptions o, At at)
+    : inner_(inner), options_(o), state_{{"Lookahead/steps", tensor(int64_t{0})}} {
   detail::require(o.k >= 1, "Lookahead: k", double(o.k), "at least 1", at);
   detail::require(o.alpha >= 0 && o.alpha <= 1, "Lookahead: alpha", o.alpha, "[0, 1]", at);
 }
@@ -63,6 +64,17 @@ double Lookahead::around(const std::function<double()>& step) {
   detail::blend(state_, inner_.parameters(), options_.alpha);
   detail::blend(inner_.parameters(), state_, 1);
   return loss;
+}
+
+Lookahead::~Lookahead() = default;
+void Lookahead::step(At at) {
+  around([&] { return inner_.step(at), 0.0; });
+}
+void Lookahead::step(const In& loss) {
+  around([&] { return inner_.step(loss), 0.0; });
+}
+double Lookahead::step(const Closure& closure, At at) {
+  return around([&] { return inner_.step(closure, at); });
 }
 
 NamedTensors Lookahead::state_dict() const {

@@ -1,5 +1,4 @@
 #pragma once
-#include "descent/core/factory.hpp"
 #include "descent/optim/optimizer.hpp"
 
 // Around an optimizer, which must live as long: parameters, groups and rates are its own. Options
@@ -46,15 +45,10 @@ struct LookaheadOptions {
 class Lookahead : descent::detail::Pinned {
  public:
   explicit Lookahead(OptimizerBase& inner, LookaheadOptions options = {}, At at = At::here());
-  void step(At at = At::here()) {
-    around([=, this] { return inner_.step(at), 0.0; });
-  }
-  void step(const In& loss) {
-    around([&] { return inner_.step(loss), 0.0; });
-  }
-  double step(const Closure& closure, At at = At::here()) {
-    return around([&] { return inner_.step(closure, at); });
-  }
+  ~Lookahead();
+  void step(At at = At::here());
+  void step(const In& loss);
+  double step(const Closure& closure, At at = At::here());
   void zero_grad(bool set_to_none = true) { inner_.zero_grad(set_to_none); }
   OptimizerBase& inner() { return inner_; }
   /// "Lookahead/steps" (int64), "Lookahead/<parameter>/slow", and the inner optimizer's entries.
@@ -69,7 +63,7 @@ class Lookahead : descent::detail::Pinned {
   OptimizerBase& inner_;
   LookaheadOptions options_;
   // Slow weights, each made in the first step that sees its parameter, and the count.
-  NamedTensors state_{{"Lookahead/steps", tensor(int64_t{0})}};
+  NamedTensors state_;
 };
 
 struct SAMOptions {

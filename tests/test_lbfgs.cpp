@@ -143,8 +143,8 @@ TEST_CASE("L-BFGS goes on from its state dict with the same bits") {
   CHECK(first.values() == second.values());
   NamedTensors state = opt.state_dict();
   state.pop_back();
-  CHECK_THROWS_WITH_AS(other.load_state_dict(state), doctest::Contains("vectors is missing, or not float64 ["),
-                       ValueError);
+  CHECK_THROWS_WITH_AS(other.load_state_dict(state),
+                       doctest::Contains("vectors is missing, or not float64 ["), ValueError);
   Problem elsewhere = rosenbrock(0, 0);
   LBFGS wrong(elsewhere.parameters);
   CHECK_THROWS_AS(wrong.load_state_dict(opt.state_dict()), ValueError);
@@ -165,6 +165,21 @@ TEST_CASE("L-BFGS asks for a closure, and refuses what it cannot do") {
   optim::Ledger ledger;
   opt.trace(ledger);
   CHECK_THROWS_AS(opt.step(problem.closure()), ValueError);
+}
+
+TEST_CASE("parameters that come later join L-BFGS, which then starts anew") {
+  const Tensor x = full({}, 3, float64).requires_grad_(), y = full({}, 2, float64).requires_grad_();
+  LBFGS opt({{"x", x}});
+  auto closure = [&] {
+    opt.zero_grad();
+    Tensor loss = x * x + y * y;
+    loss.backward();
+    return loss;
+  };
+  opt.step(closure);
+  opt.add({{"y", y}});
+  opt.step(closure);
+  CHECK(std::abs(x.item()) + std::abs(y.item()) < 1e-6);
 }
 
 TEST_CASE("a closure that fails, or numbers that are none, leave L-BFGS where it was") {

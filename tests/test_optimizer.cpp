@@ -212,6 +212,7 @@ TEST_CASE("a state dict of something else is refused, and nothing changes") {
   refused(named.state_dict(), "q/m is unexpected");
   optim::Adam shaped({{"p", matrix(3, 2, 0.5)}});
   refused(shaped.state_dict(), "p is [2, 3] here, not there");
+  refused(without(state, "Adam/p/shape"), "p/shape is missing");
   optim::Adam single({{"p", matrix(2, 3, 0.5, float32)}});
   walk(single, 1, 2);
   refused(single.state_dict(), "p/m is float32 [2, 3] there");

@@ -52,6 +52,8 @@ Ledger::Ledger(LedgerOptions options, At at) : options_(std::move(options)) {
     detail::require(i >= 0, "Ledger: an element", static_cast<double>(i), "at least 0", at);
 }
 
+Ledger::~Ledger() = default;
+
 // ---- recording
 
 bool Ledger::wants(const detail::Slot& slot) const {
@@ -210,7 +212,7 @@ int64_t flat_index(const Ledger::Entry& entry, const std::vector<int64_t>& index
 
 /// "m = 0.5, v = 0.25": those that are in use, or all.
 std::string named_numbers(const Names& names, const std::vector<double>& values, bool single,
-                          const std::vector<bool>* in_use = nullptr) {
+                          const std::vector<char>* in_use = nullptr) {
   std::string text;
   for (std::size_t i = 0; i < values.size(); ++i)
     if (!in_use || (*in_use)[i])
@@ -289,6 +291,10 @@ double decayed(const Lines& lines, double g) {
   return g;
 }
 }  // namespace
+
+struct Ledger::Row : std::vector<std::pair<std::string, double>> {
+  using vector::vector;
+};
 
 Ledger::Row Ledger::row(const Entry& entry, const Element& e) const {
   Row all{{"theta", e.before.theta},

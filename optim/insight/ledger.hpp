@@ -36,12 +36,13 @@ class Ledger : descent::detail::Pinned {
     double update_norm, relative_update;   ///< of the change, and divided by theta_norm
     double rate_min, rate_mean, rate_max;  ///< -change / gradient, where the gradient is not 0
     double predicted_decrease;             ///< of the loss, to first order: -gradient·change
-    std::vector<bool> in_use;              ///< which of the rule's state tensors
+    std::vector<char> in_use;              ///< of the rule's state tensors, 0 for those left out
     std::vector<Element> elements;
   };
 
   /// ValueError unless every >= 1 and no index is negative.
   explicit Ledger(LedgerOptions options = {}, At at = At::here());
+  ~Ledger();
 
   const std::vector<Entry>& entries() const { return entries_; }
   /// loss(step) - loss(step + 1), both as step() was told; NaN if it was not.
@@ -69,7 +70,7 @@ class Ledger : descent::detail::Pinned {
   void prepared(const OptimizerBase& opt);
   void after_step(const OptimizerBase& opt);
   bool wants(const detail::Slot& slot) const;
-  using Row = std::vector<std::pair<std::string, double>>;
+  struct Row;
   Row row(const Entry& entry, const Element& element) const;
 
   LedgerOptions options_;
