@@ -94,7 +94,7 @@ template <class S = double> struct NAdamRule {
     g += where(decoupled_weight_decay, 0, weight_decay) * theta;
     m += (1 - beta1) * (g - m);
     v = beta2 * v + (1 - beta2) * g * g;
-    const T root = let("root", sqrt(v / (1 - pow(beta2, t))) + eps);
+    const T root = let("root", sqrt(1 / (1 - pow(beta2, t)) * v) + eps);
     theta -= lr * ((1 - now) / (1 - mu_product) * g + next / (1 - mu_product * next) * m) / root;
   }
 };
