@@ -128,7 +128,7 @@ static Line fit(const Tensor& x, const Tensor& y, const Run& run, uint64_t seed,
                           {.batch_size = run.batch_size, .shuffle = true, .seed = seed});
   for (int64_t epoch = 0; epoch < run.epochs; ++epoch) {
     for (auto [u, v] : loader) {
-      take_step(*opt, [&] { return line.loss(u, v); });
+      take_step(*opt, [&, &u = u, &v = v] { return line.loss(u, v); });
     }
     schedule.step();
   }

@@ -120,9 +120,9 @@ TEST_CASE("every combination of options equals the formulas written out") {
   for (double momentum : {0.0, 0.7})
     for (double dampening : {0.0, 0.4})
       for (double weight_decay : {0.0, 0.05})
-        for (double maximize : {0.0, 1.0})
-          for (double nesterov : {0.0, 1.0}) {
-            if (nesterov != 0 && (momentum == 0 || dampening != 0)) continue;
+        for (bool maximize : {false, true})
+          for (bool nesterov : {false, true}) {
+            if (nesterov && (momentum == 0 || dampening != 0)) continue;
             const optim::SGDRule<> o{.lr = 0.03,
                                      .momentum = momentum,
                                      .dampening = dampening,
@@ -134,7 +134,7 @@ TEST_CASE("every combination of options equals the formulas written out") {
           }
   for (double beta1 : {0.0, 0.9})
     for (double weight_decay : {0.0, 0.05})
-      for (double maximize : {0.0, 1.0}) {
+      for (bool maximize : {false, true}) {
         const optim::AdamRule<> o{.lr = 0.02,
                                   .beta1 = beta1,
                                   .beta2 = 0.95,
