@@ -82,11 +82,7 @@ template <class S = double> struct NAdamRule {
             "maximize"};
 
   S mu(S t) const { return beta1 * (1 - 0.5 * pow(0.96, t * momentum_decay)); }
-  void prepare(Whole& x) const {
-    const double mu_product = (x.state[0].defined() ? x.state[0].item() : 1) * mu(x.t);
-    x.state[0] = full({}, mu_product, float64);
-    x.quantities = {mu_product};
-  }
+  void prepare(Whole& x) const;
 
   template <class T> void update(T& theta, T g, T& m, T& v, S mu_product, S t) const {
     const S now = let("mu", mu(t)), next = let("mu_next", mu(t + 1));
@@ -123,6 +119,7 @@ template <class S = double> struct RAdamRule {
   }
 };
 
+template <> void NAdamRule<double>::prepare(Whole& x) const;
 extern template class Optimizer<AdamRule>;
 extern template class Optimizer<AdamWRule>;
 extern template class Optimizer<AdamaxRule>;

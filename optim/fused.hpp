@@ -304,7 +304,7 @@ class Optimizer final : public OptimizerBase {
         for (Slot& slot : slots_)
           if (slot.group == group && slot.grad.defined())
             all.push_back(whole_of(slot, Formula::maximizes(rule(group)), nullptr));
-        rule(group).prepare_group(std::span<Whole>(all));
+        rule(group).prepare_group({all.data(), all.size()});
       }
     }
   }
