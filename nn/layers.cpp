@@ -62,6 +62,8 @@ Sequential::Sequential(std::initializer_list<Step> steps, At at) {
   for (const Step& step : steps) push_back(step, at);
 }
 
+std::shared_ptr<Sequential::Steps> Sequential::no_steps() { return std::make_shared<Steps>(); }
+
 Sequential& Sequential::push_back(Step step, At at) {
   add_child(std::to_string(steps_->size()), step.module_, at);
   steps_->push_back(std::move(step.module_));

@@ -71,8 +71,9 @@ class Sequential : public Module {
   std::size_t size() const { return steps_->size(); }
 
  private:
-  std::shared_ptr<std::vector<std::shared_ptr<Module>>> steps_ =
-      std::make_shared<std::vector<std::shared_ptr<Module>>>();
+  using Steps = std::vector<std::shared_ptr<Module>>;
+  static std::shared_ptr<Steps> no_steps();  // not here: costly to compile
+  std::shared_ptr<Steps> steps_ = no_steps();
 };
 
 }}  // namespace descent::nn
