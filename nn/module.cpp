@@ -100,39 +100,14 @@ NamedTensors Module::handles() const {
   return all;
 }
 
-NamedTensors Module::state_dict() const {
-  NamedTensors all = handles();
-  for (auto& [name, t] : all) t = t.detach().clone();
-  return all;
-}
+NamedTensors Module::state_dict() const { return cloned(handles()); }
 
 void Module::load_state_dict(const NamedTensors& source, LoadOptions options, At at) {
   const NamedTensors own = handles();
-  auto find = [](const NamedTensors& list, const std::string& name) {
-    return std::find_if(list.begin(), list.end(), [&](const auto& e) { return e.first == name; });
-  };
-  std::string wrong;
-  std::vector<std::pair<Tensor, Tensor>> copies;
-  for (const auto& [name, t] : own) {
-    auto found = find(source, name);
-    if (found == source.end()) {
-      if (options.strict) wrong += fmt::format("\n  {} is missing", name);
-    } else if (!found->second.defined()) {
-      wrong += fmt::format("\n  {} is undefined there", name);
-    } else if (!(found->second.shape() == t.shape()) || found->second.dtype() != t.dtype()) {
-      wrong += fmt::format("\n  {} is {} {} here and {} {} there", name, str(t.dtype()),
-                           str(t.shape()), str(found->second.dtype()), str(found->second.shape()));
-    } else {
-      copies.emplace_back(t, found->second);
-    }
-  }
-  for (const auto& [name, t] : source)
-    if (options.strict && find(own, name) == own.end())
-      wrong += fmt::format("\n  {} is unexpected", name);
-  if (!wrong.empty())
-    fail<ValueError>(at, "load_state_dict: the state does not fit {}:{}\n", type(), wrong);
+  const std::vector<Tensor> found = fitting(own, source, type(), options.strict, at);
   NoGradGuard no_grad;
-  for (const auto& [to, from] : copies) to.copy_(from);
+  for (std::size_t i = 0; i < own.size(); ++i)
+    if (found[i].defined()) own[i].second.copy_(found[i]);
 }
 
 void Module::apply(const std::function<void(Module&)>& f) {

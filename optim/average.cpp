@@ -1,7 +1,6 @@
 #include "descent/optim/average.hpp"
 
 #include <algorithm>
-#include <map>
 
 #include "descent/core/ops.hpp"
 #include "descent/optim/optimizer.hpp"
@@ -18,24 +17,7 @@ void detail::blend(const NamedTensors& into, const NamedTensors& from, double w)
   }
 }
 
-NamedTensors detail::copied(const NamedTensors& own, const NamedTensors& state, At at) {
-  std::map<std::string, Tensor> left(state.begin(), state.end());
-  NamedTensors copies;
-  std::string wrong;
-  for (const auto& [name, mine] : own) {
-    const Tensor x = std::exchange(left[name], {});
-    left.erase(name);
-    if (!x.defined() || x.dtype() != mine.dtype() || !(x.shape() == mine.shape()) ||
-        (x.dtype() == int64 && x.item() < 0))
-      wrong += "\n  " + name + " is missing, or not " + str(mine.dtype()) + " " + str(mine.shape());
-    else copies.emplace_back(name, x.detach().clone());
-  }
-  for (const auto& [name, x] : left) wrong += "\n  " + name + " is unexpected";
-  if (!wrong.empty()) fail<ValueError>(at, "load_state_dict: the state does not fit:{}\n", wrong);
-  return copies;
-}
-
-detail::Kept::Kept(const NamedTensors& all) : tensors(all), copies(copied(all, all)) {}
+detail::Kept::Kept(const NamedTensors& all) : tensors(all), copies(cloned(all)) {}
 detail::Kept::~Kept() { blend(tensors, copies, 1); }
 
 WeightAverage::WeightAverage(const NamedTensors& parameters, AverageOptions o, At at)
@@ -51,9 +33,9 @@ WeightAverage::WeightAverage(const NamedTensors& parameters, AverageOptions o, A
 
 WeightAverage::~WeightAverage() = default;
 
-NamedTensors WeightAverage::state_dict() const { return detail::copied(state_, state_); }
+NamedTensors WeightAverage::state_dict() const { return cloned(state_); }
 void WeightAverage::load_state_dict(const NamedTensors& state, At at) {
-  state_ = detail::copied(state_, state, at);
+  state_ = detail::copied(state_, state, "this average", at);
 }
 
 AverageGuard::AverageGuard(const WeightAverage& average) : Kept(average.parameters_) {

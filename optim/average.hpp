@@ -6,9 +6,6 @@ namespace [[gnu::visibility("default")]] descent { namespace optim {
 namespace detail {
 /// into[i] += w (from[i] - into[i]), as far as both go; w = 1 copies.
 void blend(const NamedTensors& into, const NamedTensors& from, double w);
-/// Copies of what `state` has under own's names. ValueError if it has others, or they have another
-/// dtype or shape, or are negative counts (int64).
-NamedTensors copied(const NamedTensors& own, const NamedTensors& state, At at = At::unknown());
 /// Puts back, when it goes, the elements that some tensors had.
 struct Kept : descent::detail::Pinned {
   explicit Kept(const NamedTensors& all);

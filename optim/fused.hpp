@@ -17,25 +17,23 @@ template <class F> constexpr simd::Scalar<F> nothing{F(0)};
 template <class F> void keep(F& element, Num<F> value) { element = value.v; }
 template <class F> void keep(const F&, Num<F>) {}
 
+/// The names that `get` finds in a rule; none if it has no such member.
+template <class Rule> constexpr Names names_if_any(auto get) {
+  if constexpr (std::is_invocable_v<decltype(get), Rule>) return get(Rule{});
+  else return {};
+}
+
 /// What a rule says of itself, with what it left out, and its formula at work on elements. (Apart
 /// from Optimizer, so that an Optimizer's name costs a compiler little.)
 template <template <class> class R, class Rule> struct Formula {
-  static constexpr Names optional = [] {
-    if constexpr (requires { Rule::optional; }) return Rule::optional;
-    else return Names{};
-  }();
-  static constexpr Names fields = [] {
-    if constexpr (requires { Rule::fields; }) return Rule::fields;
-    else return Names{};
-  }();
-  static constexpr Names quantities = [] {
-    if constexpr (requires { Rule::quantities; }) return Rule::quantities;
-    else return Names{};
-  }();
-  static constexpr Names whole = [] {
-    if constexpr (requires { Rule::whole; }) return Rule::whole;
-    else return Names{};
-  }();
+  static constexpr Names optional =
+      names_if_any<Rule>([](auto r) -> decltype(r.optional) { return r.optional; });
+  static constexpr Names fields =
+      names_if_any<Rule>([](auto r) -> decltype(r.fields) { return r.fields; });
+  static constexpr Names quantities =
+      names_if_any<Rule>([](auto r) -> decltype(r.quantities) { return r.quantities; });
+  static constexpr Names whole =
+      names_if_any<Rule>([](auto r) -> decltype(r.whole) { return r.whole; });
   static constexpr std::size_t required = Rule::state.count, states = required + optional.count;
   static constexpr Names state = [] {
     Names all = Rule::state;
@@ -65,6 +63,11 @@ template <template <class> class R, class Rule> struct Formula {
   static constexpr std::make_index_sequence<direction_has_fields ? fields.count : 0>
       each_direction_field{};
   using Hyper = std::array<double, Rule::hyper.count>;
+  static constexpr auto ranges = [] {
+    std::array<Range, Rule::hyper.count> all{};
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = range_of(Rule::hyper.at[i]);
+    return all;
+  }();
 
   static_assert(std::string_view(Rule::hyper.at[0]) == "lr", "a rule's first option is lr");
   static_assert(sizeof(Rule) == sizeof(Hyper),
@@ -89,17 +92,27 @@ template <template <class> class R, class Rule> struct Formula {
   template <class F> static F* elements(const Tile& tile, const Tensor& x) {
     return descent::detail::elements_of<F>(x) + tile.begin;
   }
-  /// use(operands..., state...): a pointer for each state tensor in use.
+  /// use(state...): a pointer for each state tensor in use.
   template <class F, class Use, class... P>
-  static void with_state(const Rule& rule, const Tile& tile, Use use, P... operands) {
+  static void with_state(const Rule& rule, const Tile& tile, Use use, P... state_) {
     constexpr std::size_t i = sizeof...(P);
     if constexpr (i == states) {
-      use(operands...);
+      use(state_...);
     } else {
       if constexpr (i >= required)
-        if (!in_use(rule, i)) return with_state<F>(rule, tile, use, operands..., nothing<F>);
-      with_state<F>(rule, tile, use, operands..., elements<F>(tile, tile.slot->state[i]));
+        if (!in_use(rule, i)) return with_state<F>(rule, tile, use, state_..., nothing<F>);
+      with_state<F>(rule, tile, use, state_..., elements<F>(tile, tile.slot->state[i]));
     }
+  }
+  /// body(to, from..., state..., fields...) for each element of a tile.
+  template <class F, std::size_t... I>
+  static void loop(const Rule& rule, const Tile& tile, auto body, std::index_sequence<I...>, F* to,
+                   std::same_as<const F*> auto... from) {
+    with_state<F>(rule, tile, [&](auto... state_) {
+      const auto& fields_ = tile.slot->fields;
+      simd::for_each_exact(body, tile.count, to, from..., state_...,
+                           static_cast<const F*>(elements<F>(tile, fields_[I]))...);
+    });
   }
 
   template <class F> static void update(const Rule& rule, const Tile& tile) {
@@ -118,37 +131,25 @@ template <template <class> class R, class Rule> struct Formula {
       (each_quantity, T(typename T::Raw{}, rest_)...);
       theta_ = theta.v;
     };
-    with_state<F>(rule, tile, [&](auto... state_) {
-      [&]<std::size_t... I>(std::index_sequence<I...>) {
-        simd::for_each_exact(body, tile.count, elements<F>(tile, tile.slot->parameter),
-                             static_cast<const F*>(elements<F>(tile, tile.slot->grad)), state_...,
-                             static_cast<const F*>(elements<F>(tile, tile.slot->fields[I]))...);
-      }
-      (each_field);
-    });
+    const F* g = elements<F>(tile, tile.slot->grad);
+    loop<F>(rule, tile, body, each_field, elements<F>(tile, tile.slot->parameter), g);
   }
   template <class F> static void direct(const Rule& rule, const Tile& tile, const Tensor& u) {
     using T = Num<F>;
     const auto t = static_cast<double>(tile.slot->step + 1);
     const F sign = maximizes(rule) ? -1 : 1;
-    auto body = [=](F & u_, const F& theta, const F& g, auto&... rest_)
+    auto body = [=](F & u_, const F& theta_, const F& g_, auto&... rest_)
         __attribute__((always_inline, flatten)) {
+      const T theta(typename T::Raw{}, theta_), g(typename T::Raw{}, sign * g_);
       [&](auto... rest) __attribute__((always_inline, flatten)) {
-        u_ = rule.direction(T(typename T::Raw{}, theta), T(typename T::Raw{}, sign * g), rest..., t)
-                 .v;
+        u_ = rule.direction(theta, g, rest..., t).v;
         (keep(rest_, rest), ...);
       }
       (T(typename T::Raw{}, rest_)...);
     };
-    with_state<F>(rule, tile, [&](auto... state_) {
-      [&]<std::size_t... I>(std::index_sequence<I...>) {
-        simd::for_each_exact(body, tile.count, elements<F>(tile, u),
-                             static_cast<const F*>(elements<F>(tile, tile.slot->parameter)),
-                             static_cast<const F*>(elements<F>(tile, tile.slot->grad)), state_...,
-                             static_cast<const F*>(elements<F>(tile, tile.slot->fields[I]))...);
-      }
-      (each_direction_field);
-    });
+    const F *theta = elements<F>(tile, tile.slot->parameter),
+            *g = elements<F>(tile, tile.slot->grad);
+    loop<F>(rule, tile, body, each_direction_field, elements<F>(tile, u), theta, g);
   }
 
   // ---- the same formula, told
@@ -277,7 +278,8 @@ class Optimizer final : public OptimizerBase {
     for (std::size_t group = 0; group < groups_.size(); ++group) {
       const auto values = std::bit_cast<typename Formula::Hyper>(rule(group));
       for (std::size_t i = 0; i < values.size(); ++i)
-        detail::check_option(Rule::name, Rule::hyper.at[i], values[i], at);
+        if (const auto range = Formula::ranges[i]; !detail::holds(range, values[i]))
+          detail::refuse_option(Rule::name, Rule::hyper.at[i], values[i], range, at);
       if constexpr (requires { rule(group).check(at); }) rule(group).check(at);
     }
   }

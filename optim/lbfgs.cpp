@@ -7,7 +7,6 @@
 #include <fmt/core.h>
 
 #include "descent/core/ops.hpp"
-#include "descent/optim/average.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
@@ -299,7 +298,7 @@ void LBFGS::load_state_dict(const NamedTensors& state, At at) {
     like.emplace_back(kMemory + "scalars", zeros({n}, float64));
     like.emplace_back(kMemory + "vectors", zeros({2 * n - 2, x.numel()}, x.dtype()));
   }
-  own = detail::copied(like, own, at);
+  own = detail::copied(like, own, "L-BFGS", at);
   Memory m;
   m.iterations = own[0].second.item<int64_t>();
   m.evaluations = own[1].second.item<int64_t>();

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <fmt/core.h>
 #include <map>
-#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -19,31 +18,10 @@ void detail::require(bool holds, const char* what, double value, const char* rul
   if (!holds) fail<ValueError>(at, "{} is {}: need {}", what, value, rule);
 }
 
-void detail::check_option(const char* rule, const char* option, double value, At at) {
-  static constexpr std::string_view below_one[] = {"beta", "beta1", "beta2"},
-                                    nonnegative[] = {"lr",
-                                                     "lr_decay",
-                                                     "momentum",
-                                                     "weight_decay",
-                                                     "eps",
-                                                     "eps1",
-                                                     "eps2",
-                                                     "alpha",
-                                                     "lambd",
-                                                     "momentum_decay",
-                                                     "initial_accumulator_value",
-                                                     "trust_coefficient",
-                                                     "step_min"};
-  const bool beta = std::ranges::count(below_one, option) > 0;
-  const bool rate = std::ranges::count(nonnegative, option) > 0;
-  const bool holds = beta   ? value >= 0 && value < 1
-                     : rate ? value >= 0 && std::isfinite(value)
-                            : value == value;
-  if (!holds)
-    fail<ValueError>(at, "{}: {} is {}: need {}", rule, option, value,
-                     beta   ? "[0, 1)"
-                     : rate ? "at least 0"
-                            : "a number");
+void detail::refuse_option(const char* rule, const char* option, double value, Range range, At at) {
+  const char* words[] = {"a number", "at least 0", "[0, 1)"};
+  fail<ValueError>(at, "{}: {} is {}: need {}", rule, option, value,
+                   words[static_cast<int>(range)]);
 }
 
 OptimizerBase::OptimizerBase(const detail::RuleInfo& info) : info_(info), patterns_{"*"} {}
@@ -110,7 +88,7 @@ std::vector<detail::Slot*> OptimizerBase::matching(std::string_view pattern, At 
 }
 
 std::size_t OptimizerBase::find_group(std::string_view pattern, At at) {
-  const auto known = std::find(patterns_.begin() + 1, patterns_.end(), pattern);
+  const auto known = std::find(patterns_.begin(), patterns_.end(), pattern);
   if (known != patterns_.end()) return static_cast<std::size_t>(known - patterns_.begin());
   const std::vector<Slot*> slots = matching(pattern, at);
   copy_defaults();
@@ -140,13 +118,12 @@ void OptimizerBase::set_lr_multiplier(std::string_view pattern, double multiplie
 }
 
 void OptimizerBase::set_momentum(double momentum, At at) {
-  const auto is_momentum = [](const std::string_view name) {
-    return name == "momentum" || name == "beta1";
-  };
-  const auto option = std::find_if(info_.hyper.begin(), info_.hyper.end(), is_momentum);
+  const std::string_view names[] = {"momentum", "beta1"};
+  const auto option = std::ranges::find_first_of(info_.hyper, names);
   if (option == info_.hyper.end())
     fail<ValueError>(at, "set_momentum: {} has neither momentum nor beta1", info_.name);
-  detail::check_option(info_.name, *option, momentum, at);
+  if (const auto range = detail::range_of(*option); !detail::holds(range, momentum))
+    detail::refuse_option(info_.name, *option, momentum, range, at);
   for (std::size_t group = 0; group < patterns_.size(); ++group) {
     std::vector<double> values = hyper(group);
     values[static_cast<std::size_t>(option - info_.hyper.begin())] = momentum;
@@ -354,120 +331,108 @@ void OptimizerBase::let_go() {
 
 // ---- saving
 
-NamedTensors OptimizerBase::state_dict() const {
-  NamedTensors all;
-  const std::string rule = std::string(info_.name) + "/";
-  auto add_number = [&](const std::string& key, auto value) {
-    all.emplace_back(rule + key, tensor(value, dtype_of<decltype(value)>()));
+namespace {
+
+/// What a state dict holds.
+struct Saved {
+  int64_t steps;
+  std::vector<std::pair<std::string, std::vector<double>>> groups;  // patterns and options
+  std::vector<detail::Slot> slots;
+};
+/// One entry of it.
+struct Entry {
+  std::string key;
+  Tensor value, like;  // what there is now, and what one has to look like; undefined: anything
+  bool always;         // or as far as there is one
+  std::function<void(const Tensor&)> put;
+};
+
+std::vector<Entry> entries(const detail::RuleInfo& info, Saved& saved, At at) {
+  std::vector<Entry> all;
+  const std::string rule = std::string(info.name) + "/";
+  auto number = [&]<class T>(const std::string& key, T& place) {
+    const Tensor now = tensor(place, dtype_of<T>());
+    all.push_back({rule + key, now, now, true, [&](const Tensor& t) { place = t.item<T>(); }});
   };
-  add_number("steps", steps_);
-  for (std::size_t group = 0; group < patterns_.size(); ++group)
-    for (std::size_t i = 0; i < info_.hyper.count; ++i)
-      add_number(fmt::format("[{}]/{}", patterns_[group], info_.hyper.at[i]), hyper(group)[i]);
-  for (const Slot& slot : slots_) {
-    add_number(slot.name + "/step", slot.step);
-    add_number(slot.name + "/lr_multiplier", slot.lr_multiplier);
+  auto state = [&](const std::string& prefix, const Names& names, std::vector<Tensor>& tensors,
+                   std::size_t always, const Tensor& like) {
+    for (std::size_t i = 0; i < tensors.size(); ++i)
+      all.push_back({prefix + names.at[i], tensors[i], like, i < always,
+                     [&x = tensors[i]](const Tensor& t) { x = t; }});
+  };
+  number("steps", saved.steps);
+  for (auto& [pattern, values] : saved.groups)
+    for (std::size_t i = 0; i < values.size(); ++i)
+      number("[" + pattern + "]/" + info.hyper.at[i], values[i]);
+  for (detail::Slot& slot : saved.slots) {
+    const std::string prefix = rule + slot.name + "/";
     const Shape& shape = slot.parameter.shape();
-    all.emplace_back(rule + slot.name + "/shape",
-                     tensor(std::vector<int64_t>(shape.begin(), shape.end()), {shape.rank()}));
-    auto add_state = [&](const Names& names, const std::vector<Tensor>& tensors) {
-      for (std::size_t i = 0; i < tensors.size(); ++i)
-        if (tensors[i].defined())
-          all.emplace_back(rule + slot.name + "/" + names.at[i], tensors[i].clone());
-    };
-    add_state(info_.state, slot.state);
-    add_state(info_.whole, slot.whole);
+    const std::vector<int64_t> sizes(shape.begin(), shape.end());
+    number(slot.name + "/step", slot.step);
+    number(slot.name + "/lr_multiplier", slot.lr_multiplier);
+    const Tensor now = tensor(sizes, {shape.rank()});
+    all.push_back({prefix + "shape", now, now, true, [&slot, sizes, at](const Tensor& t) {
+                     if (t.to_vector<int64_t>() != sizes)
+                       fail<ValueError>(at, "load_state_dict: {} is {} here, not there", slot.name,
+                                        sizes);
+                   }});
+    state(prefix, info.state, slot.state, info.required,
+          zeros({}, slot.parameter.dtype()).expand(shape));
+    state(prefix, info.whole, slot.whole, 0, Tensor());
   }
   return all;
 }
 
-namespace {
-/// A state dict being read: what was asked for, and what is wrong with it.
-class StateReader {
- public:
-  StateReader(const NamedTensors& state, std::string rule) : rule_(std::move(rule)) {
-    for (const auto& [key, t] : state) {
-      if (key.compare(0, rule_.size(), rule_) == 0) left_.emplace(key.substr(rule_.size()), t);
-      else wrong(key + " is not this rule's");
-    }
-  }
-  /// A copy of what is under `key`, of this dtype and shape if they are given; undefined if it is
-  /// not there.
-  Tensor take(const std::string& key, std::optional<DType> dtype, const Shape* shape) {
-    const auto found = left_.find(key);
-    if (found == left_.end()) return {};
-    const Tensor t = found->second;
-    left_.erase(found);
-    if (!t.defined()) {
-      wrong(key + " is undefined there");
-      return {};
-    }
-    if ((dtype && t.dtype() != *dtype) || (shape && !(t.shape() == *shape))) {
-      wrong(fmt::format("{} is {} {} there, and not what belongs here", key, str(t.dtype()),
-                        str(t.shape())));
-      return {};
-    }
-    return t.detach().clone();
-  }
-  /// A number that must be there, from `low` on.
-  template <class T> T number(const std::string& key, double low) {
-    const Shape scalar;
-    const bool there = left_.count(key) != 0;
-    const Tensor t = take(key, dtype_of<T>(), &scalar);
-    if (!there) wrong(key + " is missing");
-    if (!t.defined()) return {};
-    const T value = t.item<T>();
-    if (!(static_cast<double>(value) >= low)) wrong(fmt::format("{} is {}", key, str(value)));
-    return value;
-  }
-  void wrong(const std::string& what) { wrong_ += "\n  " + what; }
-  void finish(At at) {
-    for (const auto& [key, t] : left_) wrong(key + " is unexpected");
-    if (!wrong_.empty())
-      fail<ValueError>(at, "load_state_dict: the state does not fit {}:{}\n", rule_, wrong_);
-  }
-
- private:
-  std::string rule_, wrong_;
-  std::map<std::string, Tensor> left_;
-};
 }  // namespace
 
+NamedTensors OptimizerBase::state_dict() const {
+  Saved saved{steps_, {}, slots_};
+  for (std::size_t i = 0; i < patterns_.size(); ++i)
+    saved.groups.emplace_back(patterns_[i], hyper(i));
+  NamedTensors all;
+  for (const Entry& e : entries(info_, saved, At::unknown()))
+    if (e.always || e.value.defined())
+      all.emplace_back(e.key, (e.value.defined() ? e.value : e.like).clone());
+  return all;
+}
+
+NamedTensors detail::copied(const NamedTensors& like, const NamedTensors& state,
+                            const std::string& who, At at) {
+  const std::vector<Tensor> found = fitting(like, state, who, true, at);
+  NamedTensors copies;
+  for (std::size_t i = 0; i < like.size(); ++i) {
+    const std::string& name = like[i].first;
+    const Tensor& t = copies.emplace_back(name, found[i].detach().clone()).second;
+    if (t.dtype() == int64 && t.dim() == 0 && t.item() < 0)
+      fail<ValueError>(at, "load_state_dict: {} is {}: need a count", name, t.item());
+  }
+  return copies;
+}
+
 void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
-  StateReader in(state, std::string(info_.name) + "/");
-  const auto steps = in.number<int64_t>("steps", 0);
-  std::vector<std::pair<std::string, std::vector<double>>> groups;
+  const std::map<std::string, Tensor> there(state.begin(), state.end());
   const std::string head = fmt::format("{}/[", info_.name), tail = "]/lr";
-  for (const auto& [key, t] : state) {
-    if (!key.starts_with(head) || !key.ends_with(tail)) continue;
-    auto& [pattern, values] = groups.emplace_back();
-    pattern = key.substr(head.size(), key.size() - head.size() - tail.size());
-    for (const char* option : info_.hyper)
-      values.push_back(in.number<double>(fmt::format("[{}]/{}", pattern, option), -INFINITY));
-  }
-  std::vector<Slot> loaded = slots_;
-  for (Slot& slot : loaded) {
-    const Shape& shape = slot.parameter.shape();
-    const Shape rank{shape.rank()};
-    slot.step = in.number<int64_t>(slot.name + "/step", 0);
-    slot.lr_multiplier = in.number<double>(slot.name + "/lr_multiplier", 0);
-    const Tensor saved = in.take(slot.name + "/shape", int64, &rank);
-    if (!saved.defined()) in.wrong(slot.name + "/shape is missing, or of another rank");
-    else if (saved.to_vector<int64_t>() != std::vector(shape.begin(), shape.end()))
-      in.wrong(fmt::format("{} is {} here, not there", slot.name, str(shape)));
-    for (std::size_t i = 0; i < slot.state.size(); ++i) {
-      slot.state[i] = in.take(slot.name + "/" + info_.state.at[i], slot.parameter.dtype(), &shape);
-      if (i < info_.required && slot.step > 0 && !slot.state[i].defined())
-        in.wrong(fmt::format("{}/{} is missing", slot.name, info_.state.at[i]));
+  Saved saved{0, {}, slots_};
+  for (const auto& [key, t] : state)
+    if (key.starts_with(head) && key.ends_with(tail))
+      saved.groups.emplace_back(key.substr(head.size(), key.size() - head.size() - tail.size()),
+                                std::vector<double>(info_.hyper.count));
+  std::vector<Entry> wanted;
+  NamedTensors like;
+  for (Entry& e : entries(info_, saved, at)) {
+    const auto found = there.find(e.key);
+    if (found == there.end() && !e.always) {
+      e.put({});
+      continue;
     }
-    for (std::size_t i = 0; i < slot.whole.size(); ++i)
-      slot.whole[i] = in.take(slot.name + "/" + info_.whole.at[i], std::nullopt, nullptr);
+    like.emplace_back(e.key, e.like.defined() ? e.like : found->second);
+    wanted.push_back(std::move(e));
   }
-  in.finish(at);
-  slots_ = std::move(loaded);
-  for (const auto& [pattern, values] : groups)
-    set_hyper(pattern == "*" ? 0 : find_group(pattern, at), values);
-  steps_ = steps;
+  const NamedTensors copies = detail::copied(like, state, info_.name, at);
+  for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i].put(copies[i].second);
+  slots_ = std::move(saved.slots);
+  for (const auto& [pattern, options] : saved.groups) set_hyper(find_group(pattern, at), options);
+  steps_ = saved.steps;
 }
 
 }}  // namespace descent::optim

@@ -22,9 +22,24 @@ enum class NonFinite { error, skip, ignore };
 namespace detail {
 /// ValueError "<what> is <value>: need <rule>" unless `holds`.
 void require(bool holds, const char* what, double value, const char* rule, At at);
-/// Refuses a value that no rule means by an option of this name: a negative rate, a beta outside
-/// [0, 1), anything that is not a number.
-void check_option(const char* rule, const char* option, double value, At at);
+/// The values that every rule means by an option of this name: not negative, [0, 1), any number.
+enum class Range { any, nonnegative, below_one };
+constexpr Range range_of(std::string_view option) {
+  for (std::string_view name : {"beta", "beta1", "beta2"})
+    if (option == name) return Range::below_one;
+  for (std::string_view name :
+       {"lr", "lr_decay", "momentum", "momentum_decay", "weight_decay", "eps", "eps1", "eps2",
+        "alpha", "lambd", "initial_accumulator_value", "trust_coefficient", "step_min"})
+    if (option == name) return Range::nonnegative;
+  return Range::any;
+}
+constexpr bool holds(Range range, double value) {
+  return range == Range::any
+             ? value == value
+             : value >= 0 && (range == Range::below_one ? value < 1 : value <= __DBL_MAX__);
+}
+[[noreturn]] void refuse_option(const char* rule, const char* option, double value, Range range,
+                                At at);
 
 /// What an optimizer knows of its rule besides the formula.
 struct RuleInfo {
@@ -66,6 +81,10 @@ struct Moment {
   double t, theta, g;
   std::vector<double> state, fields;
 };
+/// Copies of what `state` has under the names of `like`. ValueError, as `who`, unless it has these
+/// and no others, with their dtypes and shapes, and its counts (int64) are not negative.
+NamedTensors copied(const NamedTensors& like, const NamedTensors& state, const std::string& who,
+                    At at = At::unknown());
 /// Runs a rule's body on `moment` with recording scalars.
 using Replay = void (*)(DType dtype, Moment& moment, Lines& lines);
 }  // namespace detail
@@ -121,7 +140,7 @@ class OptimizerBase : descent::detail::Pinned {
   int64_t steps() const { return steps_; }
 
   /// Everything a run needs to go on with the same bits, under "<rule>/<parameter>/<state>" and
-  /// ".../step" (int64), "<rule>/[<pattern>]/<option>" and "<rule>/steps". Tensors are shared.
+  /// ".../step" (int64), "<rule>/[<pattern>]/<option>" and "<rule>/steps". Copies.
   virtual NamedTensors state_dict() const;
   /// Takes a copy. ValueError, and nothing changed, if it is another rule's, or its parameters,
   /// shapes or dtypes are not these.

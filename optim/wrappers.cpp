@@ -78,8 +78,7 @@ double Lookahead::step(const Closure& closure, At at) {
 }
 
 NamedTensors Lookahead::state_dict() const {
-  NamedTensors all = complete();
-  all = detail::copied(all, all);
+  NamedTensors all = cloned(complete());
   for (const auto& entry : inner_.state_dict()) all.push_back(entry);
   return all;
 }
@@ -88,7 +87,7 @@ void Lookahead::load_state_dict(const NamedTensors& state, At at) {
   NamedTensors own, inner;
   for (const auto& entry : state)
     (entry.first.starts_with("Lookahead/") ? own : inner).push_back(entry);
-  own = detail::copied(complete(), own, at);
+  own = detail::copied(complete(), own, "Lookahead", at);
   inner_.load_state_dict(inner, at);
   state_ = std::move(own);
 }

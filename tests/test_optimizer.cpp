@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 #include <new>
 
-#include "descent/descent.hpp"
+#include "optim.hpp"
 
 // What an optimizer does besides its formula, for every rule.
 
@@ -12,18 +12,15 @@ using namespace descent;
 namespace {
 int64_t allocations = 0;
 }
-void* operator new(std::size_t bytes) {
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
   ++allocations;
   if (void* p = std::malloc(bytes)) return p;
   throw std::bad_alloc();
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace {
-
-using Values = std::vector<double>;
-Values values(const Tensor& x) { return x.to_vector<double>(); }
 
 /// f.operator()<Opt>(): for every rule, with options that use all of its state.
 template <class F> void for_every_rule(F f) {
@@ -71,18 +68,16 @@ void walk(optim::OptimizerBase& opt, int from, int to, double sign = 1) {
     opt.step(tensor(sign * (1 + t % 3), float64));
   }
 }
-/// The tensors of `state` with one replaced, or left out.
-NamedTensors with(NamedTensors state, const std::string& key, const Tensor& value) {
-  for (auto& [name, t] : state)
-    if (name == key) t = value;
-  return state;
-}
-NamedTensors without(const NamedTensors& state, const std::string& key) {
-  NamedTensors rest;
-  for (const auto& entry : state)
-    if (entry.first != key) rest.push_back(entry);
-  return rest;
-}
+template <class S = double> struct SignumRule {
+  S lr = 1e-3, beta = 0.9;
+  static constexpr auto name = "Signum";
+  static constexpr optim::Names hyper{"lr", "beta"}, state{"m"};
+  template <class T> void update(T& theta, T g, T& m, S) const {
+    m = beta * m + (1 - beta) * g;
+    theta -= lr * sign(m);
+  }
+};
+using Signum = optim::Optimizer<SignumRule>;
 
 }  // namespace
 
@@ -205,7 +200,7 @@ TEST_CASE("a state dict of something else is refused, and nothing changes") {
   };
   optim::AdamW adamw({{"p", matrix(2, 3, 0.5)}});
   walk(adamw, 1, 2);
-  refused(adamw.state_dict(), "AdamW/p/m is not this rule's");
+  refused(adamw.state_dict(), "Adam/steps is missing");
   optim::Adam named({{"q", matrix(2, 3, 0.5)}});
   walk(named, 1, 2);
   refused(named.state_dict(), "p/step is missing");
@@ -215,11 +210,12 @@ TEST_CASE("a state dict of something else is refused, and nothing changes") {
   refused(without(state, "Adam/p/shape"), "p/shape is missing");
   optim::Adam single({{"p", matrix(2, 3, 0.5, float32)}});
   walk(single, 1, 2);
-  refused(single.state_dict(), "p/m is float32 [2, 3] there");
+  refused(single.state_dict(), "p/m is float64 [2, 3] here and float32 [2, 3] there");
   refused(without(state, "Adam/p/v"), "p/v is missing");
   refused(without(state, "Adam/[*]/eps"), "[*]/eps is missing");
   refused(with(state, "Adam/p/step", tensor(int64_t{-1})), "p/step is -1");
-  refused(with(state, "Adam/p/step", tensor(2.0, float64)), "p/step is float64 [] there");
+  refused(with(state, "Adam/p/step", tensor(2.0, float64)),
+          "p/step is int64 [] here and float64 [] there");
   refused(with(state, "Adam/p/m", Tensor()), "p/m is undefined there");
   refused({}, "steps is missing");
 }
@@ -388,4 +384,182 @@ TEST_CASE("a flag may be a variable, and each rule refuses what it cannot mean")
   CHECK_THROWS_AS(Muon(p, {.eps = NAN}), ValueError);
   CHECK_THROWS_WITH_AS(Muon({{"fc.bias", zeros({3}).requires_grad_()}}),
                        doctest::Contains("parameter fc.bias is not a matrix"), ValueError);
+}
+
+TEST_CASE("a large parameter moves as its pieces do") {
+  const int64_t n = 1'000'000, pieces = 7, piece = n / pieces + 1;
+  const Tensor start = linspace(-1, 1, n), gradient = linspace(2, -3, n);
+  const Tensor whole = start.clone().requires_grad_();
+  NamedTensors parts;
+  for (int64_t i = 0; i < n; i += piece)
+    parts.emplace_back(std::to_string(i),
+                       start.narrow(0, i, std::min(piece, n - i)).clone().requires_grad_());
+  optim::Adam one({{"whole", whole}}, {.lr = 0.01}), many(parts, {.lr = 0.01});
+  for (int t = 0; t < 3; ++t) {
+    whole.set_grad(gradient);
+    int64_t at = 0;
+    for (const auto& [name, p] : parts) {
+      p.set_grad(gradient.narrow(0, at, p.numel()).clone());
+      at += p.numel();
+    }
+    one.step();
+    many.step();
+  }
+  const std::vector<float> all = whole.to_vector<float>();
+  std::vector<float> joined;
+  for (const auto& [name, p] : parts)
+    for (float v : p.to_vector<float>()) joined.push_back(v);
+  CHECK(all == joined);
+}
+
+TEST_CASE("a parameter without a gradient stays as it is and does not age") {
+  const Tensor late = leaf({1, 2}), early = leaf({1, 2}), fresh = leaf({1, 2});
+  optim::Adam opt({{"late", late}, {"early", early}}, {.lr = 0.1});
+  for (int t = 0; t < 3; ++t) {
+    opt.zero_grad();
+    set_gradient(early, {1, -1});
+    opt.step();
+  }
+  CHECK(values(late) == Values{1, 2});
+  optim::Adam other({{"fresh", fresh}}, {.lr = 0.1});
+  for (const Tensor& p : {late, fresh}) set_gradient(p, {0.5, 3});
+  opt.step();
+  other.step();
+  CHECK(values(late) == values(fresh));  // its first step, bias correction and all
+}
+
+TEST_CASE("a gradient of any strides is applied element by element") {
+  const Tensor p = zeros({2, 3}, float64).requires_grad_();
+  optim::SGD opt({{"p", p}}, {.lr = 1});
+  p.set_grad(tensor(Values{1, 2, 3, 4, 5, 6}, {3, 2}).t());
+  opt.step();
+  CHECK(values(p) == Values{-1, -3, -5, -2, -4, -6});
+}
+
+TEST_CASE("groups copy the defaults, the later pattern wins, and changes take effect") {
+  const Tensor w = leaf({1}), b = leaf({1}), c = leaf({1});
+  optim::SGD opt({{"fc.weight", w}, {"fc.bias", b}, {"out.bias", c}}, {.lr = 0.5});
+  auto step = [&] {
+    Values moved;
+    for (const Tensor& p : {w, b, c}) {
+      NoGradGuard no_grad;
+      p.fill_(1);
+      p.set_grad(ones({1}, float64));
+    }
+    opt.step();
+    for (const Tensor& p : {w, b, c}) moved.push_back(1 - p.item());
+    return moved;
+  };
+  opt.options().lr = 0.25;
+  CHECK(opt.group("*.bias").lr == 0.25);
+  opt.group("*.bias").lr = 0.125;
+  CHECK(step() == Values{0.25, 0.125, 0.125});
+  opt.group("out.*").lr = 0.0625;
+  CHECK(step() == Values{0.25, 0.125, 0.0625});
+  opt.options().lr = 1;  // groups keep their copies
+  opt.group("*.bias").lr = 2;
+  CHECK(step() == Values{1, 2, 0.0625});
+  CHECK_THROWS_WITH_AS(opt.group("head.*"), doctest::Contains("no parameter matches \"head.*\""),
+                       ValueError);
+  CHECK(step() == Values{1, 2, 0.0625});
+}
+
+TEST_CASE("a schedule multiplies every group's own rate") {
+  const Tensor a = leaf({0}), b = leaf({0});
+  optim::SGD opt({{"a", a}, {"b", b}}, {.lr = 0.5});
+  opt.group("b").lr = 2;
+  optim::Scheduler sched(opt, [](int64_t step) { return step == 0 ? 0.25 : 1.0 / double(step); });
+  CHECK(opt.lr() == 0.125);
+  set_gradient(a, {1});
+  set_gradient(b, {1});
+  opt.step();
+  CHECK(a.item() == -0.125);
+  CHECK(b.item() == -0.5);
+  for (int i = 0; i < 4; ++i) sched.step();
+  CHECK(sched.current_step() == 4);
+  CHECK(opt.lr_factor() == 0.25);
+  CHECK(opt.options().lr == 0.5);
+
+  optim::SGD resumed({{"a", a}}, {.lr = 0.5});
+  optim::Scheduler again(resumed, [](int64_t step) { return 1.0 / double(step + 1); });
+  again.set_step(7);
+  CHECK(again.current_step() == 7);
+  CHECK(resumed.lr() == 0.5 / 8);
+  CHECK_THROWS_AS(resumed.set_lr_factor(NAN), ValueError);
+  CHECK(resumed.lr() == 0.5 / 8);
+}
+
+TEST_CASE("options out of range are refused, and nothing moves") {
+  const Tensor a = leaf({1}), b = leaf({2});
+  const NamedTensors both{{"a", a}, {"b", b}};
+  using optim::Adam, optim::SGD;
+  CHECK_THROWS_AS(SGD(both, {.lr = -1}), ValueError);
+  CHECK_THROWS_AS(SGD(both, {.lr = NAN}), ValueError);
+  CHECK_THROWS_AS(SGD(both, {.momentum = -0.1}), ValueError);
+  CHECK_THROWS_AS(SGD(both, {.weight_decay = -1}), ValueError);
+  CHECK_THROWS_AS(SGD(both, {.nesterov = true}), ValueError);
+  CHECK_THROWS_AS(SGD(both, {.momentum = 0.9, .dampening = 0.1, .nesterov = 1}), ValueError);
+  CHECK_THROWS_AS(Adam(both, {.beta1 = 1}), ValueError);
+  CHECK_THROWS_AS(Adam(both, {.beta2 = -0.1}), ValueError);
+  CHECK_THROWS_AS(Adam(both, {.eps = -1}), ValueError);
+
+  SGD opt(both, {.lr = 0.1});
+  opt.group("b").lr = -1;
+  for (const auto& [name, p] : both) set_gradient(p, {1});
+  CHECK_THROWS_WITH_AS(opt.step(), doctest::Contains("SGD: lr is -1: need at least 0"), ValueError);
+  CHECK(a.item() == 1);
+  CHECK(b.item() == 2);
+}
+
+TEST_CASE("parameters that cannot be optimized are refused by name") {
+  const Tensor p = leaf({1, 2});
+  using optim::SGD;
+  CHECK_THROWS_WITH_AS(SGD({{"x", p}, {"y", p}}), doctest::Contains("x and y are the same tensor"),
+                       ValueError);
+  CHECK_THROWS_WITH_AS(SGD({{"x", p}, {"x", leaf({1})}}),
+                       doctest::Contains("two parameters are called x"), ValueError);
+  CHECK_THROWS_AS(SGD(NamedTensors{}), ValueError);
+  CHECK_THROWS_AS(SGD({{"x", Tensor()}}), ValueError);
+  CHECK_THROWS_AS(SGD({{"x", p * 2.0}}), GraphError);
+  CHECK_THROWS_AS(SGD({{"x", arange(3)}}), DtypeError);
+  CHECK_THROWS_AS(SGD({{"x", zeros({2, 3}).t()}}), ValueError);
+}
+
+TEST_CASE("a parameter that changed its dtype after the optimizer was made is refused") {
+  nn::Linear fc(40, 40);
+  optim::Adam opt(fc.named_parameters());
+  fc(ones({1, 40})).sum().backward();
+  opt.step();
+  fc.to(float64);
+  const Values before = values(fc.weight);
+  fc(ones({1, 40}, float64)).sum().backward();
+  CHECK_THROWS_WITH_AS(opt.step(), doctest::Contains("weight"), DtypeError);
+  CHECK(values(fc.weight) == before);
+}
+
+TEST_CASE("a user's rule gets groups, schedules and the fused step") {
+  const Tensor p = leaf({1, 1, 1}), q = leaf({1});
+  Signum opt({{"p", p}, {"q", q}}, {.lr = 0.25});
+  opt.group("q").lr = 0.5;
+  set_gradient(p, {3, 0, -7});
+  set_gradient(q, {1});
+  opt.step();
+  CHECK(values(p) == Values{0.75, 1, 1.25});
+  CHECK(q.item() == 0.5);
+  set_gradient(p, {-1, 0, 1});  // the momentum, 0.3, still points the other way
+  opt.step();
+  CHECK(values(p) == Values{0.5, 1, 1.5});
+}
+
+TEST_CASE("a step is a change in place: a backward that saved the parameter says so") {
+  const Tensor w = leaf({2});
+  optim::SGD opt({{"w", w}}, {.lr = 0.1});
+  Tensor loss = (w * w).sum();
+  set_gradient(w, {1});
+  opt.step();
+  CHECK_THROWS_WITH_AS(loss.backward(), doctest::Contains("was changed in place by step"),
+                       GraphError);
+  opt.zero_grad();
+  (w * w).sum().backward();
+  CHECK(w.grad().item() == 2 * w.item());
 }

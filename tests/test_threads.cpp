@@ -292,10 +292,11 @@ TEST_CASE("a process forked inside a tile can use the pool but cannot finish the
   });
   CHECK(wrong == 0);
 
+  set_num_threads(2);
   const pid_t parent = getpid();
   const auto caller = std::this_thread::get_id();
   std::atomic<int> children = 0;
-  Meeting meeting{2};  // so that a worker holds a tile while the caller forks
+  Meeting meeting{2};  // so that the worker holds a tile while the caller forks
   try {
     parallel_for(2, [&](int64_t t) {
       meeting(t);

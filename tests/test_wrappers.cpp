@@ -6,21 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "descent/descent.hpp"
+#include "optim.hpp"
 
 using namespace descent;
 
 namespace {
 
-using Values = std::vector<double>;
-
-Tensor leaf(const Values& values, DType dtype = float64) {
-  return tensor(values).to(dtype).requires_grad_();
-}
-Values values(const Tensor& x) { return x.to_vector<double>(); }
-void set_gradient(const Tensor& p, const Values& g) {
-  p.set_grad(tensor(g, p.shape()).to(p.dtype()));
-}
 bool close(const Values& found, const Values& expected, double rtol = 1e-12) {
   if (found.size() != expected.size()) return false;
   for (std::size_t i = 0; i < found.size(); ++i)
@@ -47,17 +38,6 @@ Values joined(const NamedTensors& tensors) {
     for (double v : values(x)) all.push_back(v);
   return all;
 }
-/// A state dict without one entry, or with one in its place.
-NamedTensors without(NamedTensors state, const std::string& name) {
-  std::erase_if(state, [&](const auto& entry) { return entry.first == name; });
-  return state;
-}
-NamedTensors with(NamedTensors state, const std::string& name, const Tensor& x) {
-  state = without(std::move(state), name);
-  state.emplace_back(name, x);
-  return state;
-}
-
 /// Three parameters, the last one without a gradient.
 struct Three {
   explicit Three(DType dtype = float64)

@@ -56,17 +56,12 @@ Ledger::~Ledger() = default;
 
 // ---- recording
 
-bool Ledger::wants(const detail::Slot& slot) const {
-  return slot.grad.defined() && matches(options_.parameters, slot.name);
-}
-
 void Ledger::before_clip(const OptimizerBase& opt) {
   const bool clipped_before = !raw_gradients_.empty();
   if (clipped_before || opt.steps_ % options_.every != 0) return;
-  for (const detail::Slot& slot : opt.slots_)
-    if (const Tensor g = slot.parameter.grad(); g.defined())
-      if (matches(options_.parameters, slot.name))
-        raw_gradients_.emplace_back(slot.name, g.clone());
+  for (const auto& [name, p] : opt.parameters())
+    if (p.grad().defined() && matches(options_.parameters, name))
+      raw_gradients_.emplace_back(name, p.grad().clone());
 }
 
 void Ledger::before_step(const OptimizerBase& opt) {
@@ -75,10 +70,15 @@ void Ledger::before_step(const OptimizerBase& opt) {
   entries_.resize(first_open_);  // a step that failed leaves none
   theta_before_.clear();
   const int64_t step = opt.steps_ + 1;
-  losses_.emplace_back(step, opt.loss_);
+  if (losses_.empty() || step < first_step_) {
+    first_step_ = step;
+    losses_.clear();
+  }
+  losses_.resize(static_cast<std::size_t>(step - first_step_), NAN);
+  losses_.push_back(opt.loss_);
   if (opt.steps_ % options_.every != 0) return;
   for (const detail::Slot& slot : opt.slots_) {
-    if (!wants(slot)) continue;
+    if (!slot.grad.defined() || !matches(options_.parameters, slot.name)) continue;
     Entry& entry = entries_.emplace_back();
     entry.step = step;
     entry.parameter = slot.name;
@@ -153,10 +153,8 @@ void Ledger::after_step(const OptimizerBase& opt) {
 }
 
 double Ledger::real_decrease(int64_t step) const {
-  for (std::size_t i = 0; i + 1 < losses_.size(); ++i)
-    if (losses_[i].first == step && losses_[i + 1].first == step + 1)
-      return losses_[i].second - losses_[i + 1].second;
-  return NAN;
+  const auto i = static_cast<std::size_t>(step - first_step_);
+  return step >= first_step_ && i + 1 < losses_.size() ? losses_[i] - losses_[i + 1] : NAN;
 }
 
 // ---- explaining
@@ -284,49 +282,45 @@ std::string Ledger::text() const {
 }
 
 namespace {
-/// g where the formula used it: clipped, negated and decayed.
-double decayed(const Lines& lines, double g) {
-  for (const Line& line : lines)
-    if (line.name == "g") g = line.number;
-  return g;
-}
-}  // namespace
-
-struct Ledger::Row : std::vector<std::pair<std::string, double>> {
-  using vector::vector;
-};
-
-Ledger::Row Ledger::row(const Entry& entry, const Element& e) const {
-  Row all{{"theta", e.before.theta},
-          {"raw_gradient", e.raw_gradient},
-          {"gradient", e.before.g},
-          {"decayed_gradient", decayed(replay(entry, e).first, e.before.g)},
-          {"change", e.theta_after - e.before.theta},
-          {"theta_after", e.theta_after},
-          {"rate_min", entry.rate_min},
-          {"rate_mean", entry.rate_mean},
-          {"rate_max", entry.rate_max},
-          {"theta_norm", entry.theta_norm},
-          {"gradient_norm", entry.gradient_norm},
-          {"update_norm", entry.update_norm},
-          {"relative_update", entry.relative_update},
-          {"loss", entry.loss},
-          {"predicted_decrease", entry.predicted_decrease},
-          {"real_decrease", real_decrease(entry.step)}};
+/// What a table says of an element.
+std::vector<std::pair<std::string, double>> row(const Ledger& ledger, const Names& state,
+                                                const Ledger::Entry& entry,
+                                                const Ledger::Element& e) {
+  double decayed = e.before.g;  // g where the formula used it: clipped, negated and decayed
+  for (const Line& line : ledger.replay(entry, e).first)
+    if (line.name == "g") decayed = line.number;
+  std::vector<std::pair<std::string, double>> all{
+      {"theta", e.before.theta},
+      {"raw_gradient", e.raw_gradient},
+      {"gradient", e.before.g},
+      {"decayed_gradient", decayed},
+      {"change", e.theta_after - e.before.theta},
+      {"theta_after", e.theta_after},
+      {"rate_min", entry.rate_min},
+      {"rate_mean", entry.rate_mean},
+      {"rate_max", entry.rate_max},
+      {"theta_norm", entry.theta_norm},
+      {"gradient_norm", entry.gradient_norm},
+      {"update_norm", entry.update_norm},
+      {"relative_update", entry.relative_update},
+      {"loss", entry.loss},
+      {"predicted_decrease", entry.predicted_decrease},
+      {"real_decrease", ledger.real_decrease(entry.step)}};
   for (std::size_t i = 0; i < entry.in_use.size(); ++i) {
-    const std::string name = rule_->state.at[i];
+    const std::string name = state.at[i];
     all.emplace_back(name, entry.in_use[i] ? e.before.state[i] : NAN);
     all.emplace_back(name + "_after", entry.in_use[i] ? e.state_after[i] : NAN);
   }
   return all;
 }
+}  // namespace
 
 std::string Ledger::csv() const {
   std::string all = "step,parameter,element";
   bool header = true;
   for (const Entry& entry : entries_)
     for (const Element& e : entry.elements) {
-      const Row numbers = row(entry, e);
+      const auto numbers = row(*this, rule_->state, entry, e);
       if (std::exchange(header, false))
         for (const auto& [name, number] : numbers) all += "," + name;
       all += fmt::format("\n{},{},{}", entry.step, entry.parameter, e.index);
@@ -344,7 +338,7 @@ std::string Ledger::json_lines() const {
                                   {"element", e.index},
                                   {"rule", rule_->name},
                                   {"dtype", str(entry.dtype)}};
-      for (const auto& [name, number] : row(entry, e)) line[name] = number;
+      for (const auto& [name, number] : row(*this, rule_->state, entry, e)) line[name] = number;
       all += line.dump() + "\n";
     }
   return all;

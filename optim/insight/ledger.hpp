@@ -69,9 +69,6 @@ class Ledger : descent::detail::Pinned {
   void before_step(const OptimizerBase& opt);
   void prepared(const OptimizerBase& opt);
   void after_step(const OptimizerBase& opt);
-  bool wants(const detail::Slot& slot) const;
-  struct Row;
-  Row row(const Entry& entry, const Element& element) const;
 
   LedgerOptions options_;
   const detail::RuleInfo* rule_ = nullptr;
@@ -80,7 +77,8 @@ class Ledger : descent::detail::Pinned {
   std::size_t first_open_ = 0;  // entries from here on are of the running step
   std::vector<Tensor> theta_before_;
   NamedTensors raw_gradients_;
-  std::vector<std::pair<int64_t, double>> losses_;
+  int64_t first_step_ = 1;  // of losses_, NaN where step() was not told or nobody traced
+  std::vector<double> losses_;
 };
 
 }}  // namespace descent::optim
