@@ -412,11 +412,13 @@ NamedTensors detail::copied(const NamedTensors& like, const NamedTensors& state,
 void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   const std::map<std::string, Tensor> there(state.begin(), state.end());
   const std::string head = fmt::format("{}/[", info_.name), tail = "]/lr";
-  Saved saved{0, {}, slots_};
+  const std::vector<double> options(info_.hyper.count);
+  Saved saved{0, {{"*", options}}, slots_};
   for (const auto& [key, t] : state)
-    if (key.starts_with(head) && key.ends_with(tail))
+    if (key.starts_with(head) && key.ends_with(tail) && key != head + "*" + tail)
       saved.groups.emplace_back(key.substr(head.size(), key.size() - head.size() - tail.size()),
-                                std::vector<double>(info_.hyper.count));
+                                options);
+  for (const auto& group : saved.groups) matching(group.first, at);  // or refused, before a change
   std::vector<Entry> wanted;
   NamedTensors like;
   for (Entry& e : entries(info_, saved, at)) {
@@ -431,7 +433,7 @@ void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   const NamedTensors copies = detail::copied(like, state, info_.name, at);
   for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i].put(copies[i].second);
   slots_ = std::move(saved.slots);
-  for (const auto& [pattern, options] : saved.groups) set_hyper(find_group(pattern, at), options);
+  for (const auto& [pattern, values] : saved.groups) set_hyper(find_group(pattern, at), values);
   steps_ = saved.steps;
 }
 

@@ -143,8 +143,8 @@ TEST_CASE("L-BFGS goes on from its state dict with the same bits") {
   CHECK(first.values() == second.values());
   NamedTensors state = opt.state_dict();
   state.pop_back();
-  CHECK_THROWS_WITH_AS(other.load_state_dict(state),
-                       doctest::Contains("vectors is missing, or not float64 ["), ValueError);
+  CHECK_THROWS_WITH_AS(other.load_state_dict(state), doctest::Contains("vectors is missing"),
+                       ValueError);
   Problem elsewhere = rosenbrock(0, 0);
   LBFGS wrong(elsewhere.parameters);
   CHECK_THROWS_AS(wrong.load_state_dict(opt.state_dict()), ValueError);

@@ -206,7 +206,9 @@ TEST_CASE("a state dict of something else is refused, and nothing changes") {
   refused(named.state_dict(), "p/step is missing");
   refused(named.state_dict(), "q/m is unexpected");
   optim::Adam shaped({{"p", matrix(3, 2, 0.5)}});
-  refused(shaped.state_dict(), "p is [2, 3] here, not there");
+  refused(shaped.state_dict(), "p/m is float64 [2, 3] here and float64 [3, 2] there");
+  refused(with(state, "Adam/p/shape", tensor(std::vector<int64_t>{3, 2})),
+          "p is [2, 3] here, not there");
   refused(without(state, "Adam/p/shape"), "p/shape is missing");
   optim::Adam single({{"p", matrix(2, 3, 0.5, float32)}});
   walk(single, 1, 2);
@@ -218,6 +220,11 @@ TEST_CASE("a state dict of something else is refused, and nothing changes") {
           "p/step is int64 [] here and float64 [] there");
   refused(with(state, "Adam/p/m", Tensor()), "p/m is undefined there");
   refused({}, "steps is missing");
+  NamedTensors grouped = state;
+  const std::string all = "Adam/[*]";
+  for (const auto& [key, t] : state)
+    if (key.starts_with(all)) grouped.emplace_back("Adam/[q*]" + key.substr(all.size()), t);
+  refused(grouped, "no parameter matches \"q*\"");
 }
 
 TEST_CASE("a gradient that is not finite meets the policy before anything is touched") {

@@ -487,7 +487,7 @@ TEST_CASE("averages resume with the same bits; what does not fit is refused") {
     const std::string key = "WeightAverage/p/average", count = "WeightAverage/updates";
     const Values now = joined(resumed.state_dict());
     const std::pair<NamedTensors, const char*> bad[] = {
-        {without(saved, key), "p/average is missing, or not float64 [3]"},
+        {without(saved, key), "p/average is missing"},
         {without(saved, count), "updates is missing"},
         {with(saved, key, zeros({2}, float64)), "p/average"},
         {with(saved, key, zeros({3}, float32)), "p/average"},
@@ -661,7 +661,7 @@ TEST_CASE("Lookahead resumes with the same bits; what does not fit is refused") 
       {with(saved, "Lookahead/steps", tensor(int64_t{-1})), "Lookahead/steps"},
       {with(saved, "Lookahead/x", zeros({1})), "Lookahead/x is unexpected"},
       {without(saved, "SGD/steps"), "steps is missing"},
-      {with(saved, "x", zeros({1})), "x is not this rule's"}};
+      {with(saved, "x", zeros({1})), "\n  x is unexpected"}};
   for (const auto& [state, why] : bad)
     CHECK_THROWS_WITH_AS(resumed.load_state_dict(state), doctest::Contains(why), ValueError);
   CHECK(same_bits(joined(resumed.state_dict()), now));
