@@ -2,6 +2,7 @@
 // All operations on tensors.
 
 #include "descent/core/arithmetic.hpp"
+#include "descent/core/conv.hpp"
 #include "descent/core/factory.hpp"
 #include "descent/core/indexing.hpp"
 #include "descent/core/join.hpp"

@@ -1,0 +1,129 @@
+#include "descent/core/conv.hpp"
+
+#include "descent/core/convolve.hpp"
+#include "descent/core/elementwise.hpp"
+#include "descent/core/graph.hpp"
+#include "descent/core/ops.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+using detail::Conv;
+
+Shape x_shape(const Conv& c) {
+  return {c.images, c.groups * c.in, c.windows.height, c.windows.width};
+}
+Shape weight_shape(const Conv& c) {
+  return {c.groups * c.out, c.in, c.windows.kernel.h, c.windows.kernel.w};
+}
+Shape y_shape(const Conv& c) {
+  return {c.images, c.groups * c.out, c.windows.rows, c.windows.columns};
+}
+
+// ---- the three products, each the derivative of the others (see convolve.hpp)
+
+/// A new tensor made by compute(elements); zeros if there is nothing to sum over.
+template <class F> Tensor computed(const Conv& c, const Shape& shape, const In& like, F compute) {
+  Tensor out = detail::empty("conv2d", shape, like.dtype(), like.at);
+  detail::visit<Kinds::floating>("conv2d", like.dtype(), like.at, [&](auto zero) {
+    if (c.images == 0 || c.in == 0 || c.out == 0) out.fill_(0);
+    else compute(detail::elements_of<decltype(zero)>(out));
+  });
+  return out;
+}
+
+Tensor input_grad(const Conv& c, const In& g, const In& weight);
+Tensor weight_grad(const Conv& c, const In& x, const In& g);
+
+template <class... Bias>
+Tensor forward(const Conv& c, const In& x, const In& weight, const Bias&... bias) {
+  const Tensor x_ = detail::packed(x), w_ = detail::packed(weight);
+  Tensor y = computed(c, y_shape(c), x, [&]<class T>(T* to) {
+    const T* b = nullptr;
+    Tensor b_;
+    ((b = detail::elements_of<T>(b_ = detail::packed(bias))), ...);
+    detail::convolve<T>(c, detail::elements_of<T>(x_), detail::elements_of<T>(w_), b, to);
+  });
+  return record("conv2d", std::move(y),
+                wrt(x, [c, weight](const Tensor& g) { return input_grad(c, g, weight); }),
+                wrt(weight, [c, x](const Tensor& g) { return weight_grad(c, x, g); }),
+                wrt(bias, [](const Tensor& g) {
+                  return sum(g, {0, 2, 3});
+                })...);
+}
+
+Tensor input_grad(const Conv& c, const In& g, const In& weight) {
+  detail::check("conv2d", weight);
+  const Tensor g_ = detail::packed(g), w_ = detail::packed(weight);
+  Tensor dx = computed(c, x_shape(c), g, [&]<class T>(T* to) {
+    detail::convolve_input<T>(c, detail::elements_of<T>(g_), detail::elements_of<T>(w_), to);
+  });
+  return record("conv2d_input", std::move(dx),
+                wrt(g, [c, weight](const Tensor& h) { return forward(c, h, weight); }),
+                wrt(weight, [c, g](const Tensor& h) { return weight_grad(c, h, g); }));
+}
+
+Tensor weight_grad(const Conv& c, const In& x, const In& g) {
+  detail::check("conv2d", x);
+  const Tensor x_ = detail::packed(x), g_ = detail::packed(g);
+  Tensor dw = computed(c, weight_shape(c), x, [&]<class T>(T* to) {
+    detail::convolve_weight<T>(c, detail::elements_of<T>(x_), detail::elements_of<T>(g_), to);
+  });
+  return record("conv2d_weight", std::move(dw),
+                wrt(x, [c, g](const Tensor& h) { return input_grad(c, g, h); }),
+                wrt(g, [c, x](const Tensor& h) { return forward(c, x, h); }));
+}
+
+// ---- checks
+
+void check_dtype(const In& x, const char* name, const In& other) {
+  detail::check("conv2d", other);
+  if (other.dtype() != x.dtype())
+    fail<DtypeError>(x.at, "conv2d: x is {} and {} is {}: need one dtype (use to())", x.dtype(),
+                     name, other.dtype());
+}
+
+Conv checked(const In& x, const In& weight, const In* bias, const Conv2dOptions& o) {
+  detail::check("conv2d", x);
+  check_dtype(x, "weight", weight);
+  if (bias) check_dtype(x, "bias", *bias);
+  const Shape& w = weight.shape();
+  if (w.rank() != 4)
+    fail<ShapeError>(x.at, "conv2d: weight {} has rank {}: need [O, C / groups, KH, KW]", w,
+                     w.rank());
+  const Size2d kernel(w[2], w[3]);
+  const Size2d places = detail::window_size("conv2d", x, {kernel, o.stride, o.padding, o.dilation});
+  const Shape& shape = x.shape();
+  const int64_t channels = shape[-3];
+  if (o.groups < 1) fail<ValueError>(x.at, "conv2d: groups is {}: need at least 1", o.groups);
+  if (channels % o.groups != 0 || w[0] % o.groups != 0)
+    fail<ShapeError>(x.at, "conv2d: groups {} do not divide the channels of x {} and weight {}",
+                     o.groups, shape, w);
+  if (w[1] != channels / o.groups)
+    fail<ShapeError>(x.at,
+                     "conv2d: x {} and weight {} do not fit with groups {}: need x [N, C, H, W] "
+                     "and weight [O, C / groups, KH, KW]",
+                     shape, w, o.groups);
+  if (bias && !(bias->shape() == Shape{w[0]}))
+    fail<ShapeError>(x.at, "conv2d: bias {} does not fit weight {}: need [{}]", bias->shape(), w,
+                     w[0]);
+  const detail::Windows windows{shape[-2], shape[-1],  kernel,   o.stride,
+                                o.padding, o.dilation, places.h, places.w};
+  return {x.dim() == 4 ? shape[0] : 1, o.groups, w[1], w[0] / o.groups, windows};
+}
+
+template <class... Bias>
+Tensor convolved(const In& x, const Conv& c, const In& weight, const Bias&... bias) {
+  if (x.dim() == 4) return forward(c, x, weight, bias...);
+  return squeeze(forward(c, {unsqueeze(x, 0), x.at}, weight, bias...), 0);
+}
+
+}  // namespace
+
+Tensor conv2d(const In& x, const In& weight, const In& bias, const Conv2dOptions& o) {
+  return convolved(x, checked(x, weight, &bias, o), weight, bias);
+}
+Tensor conv2d(const In& x, const In& weight, const Conv2dOptions& o) {
+  return convolved(x, checked(x, weight, nullptr, o), weight);
+}
+
+}  // namespace descent
