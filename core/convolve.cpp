@@ -1,7 +1,7 @@
 #include "descent/core/convolve.hpp"
 
 #include "descent/core/blas.hpp"
-#include "descent/core/elementwise.hpp"
+#include "descent/core/depthwise.hpp"
 #include "descent/core/winograd.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace detail {
@@ -19,10 +19,9 @@ template <class T> class Columns {
       data = x.at(b.image, channels.begin) + b.first * w.columns;
       return;
     }
-    scratch_ = Scratch<T>(channels.size() * w.taps() * count);
-    if (w.hangs_over()) std::fill_n(scratch_.data(), channels.size() * w.taps() * count, T(0));
+    scratch_ = Scratch<T>(channels.size() * w.taps() * count + 16);
     for (int64_t i = 0; i < channels.size(); ++i)
-      gather(w, b, x, channels.begin + i, scratch_.data() + i * w.taps() * count, count);
+      im2col(w, b, x, channels.begin + i, scratch_.data() + i * w.taps() * count, count);
     data = scratch_.data();
   }
   const T* data;
@@ -41,7 +40,7 @@ void add_columns(const Windows& w, const Piece& b, Planes<T> x, Range channels, 
   const Scratch<T> sums(channels.size() * w.taps() * count);
   product(sums.data(), count, T(0));
   for (int64_t i = 0; i < channels.size(); ++i)
-    scatter(w, b, sums.data() + i * w.taps() * count, count, x, channels.begin + i);
+    col2im(w, b, sums.data() + i * w.taps() * count, count, x, channels.begin + i);
 }
 
 template <class T> class Im2col {
@@ -53,7 +52,7 @@ template <class T> class Im2col {
         weight_(weight) {}
 
   int64_t piece_places() const {
-    constexpr int64_t bytes = 1 << 19;  // of columns, to stay in a core's own cache
+    constexpr int64_t bytes = 1 << 20;  // of columns, to stay in a core's own cache
     return std::clamp<int64_t>(bytes / (c_.depth() * int64_t{sizeof(T)}), 64, 1024);
   }
   int64_t weight_size() const { return c_.groups * c_.out * c_.depth(); }
@@ -176,17 +175,26 @@ void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g
   });
   method.finish(sum.data(), dweight);
 }
+
+/// f with the method that serves c best.
+template <class T, class F> void with_method(const Conv& c, const T* weight, F f) {
+  if (Winograd<T>::serves(c)) f(Winograd<T>(c, weight));
+  else if (Depthwise<T>::serves(c)) f(Depthwise<T>(c, weight));
+  else f(Im2col<T>(c, weight));
+}
 }  // namespace
 
 template <class T> void convolve(const Conv& c, const T* x, const T* weight, const T* bias, T* y) {
-  if (Winograd<T>::serves(c)) forward(Winograd<T>(c, weight), c, x, bias, y);
-  else forward(Im2col<T>(c, weight), c, x, bias, y);
+  with_method(c, weight, [&](const auto& method) { forward(method, c, x, bias, y); });
 }
 
 template <class T> void convolve_input(const Conv& c, const T* g, const T* weight, T* dx) {
-  if (const Conv turned = Winograd<T>::adjoint(c);
-      Winograd<T>::serves(c) && Winograd<T>::serves(turned))
-    return forward<T>(Winograd<T>(turned, weight, true), turned, g, nullptr, dx);
+  if (const Conv turned = c.adjoint(); c.has_adjoint()) {
+    if (Winograd<T>::serves(turned))
+      return forward<T>(Winograd<T>(turned, weight, true), turned, g, nullptr, dx);
+    if (Depthwise<T>::serves(turned))
+      return forward<T>(Depthwise<T>(turned, weight, true), turned, g, nullptr, dx);
+  }
   const Im2col<T> method(c, weight);
   const Pieces pieces(c.images, method.windows, method.piece_places());
   for_each_tile(pieces.across(), c, c.in, kParts, [&](int64_t i, int64_t group, Range ins) {
@@ -196,8 +204,8 @@ template <class T> void convolve_input(const Conv& c, const T* g, const T* weigh
 }
 
 template <class T> void convolve_weight(const Conv& c, const T* x, const T* g, T* dweight) {
-  if (Winograd<T>::serves(c)) weight_gradient(Winograd<T>(c, nullptr), c, x, g, dweight);
-  else weight_gradient(Im2col<T>(c, nullptr), c, x, g, dweight);
+  with_method<T>(c, nullptr,
+                 [&](const auto& method) { weight_gradient(method, c, x, g, dweight); });
 }
 
 template void convolve(const Conv&, const float*, const float*, const float*, float*);

@@ -72,16 +72,12 @@ template <const auto& m, int lanes, class T, class X, class Y>
   });
 }
 
-/// Sixteen elements, so that both compilers shuffle instead of copying one by one.
-template <class T> struct Sixteen {
-  typedef T Vector __attribute__((vector_size(16 * sizeof(T))));
-};
 /// to[p step + i] = from[4 i + p] for i in [0, n), n in whole vectors.
 template <class T>
 [[gnu::always_inline]] inline void deal(const T* from, T* to, int64_t step, int64_t n) {
   [=]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
     for (int64_t i = 0; i < n; i += 16) {
-      typename Sixteen<T>::Vector x[4], half[4];
+      Sixteen<T> x[4], half[4];
       std::memcpy(x, from + 4 * i, sizeof x);
       for (int p = 0; p < 2; ++p) {
         half[2 * p] = __builtin_shufflevector(x[2 * p], x[2 * p + 1], 2 * I...);
@@ -101,7 +97,7 @@ template <class T>
 [[gnu::always_inline]] inline void merge(const T* from, int64_t step, T* to, int64_t n) {
   [=]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
     for (int64_t i = 0; i < n; i += 16) {
-      typename Sixteen<T>::Vector x[4], half[4];
+      Sixteen<T> x[4], half[4];
       for (int p = 0; p < 4; ++p) std::memcpy(x + p, from + p * step + i, sizeof x[p]);
       for (int p = 0; p < 2; ++p) {
         half[p] = __builtin_shufflevector(x[p], x[p + 2], I / 2 + I % 2 * 16 ...);
@@ -133,16 +129,6 @@ template <class T> class Winograd {
            w.padding.h <= 2 && w.padding.w <= 2 && c.groups == 1 && c.in >= 8 && c.out >= 8 &&
            c.in * c.out % 16 == 0 && 2 * 36 * tiles <= 9 * w.places();
   }
-  /// The convolution of g with the weight turned round: what g is for x.
-  static Conv adjoint(const Conv& c) {
-    const Windows& w = c.windows;
-    return {c.images,
-            1,
-            c.out,
-            c.in,
-            {w.rows, w.columns, 3, 1, {2 - w.padding.h, 2 - w.padding.w}, 1, w.height, w.width}};
-  }
-
   /// `weight` is [out, in, 9], or that of the adjoint if `turned`; it may be null for `weight()`.
   Winograd(const Conv& c, const T* weight, bool turned = false)
       : windows{c.windows.rows,
@@ -245,7 +231,7 @@ template <class T> class Winograd {
         const int64_t channel = i / b.images, image = i % b.images;
         const T* plane = x.at(b.image + image, channels.begin + channel);
         for (int64_t r = std::max<int64_t>(top, 0); r < std::min(height, top + 4 * (down + 1)); ++r)
-          std::copy_n(plane + r * width, width, p + (r - top) * 4 * across + left);
+          copy_exactly(plane + r * width, width, p + (r - top) * 4 * across + left);
         winograd::deal(p, d, step, winograd::whole_vectors(n));
         const T* from = d;
         T* v = to.at(0, channel) + image * down * windows.columns;
