@@ -8,5 +8,6 @@
 #include "descent/core/join.hpp"
 #include "descent/core/matmul.hpp"
 #include "descent/core/pointwise.hpp"
+#include "descent/core/pooling.hpp"
 #include "descent/core/reduction.hpp"
 #include "descent/core/view.hpp"

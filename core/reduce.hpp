@@ -3,6 +3,7 @@
 
 #include "descent/core/elementwise.hpp"
 #include "descent/core/view.hpp"
+#include "descent/core/vmath.hpp"
 
 // The engine behind reductions. A reduction is a Fold (an identity, and how two partial results
 // become one) and a map from an element to a partial result:
@@ -179,6 +180,38 @@ Tensor reduce(const char* op, const In& x, const Axes& axes, const Shape& shape,
       run_passes<Fold>(op, x.at, passes, elements_of<T>(source), map, elements_of<A>(out));
     return out;
   });
+}
+
+// ---- softmax
+
+inline constexpr int64_t kRows = 256;       // rows that share one loop of exp: most are short
+inline constexpr int64_t kStrip = 1 << 13;  // elements in so many, if they are short: they stay in
+                                            // cache
+
+/// f(begin, count) for strips of at most kRows of `rows` rows of `size` elements, threaded.
+template <class F> void each_strip(int64_t rows, int64_t size, F f) {
+  const int64_t count = std::clamp<int64_t>(kStrip / std::max<int64_t>(size, 1), 1, kRows);
+  parallel_for(ceil_div(rows, count),
+               [&](int64_t tile) { f(tile * count, std::min(count, rows - tile * count)); });
+}
+
+/// y = exp(y). (In each_lane, GCC does not vectorise it.)
+template <class T> [[gnu::always_inline]] inline void exp_all(int64_t n, T* y) {
+  auto exp = [](T& v) { v = vmath::exp(v); };
+  simd::detail::loop(exp, n, y);
+}
+
+/// y = exp(x - max x) for each row of a strip; `top` and `sum` are each row's max x and sum y.
+template <class T>
+[[gnu::always_inline]] inline void exp_rows(const T* __restrict x, int64_t rows, int64_t size,
+                                            T* __restrict y, T* top, T* sum) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* from = x + r * size;
+    const T shift = top[r] = reduce_row<Larger>(from, size, Value{});
+    each_lane(size, [=](int64_t j) { y[r * size + j] = from[j] - shift; });
+  }
+  exp_all(rows * size, y);
+  for (int64_t r = 0; r < rows; ++r) sum[r] = reduce_row<Plus>(y + r * size, size, Value{});
 }
 
 }}  // namespace descent::detail

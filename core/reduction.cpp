@@ -241,29 +241,21 @@ Tensor all(const In& x, const Dims& dims, bool keepdim) {
 
 namespace {
 
-constexpr int64_t kRows = 256;       // rows that share one loop of exp: most are short
-constexpr int64_t kStrip = 1 << 13;  // elements in so many, if they are short: they stay in cache
-
-/// `rows` rows of `size` elements, at most kRows: the softmax of each, or its logarithm.
+/// The softmax of each row of a strip, or its logarithm.
 template <bool logarithm, class T>
 [[gnu::always_inline]] inline void strip(const T* __restrict x, int64_t rows, int64_t size,
                                          T* __restrict y) {
-  T top[kRows];
-  for (int64_t r = 0; r < rows; ++r) {
-    const T* from = x + r * size;
-    const T shift = top[r] = detail::reduce_row<Larger>(from, size, detail::Value{});
-    detail::each_lane(size, [=](int64_t j) { y[r * size + j] = from[j] - shift; });
-  }
-  detail::each_lane(rows * size, [=](int64_t j) { y[j] = vmath::exp(y[j]); });
+  T top[detail::kRows], sum[detail::kRows];
+  detail::exp_rows(x, rows, size, y, top, sum);
   for (int64_t r = 0; r < rows; ++r) {
     const T* from = x + r * size;
     T* to = y + r * size;
-    const T sum = detail::reduce_row<Plus>(to, size, detail::Value{});
     if constexpr (logarithm) {
-      const T shift = top[r], log_sum = vmath::log(sum);
+      const T shift = top[r], log_sum = vmath::log(sum[r]);
       detail::each_lane(size, [=](int64_t j) { to[j] = (from[j] - shift) - log_sum; });
     } else {
-      detail::each_lane(size, [=](int64_t j) { to[j] /= sum; });
+      const T total = sum[r];
+      detail::each_lane(size, [=](int64_t j) { to[j] /= total; });
     }
   }
 }
@@ -281,10 +273,8 @@ template <bool logarithm> Tensor normalized(const char* op, const In& x, int64_t
   detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     if (out.numel() == 0) return;
-    const int64_t size = x.dim() == 0 ? 1 : x.shape().back(), rows = x.numel() / size;
-    const int64_t per_tile = std::clamp<int64_t>(kStrip / size, 1, kRows);
-    parallel_for(detail::ceil_div(rows, per_tile), [&](int64_t tile) {
-      const int64_t begin = tile * per_tile, count = std::min(per_tile, rows - begin);
+    const int64_t size = x.dim() == 0 ? 1 : x.shape().back();
+    detail::each_strip(x.numel() / size, size, [&](int64_t begin, int64_t count) {
       const T* from = detail::elements_of<T>(source) + begin * size;
       T* to = detail::elements_of<T>(out) + begin * size;
       simd::call([&] { strip<logarithm>(from, count, size, to); });

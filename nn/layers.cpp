@@ -26,15 +26,33 @@ Tensor Linear::forward(In x) const {
   return bias.defined() ? linear(x, weight, bias) : linear(x, weight);
 }
 
-Dropout::Dropout(double p_, At at) : p(p_) {
-  if (!(p >= 0 && p <= 1)) fail<ValueError>(at, "Dropout: p is {}: need [0, 1]", p);
+static double checked_p(const char* op, double p, At at) {
+  if (!(p >= 0 && p <= 1)) fail<ValueError>(at, "{}: p is {}: need [0, 1]", op, p);
+  return p;
+}
+/// x, with a probability of p for each element of `shape`, which broadcasts, to be 0.
+static Tensor dropped(const In& x, const Shape& shape, double p) {
+  const double scale = p == 1 ? 0 : 1 / (1 - p);
+  return x * (bernoulli(shape, 1 - p).to(x.dtype()) * scale);
 }
 
-Tensor Dropout::forward(In x) const {
-  if (!training() || p == 0) return x;
-  const double scale = p == 1 ? 0 : 1 / (1 - p);
-  return x * (bernoulli(x.shape(), 1 - p).to(x.dtype()) * scale);
+Dropout::Dropout(double p_, At at) : p(checked_p("Dropout", p_, at)) {}
+
+Tensor Dropout::forward(In x) const { return !training() || p == 0 ? x : dropped(x, x.shape(), p); }
+
+Dropout2d::Dropout2d(double p_, At at) : p(checked_p("Dropout2d", p_, at)) {}
+
+Tensor Dropout2d::forward(In x) const {
+  if (x.dim() != 3 && x.dim() != 4)
+    fail<ShapeError>(x.at, "Dropout2d: x {} has rank {}: need [N, C, H, W] or [C, H, W]", x.shape(),
+                     x.dim());
+  Shape channels = x.shape();
+  channels[-2] = channels[-1] = 1;
+  return !training() || p == 0 ? x : dropped(x, channels, p);
 }
+
+Tensor MaxPool2d::forward(In x) const { return max_pool2d(x, kernel, options); }
+Tensor AvgPool2d::forward(In x) const { return avg_pool2d(x, kernel, options); }
 
 Tensor Flatten::forward(In x) const { return flatten(x, start, end); }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include "descent/core/pooling.hpp"
 #include "descent/nn/module.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
@@ -24,6 +25,35 @@ class Dropout : public Module {
   explicit Dropout(double p = 0.5, At at = At::here());
   Tensor forward(In x) const override;
   const double p;
+};
+
+/// The same for whole channels of x, [N, C, H, W] or [C, H, W] (ShapeError). Tompson et al. 2015,
+/// section 3.2.
+class Dropout2d : public Module {
+ public:
+  explicit Dropout2d(double p = 0.5, At at = At::here());
+  Tensor forward(In x) const override;
+  const double p;
+};
+
+/// The largest pixel in each window; see `max_pool2d`.
+class MaxPool2d : public Module {
+ public:
+  explicit MaxPool2d(Size2d kernel_, const MaxPool2dOptions& options_ = {})
+      : kernel(kernel_), options(options_) {}
+  Tensor forward(In x) const override;
+  const Size2d kernel;
+  const MaxPool2dOptions options;
+};
+
+/// The mean of the pixels in each window; see `avg_pool2d`.
+class AvgPool2d : public Module {
+ public:
+  explicit AvgPool2d(Size2d kernel_, const AvgPool2dOptions& options_ = {})
+      : kernel(kernel_), options(options_) {}
+  Tensor forward(In x) const override;
+  const Size2d kernel;
+  const AvgPool2dOptions options;
 };
 
 /// Axes start..end become one: [N, C, H, W] -> [N, C H W] by default. See `flatten`.

@@ -2,68 +2,259 @@
 
 #include "descent/core/graph.hpp"
 #include "descent/core/ops.hpp"
+#include "descent/core/reduce.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 namespace {
 
-void check_cross_entropy(const In& logits, const In& target, const CrossEntropyOptions& o) {
-  const char* op = "cross_entropy";
-  detail::check(op, logits);
+/// The class of each row of scores [N, K], and how much it counts: checked, and constants.
+struct Labels {
+  Labels(const char* op_, const char* name, const In& scores, const In& target_,
+         const Tensor& weight_, int64_t ignored_, Reduction reduction_);
+
+  template <class T> struct Elements {
+    const int64_t* label;
+    const T* class_weight;  // null if each is 1
+    const T* weight;
+  };
+  /// Checked for change.
+  template <class T> Elements<T> elements() const {
+    detail::check(op, target);
+    detail::check(op, weight);
+    return {detail::elements_of<int64_t>(target),
+            weight.numel() == 0 ? nullptr : detail::elements_of<T>(weight),
+            detail::elements_of<T>(rows)};
+  }
+
+  const char* op;
+  int64_t n = 0, k = 0, ignored;
+  Reduction reduction;
+  In target, weight;  // [K], or [0] if each is 1
+  Tensor rows;        // [N]: the weight of its class, 0 if it is ignored
+  double total = 1;   // what the losses are divided by
+};
+
+void check_labels(const char* op, const char* name, const In& scores, const In& target,
+                  const Tensor& weight, Reduction reduction) {
+  detail::check(op, scores);
   detail::check(op, target);
-  if (logits.dim() != 2 || target.dim() != 1 || logits.shape()[0] != target.shape()[0])
-    fail<ShapeError>(logits.at, "{}: logits {} with target {}: need [N, K] and [N]", op,
-                     logits.shape(), target.shape());
+  if (scores.dim() != 2 || target.dim() != 1 || scores.shape()[0] != target.shape()[0])
+    fail<ShapeError>(scores.at, "{}: {} {} with target {}: need [N, K] and [N]", op, name,
+                     scores.shape(), target.shape());
   if (target.dtype() != int64)
     fail<DtypeError>(target.at, "{}: target is {}: need int64 class numbers", op, target.dtype());
-  if (target.numel() == 0 && o.reduction == Reduction::mean)
-    fail<ShapeError>(logits.at, "{}: logits {} are an empty batch: it has no mean", op,
-                     logits.shape());
-  const int64_t classes = logits.shape()[1];
-  if (!(o.label_smoothing >= 0 && o.label_smoothing <= 1))
-    fail<ValueError>(logits.at, "{}: label_smoothing is {}: need [0, 1]", op, o.label_smoothing);
-  if (o.weight.defined() &&
-      (!(o.weight.shape() == Shape{classes}) || o.weight.dtype() != logits.dtype()))
-    fail<ShapeError>(logits.at, "{}: weight is {} {}: need {} [{}]", op, o.weight.dtype(),
-                     o.weight.shape(), logits.dtype(), classes);
-  const std::vector<int64_t> labels = target.to_vector<int64_t>();
-  for (std::size_t n = 0; n < labels.size(); ++n)
-    if (labels[n] != o.ignore_index && (labels[n] < 0 || labels[n] >= classes))
-      fail<IndexError>(target.at, "{}: target[{}] is {}, but logits {} allow 0..{}", op, n,
-                       labels[n], logits.shape(), classes - 1);
+  if (target.numel() == 0 && reduction == Reduction::mean)
+    fail<ShapeError>(scores.at, "{}: {} {} are an empty batch: it has no mean", op, name,
+                     scores.shape());
+  const Shape classes{scores.shape()[1]};
+  if (weight.defined() && (!(weight.shape() == classes) || weight.dtype() != scores.dtype()))
+    fail<ShapeError>(scores.at, "{}: weight is {} {}: need {} {}", op, weight.dtype(),
+                     weight.shape(), scores.dtype(), classes);
+  if (weight.defined() && weight.requires_grad())
+    fail<GraphError>(scores.at, "{}: weight requires a gradient: it has none here", op);
 }
 
-Tensor reduced(const Tensor& losses, Reduction reduction) {
-  return reduction == Reduction::none  ? losses
-         : reduction == Reduction::sum ? sum(losses)
-                                       : mean(losses);
+Labels::Labels(const char* op_, const char* name, const In& scores, const In& target_,
+               const Tensor& weight_, int64_t ignored_, Reduction reduction_)
+    : op(op_), ignored(ignored_), reduction(reduction_), target(target_), weight(weight_) {
+  check_labels(op, name, scores, target, weight, reduction);
+  n = scores.shape()[0], k = scores.shape()[1];
+  target = {detail::packed(target), target.at};
+  weight = {weight.defined() ? detail::packed(weight) : empty({0}, scores.dtype()), scores.at};
+  rows = empty({n}, scores.dtype());
+  double sum = 0;
+  detail::visit<Kinds::floating>(op, scores.dtype(), scores.at, [&](auto zero) {
+    using T = decltype(zero);
+    const auto e = elements<T>();
+    T* row = detail::elements_of<T>(rows);
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t label = e.label[i];
+      row[i] = 0;
+      if (label == ignored) continue;
+      if (label < 0 || label >= k)
+        fail<IndexError>(target.at, "{}: target[{}] is {}, but {} {} allow 0..{}", op, i, label,
+                         name, scores.shape(), k - 1);
+      row[i] = e.class_weight ? e.class_weight[label] : T(1);
+      sum += row[i];
+    }
+  });
+  if (reduction != Reduction::mean) return;
+  if (sum == 0)
+    fail<ShapeError>(target.at, "{}: every target is ignored or weighs nothing: there is no mean",
+                     op);
+  total = sum;
+}
+
+/// The loss of `losses` [N]. slope(g) is the gradient of the scores from that of the losses.
+template <class F> Tensor reduced(const Labels& l, const In& scores, Tensor losses, F slope) {
+  if (l.reduction == Reduction::none) return record(l.op, losses, wrt(scores, slope));
+  Tensor value = sum(losses);
+  if (l.total != 1) value /= l.total;
+  return record(l.op, value, wrt(scores, [slope, n = l.n, total = l.total](const Tensor& g) {
+                  return slope(expand(total == 1 ? g : g / total, {n}));
+                }));
+}
+
+// ---- nll_loss: rows of losses and their gradient, each the other's derivative
+
+Tensor nll_slope(const Labels& l, const In& g);
+
+/// -weight[n] x[n, target[n]].
+Tensor nll_rows(const Labels& l, const In& x) {
+  const Tensor source = detail::packed(x);
+  Tensor losses = empty({l.n}, x.dtype());
+  detail::visit<Kinds::floating>(l.op, x.dtype(), x.at, [&](auto zero) {
+    using T = decltype(zero);
+    const auto e = l.elements<T>();
+    const T* from = detail::elements_of<T>(source);
+    T* loss = detail::elements_of<T>(losses);
+    for (int64_t i = 0; i < l.n; ++i)
+      loss[i] = e.label[i] == l.ignored ? T(0) : -e.weight[i] * from[i * l.k + e.label[i]];
+  });
+  return record("nll_loss", losses, wrt(x, [l](const Tensor& g) { return nll_slope(l, g); }));
+}
+Tensor nll_slope(const Labels& l, const In& g) {
+  Tensor slope = zeros({l.n, l.k}, g.dtype());
+  detail::visit<Kinds::floating>(l.op, g.dtype(), g.at, [&](auto zero) {
+    using T = decltype(zero);
+    const auto e = l.elements<T>();
+    const T* outer = detail::elements_of<T>(g);
+    T* to = detail::elements_of<T>(slope);
+    for (int64_t i = 0; i < l.n; ++i)
+      if (e.label[i] != l.ignored)
+        to[i * l.k + e.label[i]] = -e.weight[i] * outer[i * g.strides()[0]];
+  });
+  return record("nll_loss_backward", slope,
+                wrt(g, [l](const Tensor& h) { return nll_rows(l, h); }));
+}
+
+// ---- cross_entropy: with log p = log softmax(z), a smoothing of s, and w the classes' weights,
+//     loss[n] = -(1 - s) w[t] log p[t] - s/K sum_j w[j] log p[j],   t = target[n],
+//     d loss[n] / d z[j] = mass[n] p[j] - (1 - s) w[t] [j = t] - s/K w[j],
+//     mass[n] = (1 - s) w[t] + s/K sum_j w[j].
+
+struct Entropy {
+  Labels l;
+  double smoothing;
+  Tensor top, log_sum;  // [N]: log p = (z - top) - log_sum
+  Tensor mass;          // [N], 0 for an ignored row
+};
+
+Tensor mass_of(const Labels& l, double smoothing) {
+  if (smoothing == 0) return l.rows;
+  const double k = static_cast<double>(l.k), all = l.weight.numel() == 0 ? k : sum(l.weight).item();
+  const Tensor kept = (l.target != tensor(l.ignored)).to(l.rows.dtype());
+  return l.rows * (1 - smoothing) + kept * (smoothing * all / k);
+}
+
+/// The losses [N]; fills top and log_sum.
+template <class T> Tensor entropies(const Entropy& s, const In& logits) {
+  const Tensor source = detail::packed(logits), losses = empty({s.l.n}, logits.dtype());
+  const auto e = s.l.elements<T>();
+  const int64_t k = s.l.k, ignored = s.l.ignored;
+  const T on = static_cast<T>(1 - s.smoothing);
+  const T spread = static_cast<T>(s.smoothing / static_cast<double>(k));
+  const T* z = detail::elements_of<T>(source);
+  T *top = detail::elements_of<T>(s.top), *log_sum = detail::elements_of<T>(s.log_sum);
+  T* loss = detail::elements_of<T>(losses);
+  detail::each_strip(s.l.n, k, [&](int64_t begin, int64_t count) {
+    const Tensor scratch = empty({count * k}, logits.dtype());
+    T* y = detail::elements_of<T>(scratch);
+    simd::call([&] {
+      detail::exp_rows(z + begin * k, count, k, y, top + begin, log_sum + begin);
+      for (int64_t i = begin; i < begin + count; ++i) {
+        const T* row = z + i * k;
+        const T shift = top[i], rest = log_sum[i] = vmath::log(log_sum[i]);
+        loss[i] = 0;
+        if (e.label[i] == ignored) continue;
+        T all = 0;
+        if (spread != 0) {
+          detail::each_lane(k, [=](int64_t j) { y[j] = (row[j] - shift) - rest; });
+          if (e.class_weight) detail::each_lane(k, [=](int64_t j) { y[j] *= e.class_weight[j]; });
+          all = detail::reduce_row<detail::Plus>(y, k, detail::Value{});
+        }
+        loss[i] = -(on * e.weight[i] * ((row[e.label[i]] - shift) - rest) + spread * all);
+      }
+    });
+  });
+  return losses;
+}
+
+/// The gradient of the logits from that of the losses, g [N].
+template <class T> Tensor entropy_slope(const Entropy& s, const In& logits, const In& g) {
+  const Tensor source = detail::packed(logits), slope = empty({s.l.n, s.l.k}, logits.dtype());
+  const auto e = s.l.elements<T>();
+  const int64_t k = s.l.k, ignored = s.l.ignored, step = g.strides()[0];
+  const T on = static_cast<T>(1 - s.smoothing);
+  const T spread = static_cast<T>(s.smoothing / static_cast<double>(k));
+  const T *z = detail::elements_of<T>(source), *top = detail::elements_of<T>(s.top);
+  const T *log_sum = detail::elements_of<T>(s.log_sum), *mass = detail::elements_of<T>(s.mass);
+  const T* outer = detail::elements_of<T>(g);
+  T* to = detail::elements_of<T>(slope);
+  detail::each_strip(s.l.n, k, [&](int64_t begin, int64_t count) {
+    simd::call([&] {
+      for (int64_t i = begin; i < begin + count; ++i) {
+        const T shift = top[i], rest = log_sum[i];
+        detail::each_lane(k, [=](int64_t j) { to[i * k + j] = (z[i * k + j] - shift) - rest; });
+      }
+      detail::exp_all(count * k, to + begin * k);
+      for (int64_t i = begin; i < begin + count; ++i) {
+        T* row = to + i * k;
+        const T weight = outer[i * step], scale = weight * mass[i], shared = weight * spread;
+        if (e.label[i] == ignored) {  // it may hold anything
+          std::fill_n(row, k, T(0));
+          continue;
+        }
+        detail::each_lane(k, [=](int64_t j) { row[j] *= scale; });
+        if (spread != 0)
+          detail::each_lane(k, [=](int64_t j) {
+            row[j] -= e.class_weight ? shared * e.class_weight[j] : shared;
+          });
+        row[e.label[i]] -= weight * on * e.weight[i];
+      }
+    });
+  });
+  return slope;
+}
+
+Tensor entropy_backward(const Entropy& s, const In& logits, const In& g) {
+  const char* op = "cross_entropy_backward";
+  detail::check(op, logits);
+  detail::check(op, g);
+  Tensor slope = detail::visit<Kinds::floating>(op, logits.dtype(), logits.at, [&](auto zero) {
+    return entropy_slope<decltype(zero)>(s, logits, g);
+  });
+  auto by_g = [s, logits](const Tensor& h) {
+    return sum(h * entropy_backward(s, logits, ones({s.l.n}, h.dtype())), 1);
+  };
+  auto by_logits = [s, logits, g](const Tensor& h) {
+    const Tensor mass = unsqueeze(s.mass, 1), p = where(mass != 0, softmax(logits, 1), 0.0);
+    return unsqueeze(g, 1) * mass * p * (h - sum(p * h, 1, true));
+  };
+  return record(op, slope, wrt(g, by_g), wrt(logits, by_logits));
 }
 
 }  // namespace
 
+Tensor nll_loss(const In& log_probs, const In& target, const NllOptions& o) {
+  Frame frame(log_probs.at);
+  const Labels l("nll_loss", "log_probs", log_probs, target, o.weight, o.ignore_index, o.reduction);
+  return reduced(l, log_probs, nll_rows(l, log_probs.detach()),
+                 [l](const Tensor& g) { return nll_slope(l, g); });
+}
+
 Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptions& o) {
   Frame frame(logits.at);
-  check_cross_entropy(logits, target, o);
-  const Tensor counts = target != tensor(o.ignore_index);
-  const Tensor label = where(counts, target, 0.0);
-  const Tensor log_p = log_softmax(logits, 1);
-  auto pick = [&](const Tensor& x) { return gather(x, 1, label.unsqueeze(1)).squeeze(1); };
-
-  // Per row: the weight of its class, and -weight * log p.
-  const Tensor kept = counts.to(logits.dtype());
-  const Tensor weight = o.weight.defined() ? index_select(o.weight, 0, label) * kept : kept;
-  Tensor losses = -pick(log_p) * weight;
-  if (o.label_smoothing > 0) {
-    const Tensor spread = o.weight.defined() ? log_p * o.weight : log_p;
-    losses = losses * (1 - o.label_smoothing) -
-             sum(spread, 1) * (o.label_smoothing / static_cast<double>(logits.shape()[1]));
-  }
-  losses = where(counts, losses, 0.0);  // an ignored row may hold anything, -inf too
-  if (o.reduction != Reduction::mean) return reduced(losses, o.reduction);
-  const Tensor total = sum(weight);
-  if (total.item() == 0)
-    fail<ShapeError>(target.at,
-                     "cross_entropy: every target is ignored or weighs nothing: there is no mean");
-  return sum(losses) / total;
+  if (!(o.label_smoothing >= 0 && o.label_smoothing <= 1))
+    fail<ValueError>(logits.at, "cross_entropy: label_smoothing is {}: need [0, 1]",
+                     o.label_smoothing);
+  const Labels l("cross_entropy", "logits", logits, target, o.weight, o.ignore_index, o.reduction);
+  const DType dtype = logits.dtype();
+  const Entropy s{l, o.label_smoothing, empty({l.n}, dtype), empty({l.n}, dtype),
+                  mass_of(l, o.label_smoothing)};
+  Tensor losses = dtype == float32 ? entropies<float>(s, logits) : entropies<double>(s, logits);
+  return reduced(l, logits, std::move(losses),
+                 [s, logits](const Tensor& g) { return entropy_backward(s, logits, g); });
 }
 
 Tensor mse_loss(const In& prediction, const In& target, MseOptions options) {
@@ -76,7 +267,10 @@ Tensor mse_loss(const In& prediction, const In& target, MseOptions options) {
   if (prediction.numel() == 0 && options.reduction == Reduction::mean)
     fail<ShapeError>(prediction.at, "mse_loss: prediction {} is empty: it has no mean",
                      prediction.shape());
-  return reduced(square(prediction - target), options.reduction);
+  const Tensor losses = square(prediction - target);
+  return options.reduction == Reduction::none  ? losses
+         : options.reduction == Reduction::sum ? sum(losses)
+                                               : mean(losses);
 }
 
 double accuracy(const In& logits, const In& target) {

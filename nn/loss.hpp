@@ -14,9 +14,19 @@ struct CrossEntropyOptions {
   Reduction reduction = Reduction::mean;
 };
 /// -log softmax(logits)[n, target[n]], averaged over the batch (weighted by the targets' weights).
-/// logits [N, K], floating; target [N], int64, in 0..K-1. Returns a scalar; [N] with
-/// Reduction::none. An empty batch, or a target with nothing but ignored rows, is a ShapeError.
+/// logits [N, K], floating; target [N], int64, in 0..K-1 (IndexError). Returns a scalar; [N] with
+/// Reduction::none. An empty batch, or a target with nothing but ignored rows, has no mean: a
+/// ShapeError. No gradient flows to `weight`: GraphError if it requires one.
 Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptions& options = {});
+
+struct NllOptions {
+  Tensor weight = {};           ///< [K], how much each class counts; all 1 if undefined
+  int64_t ignore_index = -100;  ///< rows with this target do not count
+  Reduction reduction = Reduction::mean;
+};
+/// -log_probs[n, target[n]], averaged as cross_entropy does, with its shapes and errors:
+/// nll_loss(log_softmax(x, 1), target) is cross_entropy(x, target).
+Tensor nll_loss(const In& log_probs, const In& target, const NllOptions& options = {});
 
 struct MseOptions {
   Reduction reduction = Reduction::mean;

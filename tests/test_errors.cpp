@@ -326,7 +326,7 @@ TEST_CASE("an error that arises in backward names the line of the forward op") {
     loss = layer(x).sum();
     x += 1, loss.backward();
   });
-  refuses<GraphError>(changed("mul", "[3]", "fill_", 2), [&] {
+  refuses<GraphError>(changed("cross_entropy", "[3]", "fill_", 2), [&] {
     loss = nn::cross_entropy(layer(x), label, {.weight = weight, .label_smoothing = 0.1});
     weight.fill_(2), loss.backward();
   });

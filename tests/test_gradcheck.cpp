@@ -311,6 +311,27 @@ void products(Tally& t) {
   }
 }
 
+void pooling(Tally& t) {
+  const std::vector<Shape> images = {{2, 2, 4, 6}, {3, 5, 5}, {1, 1, 4, 5}};
+  const MaxPool2dOptions largest[] = {{},
+                                      {.stride = 1, .padding = 1},
+                                      {.stride = {2, 1}, .ceil_mode = true},
+                                      {.stride = 3, .padding = {0, 1}, .dilation = 2}};
+  for (const MaxPool2dOptions& o : largest)
+    for (const Size2d& kernel : {Size2d(2), Size2d(2, 3)})
+      any_of(
+          t, "max_pool2d", [=](const Tensors& x) { return max_pool2d(x[0], kernel, o); }, images);
+  const AvgPool2dOptions means[] = {
+      {},
+      {.stride = 1, .padding = 1},
+      {.stride = {2, 1}, .ceil_mode = true},
+      {.padding = {1, 0}, .ceil_mode = true, .count_include_pad = false}};
+  for (const AvgPool2dOptions& o : means)
+    for (const Size2d& kernel : {Size2d(2), Size2d(2, 3)})
+      any_of(
+          t, "avg_pool2d", [=](const Tensors& x) { return avg_pool2d(x[0], kernel, o); }, images);
+}
+
 void losses(Tally& t) {
   const Tensor target = tensor({2, 0, 1});
   const Tensor weight = tensor({1., 2., 0.5}, float64);
@@ -326,6 +347,18 @@ void losses(Tally& t) {
              return nn::cross_entropy(x[0], target, {.ignore_index = 0, .reduction = reduction});
            },
            {{3, 3}, {3, 5}});
+    any_of(t, "nll_loss",
+           [=](const Tensors& x) {
+             return nn::nll_loss(x[0], target,
+                                 {.weight = weight, .ignore_index = 0, .reduction = reduction});
+           },
+           {{3, 3}});
+    any_of(t, "cross_entropy ignoring, smoothed",
+           [=](const Tensors& x) {
+             return nn::cross_entropy(
+                 x[0], target, {.ignore_index = 2, .label_smoothing = 0.3, .reduction = reduction});
+           },
+           {{3, 3}});
     t.run("mse_loss", [=](const Tensors& x) { return nn::mse_loss(x[0], x[1], {reduction}); },
           {input({3, 4}, Layout::plain, false, 1), input({3, 4}, Layout::transposed, false, 2)});
   }
@@ -364,6 +397,7 @@ TEST_CASE("every differentiable function has the derivative it says, to the seco
   views(tally);
   joins(tally);
   products(tally);
+  pooling(tally);
   losses(tally);
   MESSAGE(tally.checks, " gradient checks of ", tally.functions.size(), " functions, worst error ",
           tally.worst);

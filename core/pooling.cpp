@@ -1,0 +1,345 @@
+#include "descent/core/pooling.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "descent/core/arithmetic.hpp"
+#include "descent/core/checked.hpp"
+#include "descent/core/factory.hpp"
+#include "descent/core/graph.hpp"
+#include "descent/core/reduce.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+
+using detail::Window;
+
+/// A window, the planes [h, w] of x that it moves over, and its places on each.
+struct Pool {
+  Pool(const char* op, const In& x, const Window& window_)
+      : window(window_), out(detail::window_size(op, x, window)), whole(x.shape()), shape(whole) {
+    const auto& [kernel, stride, padding, dilation, ceil_mode] = window;
+    if (padding.h > kernel.h / 2 || padding.w > kernel.w / 2)
+      fail<ValueError>(x.at, "{}: padding {} with kernel {}: need at most half of it", op, padding,
+                       kernel);
+    h = whole[-2], w = whole[-1];
+    if ((padding.h > 0 && dilation.h > h) || (padding.w > 0 && dilation.w > w))
+      fail<ValueError>(x.at, "{}: dilation {} steps over x {} with padding: need at most its size",
+                       op, dilation, whole);
+    shape[-2] = out.h, shape[-1] = out.w;
+    planes = x.numel() / (h * w);
+  }
+
+  /// Whether the window is 2 by 2 pixels and its places lie side by side, all in the image.
+  bool square() const {
+    const auto& [kernel, stride, padding, dilation, ceil_mode] = window;
+    return kernel == 2 && stride == 2 && padding == 0 && dilation == 1 && 2 * out.h <= h &&
+           2 * out.w <= w;
+  }
+
+  /// Zeros in the whole images, if squares leave a row or column out.
+  template <class T> void clear_rest(T* images) const {
+    if (2 * out.h < h || 2 * out.w < w) std::fill_n(images, planes * h * w, T(0));
+  }
+
+  Window window;
+  Size2d out;
+  Shape whole, shape;  // x's and the result's
+  int64_t h, w, planes;
+};
+
+constexpr int64_t kStrip = 64;  // places of a window side by side: what is known of them stays
+                                // in cache
+
+/// body(j) for j in [begin, end), as loops that vectorise, for short rows too.
+template <class Body>
+[[gnu::always_inline]] inline void each(int64_t begin, int64_t end, Body body) {
+  for (; begin + 16 <= end; begin += 16)
+    for (int64_t k = 0; k < 16; ++k) body(begin + k);
+  for (; begin + 4 <= end; begin += 4)
+    for (int64_t k = 0; k < 4; ++k) body(begin + k);
+  for (; begin < end; ++begin) body(begin);
+}
+
+/// Moves a window over a plane. For each strip of n places, of which the first is `place`:
+/// begin(row, place, n); then, for each pixel of the kernel, pixel(lo, hi, corner, offset), where
+/// the places [lo, hi) of the strip have it in the plane, j at corner + offset + j step; then
+/// end(place, n, corner).
+template <class Step, class Begin, class Pixel, class End>
+[[gnu::always_inline]] inline void sweep(const Pool& p, Step step, Begin begin, Pixel pixel,
+                                         End end) {
+  const Window& o = p.window;
+  for (int64_t row = 0; row < p.out.h; ++row)
+    for (int64_t column = 0; column < p.out.w; column += kStrip) {
+      const int64_t n = std::min(kStrip, p.out.w - column), place = row * p.out.w + column;
+      const int64_t top = row * o.stride.h - o.padding.h, left = column * step - o.padding.w;
+      const int64_t corner = top * p.w + left;
+      begin(row, place, n);
+      for (int64_t i = 0; i < o.kernel.h; ++i) {
+        const int64_t y = i * o.dilation.h;
+        if (top + y < 0 || top + y >= p.h) continue;
+        for (int64_t k = 0; k < o.kernel.w; ++k) {
+          const int64_t x = k * o.dilation.w;
+          int64_t lo = 0, hi = n;
+          while (lo < hi && left + x + lo * step < 0) ++lo;
+          while (lo < hi && left + x + (hi - 1) * step >= p.w) --hi;
+          pixel(lo, hi, corner, y * p.w + x);
+        }
+      }
+      end(place, n, corner);
+    }
+}
+
+/// f(plane, step) for each plane, vectorised and threaded; step is the stride along rows, a
+/// constant if it is a usual one.
+template <class F> void each_plane(const Pool& p, F f) {
+  const int64_t per_tile = std::max<int64_t>(detail::kGrain / (p.h * p.w), 1);
+  auto run = [&](auto step) {
+    parallel_for(detail::ceil_div(p.planes, per_tile), [&](int64_t tile) {
+      const int64_t last = std::min((tile + 1) * per_tile, p.planes);
+      simd::call([&] {
+        for (int64_t plane = tile * per_tile; plane < last; ++plane) f(plane, step);
+      });
+    });
+  };
+  const int64_t stride = p.window.stride.w;
+  if (stride == 1) run(std::integral_constant<int64_t, 1>{});
+  else if (stride == 2) run(std::integral_constant<int64_t, 2>{});
+  else run(stride);
+}
+
+/// Two pixels side by side. A row of windows 2 by 2 is a loop over two rows of pairs.
+template <class T> struct Pair { T a, b; };
+template <class T> const Pair<T>* pairs(const T* row) {
+  return reinterpret_cast<const Pair<T>*>(row);
+}
+template <class T> Pair<T>* pairs(T* row) { return reinterpret_cast<Pair<T>*>(row); }
+
+/// f(pixel, place) for each row of such windows: where its upper pixels begin, and its results.
+template <class F> void each_row_of_squares(const Pool& p, F f) {
+  const int64_t rows = p.planes * p.out.h;
+  const int64_t per_tile = std::max<int64_t>(detail::kGrain / (2 * p.w), 1);
+  parallel_for(detail::ceil_div(rows, per_tile), [&](int64_t tile) {
+    const int64_t last = std::min((tile + 1) * per_tile, rows);
+    for (int64_t row = tile * per_tile; row < last; ++row)
+      f((row / p.out.h * p.h + row % p.out.h * 2) * p.w, row * p.out.w);
+  });
+}
+
+// ---- the largest
+
+/// An integer as wide as T: as many fit in a vector.
+template <class T> using Wide = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+
+/// The larger one, or NaN. (One comparison at a time: no branch.)
+template <class T> T larger(T best, T v) {
+  const T top = v > best ? v : best;
+  return v != v ? v : top;
+}
+/// `there` if the larger one is v, of two NaN too, or else `where`.
+template <class T> Wide<T> larger_at(T best, T v, Wide<T> where, Wide<T> there) {
+  const Wide<T> at = v > best ? there : where;
+  return v != v ? there : at;
+}
+/// g to the larger one of a and b.
+template <class T> void give(T a, T b, T g, T& to_a, T& to_b) {
+  const T first = b > a ? 0 : g, second = b > a ? g : 0;
+  to_a = b != b ? 0 : first;
+  to_b = b != b ? g : second;
+}
+
+template <class T> void square_maxima(const Pool& p, const T* x, T* y) {
+  each_row_of_squares(p, [=, &p](int64_t pixel, int64_t place) {
+    const T* row = x + pixel;
+    simd::for_each([](Pair<T> top, Pair<T> bottom,
+                      T& best) { best = larger(larger(top.a, top.b), larger(bottom.a, bottom.b)); },
+                   p.out.w, pairs(row), pairs(row + p.w), y + place);
+  });
+}
+/// g where the windows of x are largest, 0 elsewhere in them.
+template <class T> void route_in_squares(const Pool& p, const T* x, const T* g, T* to) {
+  p.clear_rest(to);
+  each_row_of_squares(p, [=, &p](int64_t pixel, int64_t place) {
+    const T* row = x + pixel;
+    simd::for_each(
+        [](Pair<T> top, Pair<T> bottom, T outer, Pair<T>& to_top, Pair<T>& to_bottom) {
+          T upper, lower;
+          give(larger(top.a, top.b), larger(bottom.a, bottom.b), outer, upper, lower);
+          give(top.a, top.b, upper, to_top.a, to_top.b);
+          give(bottom.a, bottom.b, lower, to_bottom.a, to_bottom.b);
+        },
+        p.out.w, pairs(row), pairs(row + p.w), g + place, pairs(to + pixel),
+        pairs(to + pixel + p.w));
+  });
+}
+
+/// What is done where x is largest in each window: its value is the result's; that of `other`, of
+/// x's shape, is; or `other`, of the result's shape, is added there to zeros.
+enum class Use { value, pick, route };
+
+template <Use use> Tensor at_maxima(const char* op, const Pool& p, const In& x, const In& other) {
+  detail::check(op, x);
+  detail::check(op, other);
+  return detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
+    using T = decltype(zero);
+    const Tensor image = detail::packed(x), source = detail::packed(other);
+    Tensor result = detail::empty(op, use == Use::route ? p.whole : p.shape, x.dtype(), x.at);
+    const int64_t pixels = p.h * p.w, places = p.out.h * p.out.w;
+    const T *images = detail::elements_of<T>(image), *sources = detail::elements_of<T>(source);
+    T* results = detail::elements_of<T>(result);
+    if (use != Use::pick && p.square()) {
+      if (use == Use::value) square_maxima(p, images, results);
+      else route_in_squares(p, images, sources, results);
+      return result;
+    }
+
+    each_plane(p, [=, &p](int64_t plane, auto step) {
+      const T* from = images + plane * pixels;
+      const T* give = sources + plane * (use == Use::route ? places : pixels);
+      T* to = results + plane * (use == Use::route ? pixels : places);
+      if (use == Use::route) std::fill_n(to, pixels, T(0));
+      T best[kStrip];
+      Wide<T> where[kStrip];
+      auto begin = [&](int64_t, int64_t, int64_t n) {
+        each(0, n, [&](int64_t j) { best[j] = -std::numeric_limits<T>::infinity(); });
+        if (use != Use::value) each(0, n, [&](int64_t j) { where[j] = -1; });
+      };
+      auto compare = [&](int64_t lo, int64_t hi, int64_t corner, int64_t offset) {
+        const T* pixel = from + corner + offset;
+        const auto here = static_cast<Wide<T>>(offset);
+        each(lo, hi, [&](int64_t j) {
+          const T v = pixel[j * step], b = best[j];
+          best[j] = larger(b, v);
+          if constexpr (use != Use::value)
+            where[j] = larger_at(b, v, where[j] < 0 ? here : where[j], here);
+        });
+      };
+      auto end = [&](int64_t place, int64_t n, int64_t corner) {
+        if constexpr (use == Use::value)
+          return each(0, n, [&](int64_t j) { to[place + j] = best[j]; });
+        for (int64_t j = 0; j < n; ++j) {
+          const int64_t pixel = corner + where[j] + j * step;
+          if constexpr (use == Use::pick) to[place + j] = give[pixel];
+          else to[pixel] += give[place + j];
+        }
+      };
+      sweep(p, step, begin, compare, end);
+    });
+    return result;
+  });
+}
+
+Tensor picked(const Pool& p, const In& x, const In& h);
+
+/// g, of the pooled shape, added to zeros where x is largest.
+Tensor routed(const Pool& p, const In& x, const In& g) {
+  const char* op = "max_pool2d_backward";
+  return record(op, at_maxima<Use::route>(op, p, x, g),
+                wrt(g, [p, x](const Tensor& h) { return picked(p, x, h); }),
+                wrt(x, [](const Tensor& h) { return h * 0.0; }));  // but where the choice changes
+}
+/// h, of x's shape, where x is largest.
+Tensor picked(const Pool& p, const In& x, const In& h) {
+  const char* op = "max_pool2d_pick";
+  return record(op, at_maxima<Use::pick>(op, p, x, h),
+                wrt(h, [p, x](const Tensor& g) { return routed(p, x, g); }),
+                wrt(x, [x](const Tensor&) { return zeros_like(x); }));
+}
+
+// ---- the mean
+
+/// How many pixels a window counts at `place` along one axis.
+int64_t counted(int64_t in, int64_t kernel, int64_t stride, int64_t padding, bool pad_counts,
+                int64_t place) {
+  const int64_t begin = place * stride - padding, end = std::min(begin + kernel, in + padding);
+  return pad_counts ? end - begin : std::min(end, in) - std::max<int64_t>(begin, 0);
+}
+
+template <class T> void square_means(const Pool& p, const T* x, T* y) {
+  each_row_of_squares(p, [=, &p](int64_t pixel, int64_t place) {
+    const T* row = x + pixel;
+    simd::for_each([](Pair<T> top, Pair<T> bottom,
+                      T& mean) { mean = (top.a + top.b + bottom.a + bottom.b) / 4; },
+                   p.out.w, pairs(row), pairs(row + p.w), y + place);
+  });
+}
+template <class T> void share_in_squares(const Pool& p, const T* g, T* to) {
+  p.clear_rest(to);
+  each_row_of_squares(p, [=, &p](int64_t pixel, int64_t place) {
+    T* row = to + pixel;
+    simd::for_each([](T outer, Pair<T>& top,
+                      Pair<T>& bottom) { top.a = top.b = bottom.a = bottom.b = outer / 4; },
+                   p.out.w, g + place, pairs(row), pairs(row + p.w));
+  });
+}
+
+/// The means in the windows of x; or, to `spread`, the opposite: x, of the pooled shape, shared
+/// among the pixels that each window sees. Both are linear, and each is the other's derivative.
+template <bool spread>
+Tensor averaged(const char* op, const Pool& p, bool pad_counts, const In& x) {
+  detail::check(op, x);
+  Tensor result = detail::empty(op, spread ? p.whole : p.shape, x.dtype(), x.at);
+  detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
+    using T = decltype(zero);
+    const Window& o = p.window;
+    const Tensor source = detail::packed(x);
+    const int64_t pixels = p.h * p.w, places = p.out.h * p.out.w;
+    const T* sources = detail::elements_of<T>(source);
+    T* results = detail::elements_of<T>(result);
+    if (p.square()) {
+      if constexpr (spread) return share_in_squares(p, sources, results);
+      else return square_means(p, sources, results);
+    }
+    std::vector<T> widths(static_cast<std::size_t>(p.out.w));
+    for (int64_t k = 0; k < p.out.w; ++k)
+      widths[static_cast<std::size_t>(k)] =
+          static_cast<T>(counted(p.w, o.kernel.w, o.stride.w, o.padding.w, pad_counts, k));
+
+    each_plane(p, [=, &p, &o, width = widths.data()](int64_t plane, auto step) {
+      const T* from = sources + plane * (spread ? places : pixels);
+      T* to = results + plane * (spread ? pixels : places);
+      if (spread) std::fill_n(to, pixels, T(0));
+      T value[kStrip], count[kStrip];  // a window's sum or share
+      auto begin = [&](int64_t row, int64_t place, int64_t n) {
+        const auto height =
+            static_cast<T>(counted(p.h, o.kernel.h, o.stride.h, o.padding.h, pad_counts, row));
+        const T* widths_here = width + place % p.out.w;
+        each(0, n, [&](int64_t j) { count[j] = height * widths_here[j]; });
+        if constexpr (spread) each(0, n, [&](int64_t j) { value[j] = from[place + j] / count[j]; });
+        else each(0, n, [&](int64_t j) { value[j] = 0; });
+      };
+      auto add = [&](int64_t lo, int64_t hi, int64_t corner, int64_t offset) {
+        const int64_t at = corner + offset;
+        if constexpr (spread) each(lo, hi, [&](int64_t j) { to[at + j * step] += value[j]; });
+        else each(lo, hi, [&](int64_t j) { value[j] += from[at + j * step]; });
+      };
+      auto end = [&](int64_t place, int64_t n, int64_t) {
+        if constexpr (!spread) each(0, n, [&](int64_t j) { to[place + j] = value[j] / count[j]; });
+      };
+      sweep(p, step, begin, add, end);
+    });
+  });
+  return record(op, std::move(result), wrt(x, [p, pad_counts](const Tensor& g) {
+                  return averaged<!spread>(spread ? "avg_pool2d" : "avg_pool2d_backward", p,
+                                           pad_counts, g);
+                }));
+}
+
+}  // namespace
+
+Tensor max_pool2d(const In& x, Size2d kernel, const MaxPool2dOptions& options) {
+  const auto& [stride, padding, dilation, ceil_mode] = options;
+  const Pool p("max_pool2d", x,
+               {kernel, stride.given() ? stride : kernel, padding, dilation, ceil_mode});
+  return record("max_pool2d", at_maxima<Use::value>("max_pool2d", p, x, x),
+                wrt(x, [p, x](const Tensor& g) { return routed(p, x, g); }));
+}
+
+Tensor avg_pool2d(const In& x, Size2d kernel, const AvgPool2dOptions& options) {
+  const auto& [stride, padding, ceil_mode, pad_counts] = options;
+  const Pool p("avg_pool2d", x, {kernel, stride.given() ? stride : kernel, padding, 1, ceil_mode});
+  return averaged<false>("avg_pool2d", p, pad_counts, x);
+}
+
+}  // namespace descent
