@@ -13,6 +13,8 @@
 namespace bench {
 namespace {
 
+constexpr int64_t kBeyondCache = 50'000'000;  // elements that no cache holds
+
 /// Megabytes: not getrusage's, which begin with those of the program that started this one.
 double peak_memory() {
   std::ifstream status("/proc/self/status");
@@ -73,15 +75,17 @@ void Run::finish(double time, Cost cost) const {
   report("startup_ms", startup_ * 1e3);
 
   constexpr int64_t n = 1024;
-  const double flops = 2. * n * n * n, all = flops / gemm_time(n), copy = copy_bandwidth();
+  const double flops = 2. * n * n * n, all = flops / gemm_time(n);
+  const double copy = copy_bandwidth(), update = update_bandwidth();
   const int threads_before = num_threads();
   set_num_threads(1);
   report("roofline_gemm_GFLOP/s", all / 1e9);
   report("roofline_gemm_1_thread_GFLOP/s", flops / gemm_time(n) / 1e9);
   report("roofline_copy_GB/s", copy / 1e9);
+  report("roofline_update_GB/s", update / 1e9);
   set_num_threads(threads_before);
   if (cost.flops + cost.bytes > 0)
-    report("roofline_share", (cost.flops / all + cost.bytes / copy) / time);
+    report("roofline_share", (cost.flops / all + cost.bytes / update) / time);
 }
 
 void Run::each_thread_count(const std::string& subject, const std::string& unit, double quantity,
@@ -106,9 +110,13 @@ double gemm_time(int64_t n) {
 }
 
 double copy_bandwidth() {
-  constexpr int64_t n = 50'000'000;
-  const Tensor source = ones({n}), target = zeros({n});
-  return 8. * n / per_call([&] { target.copy_(source); });
+  const Tensor source = ones({kBeyondCache}), target = zeros({kBeyondCache});
+  return 8. * kBeyondCache / per_call([&] { target.copy_(source); });
+}
+
+double update_bandwidth() {
+  const Tensor source = ones({kBeyondCache}), target = zeros({kBeyondCache});
+  return 12. * kBeyondCache / per_call([&] { target += source; });
 }
 
 }  // namespace bench

@@ -22,7 +22,7 @@ void report(const std::string& subject, const std::string& metric, double value)
 double per_call(const std::function<void()>& f);
 
 /// What the hardware cannot avoid: arithmetic at the speed of a large product, and memory traffic
-/// at the speed of a copy.
+/// at the speed of an update in place.
 struct Cost {
   double flops = 0, bytes = 0;
 };
@@ -68,7 +68,10 @@ void train_on_digits(Run& run, optim::OptimizerBase& opt, int steps, double flop
 
 /// The seconds of one product [n, n] x [n, n] cut into strips of rows, one for each thread.
 double gemm_time(int64_t n);
-/// Bytes per second, read and written, of a copy that no cache holds.
+/// Bytes per second, read and written, of copying what no cache holds. The memory moves half as
+/// much again: what is written is read first.
 double copy_bandwidth();
+/// The same of adding to something in place: all that the memory moves.
+double update_bandwidth();
 
 }  // namespace bench
