@@ -8,22 +8,52 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
-/// Uniform in +-1/sqrt(in), of shape [out, in] or [out].
-static Tensor initial(int64_t in, int64_t out, const Shape& shape, At at) {
-  if (in < 1 || out < 1)
-    fail<ValueError>(at, "Linear: {} inputs and {} outputs: need at least one", in, out);
+/// Uniform in +-1/sqrt(fan_in).
+static Tensor initial(int64_t fan_in, const Shape& shape, At at) {
   Tensor x = empty(shape, float32, at);
-  const double bound = 1 / std::sqrt(static_cast<double>(in));
+  const double bound = 1 / std::sqrt(static_cast<double>(fan_in));
   init::uniform_(x, -bound, bound);
   return x;
 }
 
+static int64_t checked_in(const char* layer, int64_t in, int64_t out, At at) {
+  if (in < 1 || out < 1)
+    fail<ValueError>(at, "{}: {} inputs and {} outputs: need at least one", layer, in, out);
+  return in;
+}
+
 Linear::Linear(int64_t in, int64_t out, LinearOptions options, At at)
-    : weight(register_parameter("weight", initial(in, out, {out, in}, at))),
-      bias(options.bias ? register_parameter("bias", initial(in, out, {out}, at)) : Tensor()) {}
+    : weight(
+          register_parameter("weight", initial(checked_in("Linear", in, out, at), {out, in}, at))),
+      bias(options.bias ? register_parameter("bias", initial(in, {out}, at)) : Tensor()) {}
 
 Tensor Linear::forward(In x) const {
   return bias.defined() ? linear(x, weight, bias) : linear(x, weight);
+}
+
+static const Conv2dOptions& checked(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& o,
+                                    At at) {
+  checked_in("Conv2d", in, out, at);
+  if (kernel.h < 1 || kernel.w < 1)
+    fail<ValueError>(at, "Conv2d: kernel is {}: need at least 1", kernel);
+  if (o.groups < 1 || in % o.groups != 0 || out % o.groups != 0)
+    fail<ValueError>(at, "Conv2d: groups {} do not divide {} inputs and {} outputs", o.groups, in,
+                     out);
+  return o;
+}
+
+Conv2d::Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& o, At at)
+    : options(checked(in, out, kernel, o, at)),
+      weight(register_parameter("weight", initial(in / o.groups * kernel.h * kernel.w,
+                                                  {out, in / o.groups, kernel.h, kernel.w}, at))),
+      bias(o.bias
+               ? register_parameter("bias", initial(in / o.groups * kernel.h * kernel.w, {out}, at))
+               : Tensor()) {}
+
+Tensor Conv2d::forward(In x) const {
+  const auto& [stride, padding, dilation, groups, with_bias] = options;
+  const descent::Conv2dOptions o{stride, padding, dilation, groups};
+  return with_bias ? conv2d(x, weight, bias, o) : conv2d(x, weight, o);
 }
 
 static double checked_p(const char* op, double p, At at) {

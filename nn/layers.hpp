@@ -1,4 +1,5 @@
 #pragma once
+#include "descent/core/conv.hpp"
 #include "descent/core/pooling.hpp"
 #include "descent/nn/module.hpp"
 
@@ -13,6 +14,26 @@ class Linear : public Module {
  public:
   Linear(int64_t in, int64_t out, LinearOptions options = {}, At at = At::here());
   Tensor forward(In x) const override;
+  const Tensor weight;
+  const Tensor bias;  ///< undefined without one
+};
+
+struct Conv2dOptions {
+  Size2d stride = 1;    ///< of the kernel's steps over the image
+  Size2d padding = 0;   ///< zeros around the image, on each side
+  Size2d dilation = 1;  ///< from one tap of the kernel to the next
+  int64_t groups = 1;   ///< of channels, each convolved on its own
+  bool bias = true;
+};
+/// Images [N, in, H, W] or [in, H, W] to [.., out, OH, OW]; see `conv2d`. `weight`
+/// [out, in / groups, KH, KW] and `bias` [out] start uniform in +-1/sqrt(in / groups KH KW), as in
+/// PyTorch. ValueError if the groups do not divide the channels, or anything is out of range.
+class Conv2d : public Module {
+ public:
+  Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& options = {},
+         At at = At::here());
+  Tensor forward(In x) const override;
+  const Conv2dOptions options;
   const Tensor weight;
   const Tensor bias;  ///< undefined without one
 };

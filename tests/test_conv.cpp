@@ -1,4 +1,3 @@
-#if __has_include("descent/core/conv.hpp")
 #include <cstdio>
 #include <doctest/doctest.h>
 
@@ -22,4 +21,3 @@ TEST_CASE("conv2d is PyTorch's, and so are its gradients") {
   std::printf("golden: conv2d, %d cases, off by %.1e in float64, %.1f ulp in float32\n",
               tally.cases, tally.exact, tally.single);
 }
-#endif
