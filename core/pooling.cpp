@@ -4,11 +4,11 @@
 #include <limits>
 #include <vector>
 
-#include "descent/core/arithmetic.hpp"
 #include "descent/core/checked.hpp"
+#include "descent/core/elementwise.hpp"
 #include "descent/core/factory.hpp"
 #include "descent/core/graph.hpp"
-#include "descent/core/reduce.hpp"
+#include "descent/core/view.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {
@@ -27,6 +27,10 @@ struct Pool {
     if ((padding.h > 0 && dilation.h > h) || (padding.w > 0 && dilation.w > w))
       fail<ValueError>(x.at, "{}: dilation {} steps over x {} with padding: need at most its size",
                        op, dilation, whole);
+    const int64_t below = detail::checked_mul(dilation.h * (kernel.h - 1), w, op, x.at);
+    if (below + dilation.w * (kernel.w - 1) > INT32_MAX)  // what Wide<float> holds
+      fail<SizeError>(x.at, "{}: kernel {} spans too much of x {}: need less than 2^31 pixels", op,
+                      kernel, whole);
     shape[-2] = out.h, shape[-1] = out.w;
     planes = x.numel() / (h * w);
   }
@@ -91,8 +95,8 @@ template <class Step, class Begin, class Pixel, class End>
     }
 }
 
-/// f(plane, step) for each plane, vectorised and threaded; step is the stride along rows, a
-/// constant if it is a usual one.
+/// f(plane, step) for each plane, vectorised and threaded; step is the stride along rows, where it
+/// is 1 a constant.
 template <class F> void each_plane(const Pool& p, F f) {
   const int64_t per_tile = std::max<int64_t>(detail::kGrain / (p.h * p.w), 1);
   auto run = [&](auto step) {
@@ -103,10 +107,8 @@ template <class F> void each_plane(const Pool& p, F f) {
       });
     });
   };
-  const int64_t stride = p.window.stride.w;
-  if (stride == 1) run(std::integral_constant<int64_t, 1>{});
-  else if (stride == 2) run(std::integral_constant<int64_t, 2>{});
-  else run(stride);
+  if (p.window.stride.w == 1) run(std::integral_constant<int64_t, 1>{});
+  else run(p.window.stride.w);
 }
 
 /// Two pixels side by side. A row of windows 2 by 2 is a loop over two rows of pairs.
@@ -174,60 +176,66 @@ template <class T> void route_in_squares(const Pool& p, const T* x, const T* g, 
   });
 }
 
+/// act(place, n, corner, best, where) for each strip of a plane: its places' largest pixels and, if
+/// it is to `seek` them, how far from the window's corner they are.
+template <bool seek, class T, class Step, class Act>
+[[gnu::always_inline]] inline void each_maximum(const Pool& p, const T* x, Step step, Act act) {
+  T best[kStrip];
+  Wide<T> where[kStrip];
+  auto begin = [&](int64_t, int64_t, int64_t n) {
+    each(0, n, [&](int64_t j) { best[j] = -std::numeric_limits<T>::infinity(); });
+    if (seek) each(0, n, [&](int64_t j) { where[j] = -1; });
+  };
+  auto compare = [&](int64_t lo, int64_t hi, int64_t corner, int64_t offset) {
+    const T* pixel = x + corner + offset;
+    const auto here = static_cast<Wide<T>>(offset);
+    each(lo, hi, [&](int64_t j) {
+      const T v = pixel[j * step], b = best[j];
+      best[j] = larger(b, v);
+      if constexpr (seek) where[j] = larger_at(b, v, where[j] < 0 ? here : where[j], here);
+    });
+  };
+  auto end = [&](int64_t place, int64_t n, int64_t corner) { act(place, n, corner, best, where); };
+  sweep(p, step, begin, compare, end);
+}
+
 /// What is done where x is largest in each window: its value is the result's; that of `other`, of
 /// x's shape, is; or `other`, of the result's shape, is added there to zeros.
 enum class Use { value, pick, route };
 
-template <Use use> Tensor at_maxima(const char* op, const Pool& p, const In& x, const In& other) {
+template <Use use, class T> void at_maxima(const Pool& p, const T* x, const T* other, T* result) {
+  const int64_t pixels = p.h * p.w, places = p.out.h * p.out.w;
+  each_plane(p, [=, &p](int64_t plane, auto step) {
+    const T* give = other + plane * (use == Use::route ? places : pixels);
+    T* to = result + plane * (use == Use::route ? pixels : places);
+    if (use == Use::route) std::fill_n(to, pixels, T(0));
+    each_maximum<use != Use::value>(
+        p, x + plane * pixels, step,
+        [=](int64_t place, int64_t n, int64_t corner, const T* best, const Wide<T>* where) {
+          for (int64_t j = 0; j < n; ++j) {
+            const int64_t pixel = corner + j * step + (use == Use::value ? 0 : where[j]);
+            if constexpr (use == Use::value) to[place + j] = best[j];
+            else if constexpr (use == Use::pick) to[place + j] = give[pixel];
+            else to[pixel] += give[place + j];
+          }
+        });
+  });
+}
+
+template <Use use> Tensor use_maxima(const char* op, const Pool& p, const In& x, const In& other) {
   detail::check(op, x);
   detail::check(op, other);
-  return detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
+  const Tensor image = detail::packed(x), source = detail::packed(other);
+  Tensor result = detail::empty(op, use == Use::route ? p.whole : p.shape, x.dtype(), x.at);
+  detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
-    const Tensor image = detail::packed(x), source = detail::packed(other);
-    Tensor result = detail::empty(op, use == Use::route ? p.whole : p.shape, x.dtype(), x.at);
-    const int64_t pixels = p.h * p.w, places = p.out.h * p.out.w;
-    const T *images = detail::elements_of<T>(image), *sources = detail::elements_of<T>(source);
-    T* results = detail::elements_of<T>(result);
-    if (use != Use::pick && p.square()) {
-      if (use == Use::value) square_maxima(p, images, results);
-      else route_in_squares(p, images, sources, results);
-      return result;
-    }
-
-    each_plane(p, [=, &p](int64_t plane, auto step) {
-      const T* from = images + plane * pixels;
-      const T* give = sources + plane * (use == Use::route ? places : pixels);
-      T* to = results + plane * (use == Use::route ? pixels : places);
-      if (use == Use::route) std::fill_n(to, pixels, T(0));
-      T best[kStrip];
-      Wide<T> where[kStrip];
-      auto begin = [&](int64_t, int64_t, int64_t n) {
-        each(0, n, [&](int64_t j) { best[j] = -std::numeric_limits<T>::infinity(); });
-        if (use != Use::value) each(0, n, [&](int64_t j) { where[j] = -1; });
-      };
-      auto compare = [&](int64_t lo, int64_t hi, int64_t corner, int64_t offset) {
-        const T* pixel = from + corner + offset;
-        const auto here = static_cast<Wide<T>>(offset);
-        each(lo, hi, [&](int64_t j) {
-          const T v = pixel[j * step], b = best[j];
-          best[j] = larger(b, v);
-          if constexpr (use != Use::value)
-            where[j] = larger_at(b, v, where[j] < 0 ? here : where[j], here);
-        });
-      };
-      auto end = [&](int64_t place, int64_t n, int64_t corner) {
-        if constexpr (use == Use::value)
-          return each(0, n, [&](int64_t j) { to[place + j] = best[j]; });
-        for (int64_t j = 0; j < n; ++j) {
-          const int64_t pixel = corner + where[j] + j * step;
-          if constexpr (use == Use::pick) to[place + j] = give[pixel];
-          else to[pixel] += give[place + j];
-        }
-      };
-      sweep(p, step, begin, compare, end);
-    });
-    return result;
+    const T *from = detail::elements_of<T>(image), *give = detail::elements_of<T>(source);
+    T* to = detail::elements_of<T>(result);
+    if (use == Use::pick || !p.square()) at_maxima<use>(p, from, give, to);
+    else if (use == Use::value) square_maxima(p, from, to);
+    else route_in_squares(p, from, give, to);
   });
+  return result;
 }
 
 Tensor picked(const Pool& p, const In& x, const In& h);
@@ -235,14 +243,14 @@ Tensor picked(const Pool& p, const In& x, const In& h);
 /// g, of the pooled shape, added to zeros where x is largest.
 Tensor routed(const Pool& p, const In& x, const In& g) {
   const char* op = "max_pool2d_backward";
-  return record(op, at_maxima<Use::route>(op, p, x, g),
+  return record(op, use_maxima<Use::route>(op, p, x, g),
                 wrt(g, [p, x](const Tensor& h) { return picked(p, x, h); }),
-                wrt(x, [](const Tensor& h) { return h * 0.0; }));  // but where the choice changes
+                wrt(x, [](const Tensor& h) { return zeros_like(h); }));  // but where it jumps
 }
 /// h, of x's shape, where x is largest.
 Tensor picked(const Pool& p, const In& x, const In& h) {
   const char* op = "max_pool2d_pick";
-  return record(op, at_maxima<Use::pick>(op, p, x, h),
+  return record(op, use_maxima<Use::pick>(op, p, x, h),
                 wrt(h, [p, x](const Tensor& g) { return routed(p, x, g); }),
                 wrt(x, [x](const Tensor&) { return zeros_like(x); }));
 }
@@ -274,51 +282,58 @@ template <class T> void share_in_squares(const Pool& p, const T* g, T* to) {
   });
 }
 
-/// The means in the windows of x; or, to `spread`, the opposite: x, of the pooled shape, shared
-/// among the pixels that each window sees. Both are linear, and each is the other's derivative.
+/// result = the means in the windows of x; or, to `spread`, x shared among the pixels that each
+/// window sees.
+template <bool spread, class T>
+void average(const Pool& p, bool pad_counts, const T* x, T* result) {
+  const Window& o = p.window;
+  const int64_t pixels = p.h * p.w, places = p.out.h * p.out.w;
+  std::vector<T> widths;
+  for (int64_t k = 0; k < p.out.w; ++k)
+    widths.push_back(
+        static_cast<T>(counted(p.w, o.kernel.w, o.stride.w, o.padding.w, pad_counts, k)));
+
+  each_plane(p, [=, &p, &o, width = widths.data()](int64_t plane, auto step) {
+    const T* from = x + plane * (spread ? places : pixels);
+    T* to = result + plane * (spread ? pixels : places);
+    if (spread) std::fill_n(to, pixels, T(0));
+    T value[kStrip], count[kStrip];  // a window's sum or share, and its pixels
+    auto begin = [&](int64_t row, int64_t place, int64_t n) {
+      const int64_t height = counted(p.h, o.kernel.h, o.stride.h, o.padding.h, pad_counts, row);
+      const T *across = width + place % p.out.w, down = static_cast<T>(height);
+      each(0, n, [&](int64_t j) {
+        count[j] = down * across[j];
+        if constexpr (spread) value[j] = from[place + j] / count[j];
+        else value[j] = 0;
+      });
+    };
+    auto add = [&](int64_t lo, int64_t hi, int64_t corner, int64_t offset) {
+      const int64_t at = corner + offset;
+      each(lo, hi, [&](int64_t j) {
+        if constexpr (spread) to[at + j * step] += value[j];
+        else value[j] += from[at + j * step];
+      });
+    };
+    auto end = [&](int64_t place, int64_t n, int64_t) {
+      if constexpr (!spread) each(0, n, [&](int64_t j) { to[place + j] = value[j] / count[j]; });
+    };
+    sweep(p, step, begin, add, end);
+  });
+}
+
+/// The means in the windows of x, or the opposite. Each is the other's derivative: both are linear.
 template <bool spread>
 Tensor averaged(const char* op, const Pool& p, bool pad_counts, const In& x) {
   detail::check(op, x);
+  const Tensor source = detail::packed(x);
   Tensor result = detail::empty(op, spread ? p.whole : p.shape, x.dtype(), x.at);
   detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
-    const Window& o = p.window;
-    const Tensor source = detail::packed(x);
-    const int64_t pixels = p.h * p.w, places = p.out.h * p.out.w;
-    const T* sources = detail::elements_of<T>(source);
-    T* results = detail::elements_of<T>(result);
-    if (p.square()) {
-      if constexpr (spread) return share_in_squares(p, sources, results);
-      else return square_means(p, sources, results);
-    }
-    std::vector<T> widths(static_cast<std::size_t>(p.out.w));
-    for (int64_t k = 0; k < p.out.w; ++k)
-      widths[static_cast<std::size_t>(k)] =
-          static_cast<T>(counted(p.w, o.kernel.w, o.stride.w, o.padding.w, pad_counts, k));
-
-    each_plane(p, [=, &p, &o, width = widths.data()](int64_t plane, auto step) {
-      const T* from = sources + plane * (spread ? places : pixels);
-      T* to = results + plane * (spread ? pixels : places);
-      if (spread) std::fill_n(to, pixels, T(0));
-      T value[kStrip], count[kStrip];  // a window's sum or share
-      auto begin = [&](int64_t row, int64_t place, int64_t n) {
-        const auto height =
-            static_cast<T>(counted(p.h, o.kernel.h, o.stride.h, o.padding.h, pad_counts, row));
-        const T* widths_here = width + place % p.out.w;
-        each(0, n, [&](int64_t j) { count[j] = height * widths_here[j]; });
-        if constexpr (spread) each(0, n, [&](int64_t j) { value[j] = from[place + j] / count[j]; });
-        else each(0, n, [&](int64_t j) { value[j] = 0; });
-      };
-      auto add = [&](int64_t lo, int64_t hi, int64_t corner, int64_t offset) {
-        const int64_t at = corner + offset;
-        if constexpr (spread) each(lo, hi, [&](int64_t j) { to[at + j * step] += value[j]; });
-        else each(lo, hi, [&](int64_t j) { value[j] += from[at + j * step]; });
-      };
-      auto end = [&](int64_t place, int64_t n, int64_t) {
-        if constexpr (!spread) each(0, n, [&](int64_t j) { to[place + j] = value[j] / count[j]; });
-      };
-      sweep(p, step, begin, add, end);
-    });
+    const T* from = detail::elements_of<T>(source);
+    T* to = detail::elements_of<T>(result);
+    if (!p.square()) average<spread>(p, pad_counts, from, to);
+    else if (spread) share_in_squares(p, from, to);
+    else square_means(p, from, to);
   });
   return record(op, std::move(result), wrt(x, [p, pad_counts](const Tensor& g) {
                   return averaged<!spread>(spread ? "avg_pool2d" : "avg_pool2d_backward", p,
@@ -332,7 +347,7 @@ Tensor max_pool2d(const In& x, Size2d kernel, const MaxPool2dOptions& options) {
   const auto& [stride, padding, dilation, ceil_mode] = options;
   const Pool p("max_pool2d", x,
                {kernel, stride.given() ? stride : kernel, padding, dilation, ceil_mode});
-  return record("max_pool2d", at_maxima<Use::value>("max_pool2d", p, x, x),
+  return record("max_pool2d", use_maxima<Use::value>("max_pool2d", p, x, x),
                 wrt(x, [p, x](const Tensor& g) { return routed(p, x, g); }));
 }
 

@@ -1,5 +1,7 @@
 #include "descent/nn/loss.hpp"
 
+#include <algorithm>
+
 #include "descent/core/graph.hpp"
 #include "descent/core/ops.hpp"
 #include "descent/core/reduce.hpp"
@@ -23,14 +25,14 @@ struct Labels {
     detail::check(op, weight);
     return {detail::elements_of<int64_t>(target),
             weight.numel() == 0 ? nullptr : detail::elements_of<T>(weight),
-            detail::elements_of<T>(rows)};
+            detail::elements_of<T>(weights)};
   }
 
   const char* op;
   int64_t n = 0, k = 0, ignored;
   Reduction reduction;
   In target, weight;  // [K], or [0] if each is 1
-  Tensor rows;        // [N]: the weight of its class, 0 if it is ignored
+  Tensor weights;     // [N]: the weight of its class, 0 if it is ignored
   double total = 1;   // what the losses are divided by
 };
 
@@ -61,12 +63,12 @@ Labels::Labels(const char* op_, const char* name, const In& scores, const In& ta
   n = scores.shape()[0], k = scores.shape()[1];
   target = {detail::packed(target), target.at};
   weight = {weight.defined() ? detail::packed(weight) : empty({0}, scores.dtype()), scores.at};
-  rows = empty({n}, scores.dtype());
+  weights = empty({n}, scores.dtype());
   double sum = 0;
   detail::visit<Kinds::floating>(op, scores.dtype(), scores.at, [&](auto zero) {
     using T = decltype(zero);
     const auto e = elements<T>();
-    T* row = detail::elements_of<T>(rows);
+    T* row = detail::elements_of<T>(weights);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t label = e.label[i];
       row[i] = 0;
@@ -134,46 +136,56 @@ Tensor nll_slope(const Labels& l, const In& g) {
 //     mass[n] = (1 - s) w[t] + s/K sum_j w[j].
 
 struct Entropy {
+  Entropy(const Labels& labels, double smoothing_)
+      : l(labels), smoothing(smoothing_), rows(empty({3, l.n}, l.weights.dtype())) {}
+
+  template <class T> struct Elements : Labels::Elements<T> {
+    T *top, *log_sum, *mass;
+    T on, spread;  // 1 - s and s/K
+  };
+  template <class T> Elements<T> elements() const {
+    T* row = detail::elements_of<T>(rows);
+    return {l.elements<T>(),
+            row,
+            row + l.n,
+            row + 2 * l.n,
+            static_cast<T>(1 - smoothing),
+            static_cast<T>(smoothing / static_cast<double>(l.k))};
+  }
+
   Labels l;
   double smoothing;
-  Tensor top, log_sum;  // [N]: log p = (z - top) - log_sum
-  Tensor mass;          // [N], 0 for an ignored row
+  Tensor rows;  // top, log_sum and mass (0 if ignored): log p = (z - top) - log_sum
 };
 
-Tensor mass_of(const Labels& l, double smoothing) {
-  if (smoothing == 0) return l.rows;
-  const double k = static_cast<double>(l.k), all = l.weight.numel() == 0 ? k : sum(l.weight).item();
-  const Tensor kept = (l.target != tensor(l.ignored)).to(l.rows.dtype());
-  return l.rows * (1 - smoothing) + kept * (smoothing * all / k);
-}
-
-/// The losses [N]; fills top and log_sum.
+/// The losses [N]; fills s.rows.
 template <class T> Tensor entropies(const Entropy& s, const In& logits) {
   const Tensor source = detail::packed(logits), losses = empty({s.l.n}, logits.dtype());
-  const auto e = s.l.elements<T>();
+  const auto e = s.elements<T>();
   const int64_t k = s.l.k, ignored = s.l.ignored;
-  const T on = static_cast<T>(1 - s.smoothing);
-  const T spread = static_cast<T>(s.smoothing / static_cast<double>(k));
   const T* z = detail::elements_of<T>(source);
-  T *top = detail::elements_of<T>(s.top), *log_sum = detail::elements_of<T>(s.log_sum);
   T* loss = detail::elements_of<T>(losses);
+  const T everything = e.class_weight
+                           ? detail::reduce_row<detail::Plus>(e.class_weight, k, detail::Value{})
+                           : static_cast<T>(k);
   detail::each_strip(s.l.n, k, [&](int64_t begin, int64_t count) {
     const Tensor scratch = empty({count * k}, logits.dtype());
     T* y = detail::elements_of<T>(scratch);
     simd::call([&] {
-      detail::exp_rows(z + begin * k, count, k, y, top + begin, log_sum + begin);
+      detail::exp_rows(z + begin * k, count, k, y, e.top + begin, e.log_sum + begin);
       for (int64_t i = begin; i < begin + count; ++i) {
         const T* row = z + i * k;
-        const T shift = top[i], rest = log_sum[i] = vmath::log(log_sum[i]);
-        loss[i] = 0;
+        const T top = e.top[i], log_sum = e.log_sum[i] = vmath::log(e.log_sum[i]);
+        loss[i] = e.mass[i] = 0;
         if (e.label[i] == ignored) continue;
         T all = 0;
-        if (spread != 0) {
-          detail::each_lane(k, [=](int64_t j) { y[j] = (row[j] - shift) - rest; });
+        if (e.spread != 0) {
+          detail::each_lane(k, [=](int64_t j) { y[j] = (row[j] - top) - log_sum; });
           if (e.class_weight) detail::each_lane(k, [=](int64_t j) { y[j] *= e.class_weight[j]; });
           all = detail::reduce_row<detail::Plus>(y, k, detail::Value{});
         }
-        loss[i] = -(on * e.weight[i] * ((row[e.label[i]] - shift) - rest) + spread * all);
+        e.mass[i] = e.on * e.weight[i] + e.spread * everything;
+        loss[i] = -(e.on * e.weight[i] * ((row[e.label[i]] - top) - log_sum) + e.spread * all);
       }
     });
   });
@@ -183,34 +195,30 @@ template <class T> Tensor entropies(const Entropy& s, const In& logits) {
 /// The gradient of the logits from that of the losses, g [N].
 template <class T> Tensor entropy_slope(const Entropy& s, const In& logits, const In& g) {
   const Tensor source = detail::packed(logits), slope = empty({s.l.n, s.l.k}, logits.dtype());
-  const auto e = s.l.elements<T>();
+  const auto e = s.elements<T>();
   const int64_t k = s.l.k, ignored = s.l.ignored, step = g.strides()[0];
-  const T on = static_cast<T>(1 - s.smoothing);
-  const T spread = static_cast<T>(s.smoothing / static_cast<double>(k));
-  const T *z = detail::elements_of<T>(source), *top = detail::elements_of<T>(s.top);
-  const T *log_sum = detail::elements_of<T>(s.log_sum), *mass = detail::elements_of<T>(s.mass);
-  const T* outer = detail::elements_of<T>(g);
+  const T *z = detail::elements_of<T>(source), *outer = detail::elements_of<T>(g);
   T* to = detail::elements_of<T>(slope);
   detail::each_strip(s.l.n, k, [&](int64_t begin, int64_t count) {
     simd::call([&] {
       for (int64_t i = begin; i < begin + count; ++i) {
-        const T shift = top[i], rest = log_sum[i];
-        detail::each_lane(k, [=](int64_t j) { to[i * k + j] = (z[i * k + j] - shift) - rest; });
+        const T top = e.top[i], log_sum = e.log_sum[i];
+        detail::each_lane(k, [=](int64_t j) { to[i * k + j] = (z[i * k + j] - top) - log_sum; });
       }
       detail::exp_all(count * k, to + begin * k);
       for (int64_t i = begin; i < begin + count; ++i) {
         T* row = to + i * k;
-        const T weight = outer[i * step], scale = weight * mass[i], shared = weight * spread;
+        const T weight = outer[i * step], scale = weight * e.mass[i], shared = weight * e.spread;
         if (e.label[i] == ignored) {  // it may hold anything
           std::fill_n(row, k, T(0));
           continue;
         }
         detail::each_lane(k, [=](int64_t j) { row[j] *= scale; });
-        if (spread != 0)
+        if (e.spread != 0)
           detail::each_lane(k, [=](int64_t j) {
             row[j] -= e.class_weight ? shared * e.class_weight[j] : shared;
           });
-        row[e.label[i]] -= weight * on * e.weight[i];
+        row[e.label[i]] -= weight * e.on * e.weight[i];
       }
     });
   });
@@ -228,7 +236,8 @@ Tensor entropy_backward(const Entropy& s, const In& logits, const In& g) {
     return sum(h * entropy_backward(s, logits, ones({s.l.n}, h.dtype())), 1);
   };
   auto by_logits = [s, logits, g](const Tensor& h) {
-    const Tensor mass = unsqueeze(s.mass, 1), p = where(mass != 0, softmax(logits, 1), 0.0);
+    const Tensor mass = unsqueeze(select(s.rows, 0, 2), 1),
+                 p = where(mass != 0, softmax(logits, 1), 0.0);
     return unsqueeze(g, 1) * mass * p * (h - sum(p * h, 1, true));
   };
   return record(op, slope, wrt(g, by_g), wrt(logits, by_logits));
@@ -249,10 +258,9 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
     fail<ValueError>(logits.at, "cross_entropy: label_smoothing is {}: need [0, 1]",
                      o.label_smoothing);
   const Labels l("cross_entropy", "logits", logits, target, o.weight, o.ignore_index, o.reduction);
-  const DType dtype = logits.dtype();
-  const Entropy s{l, o.label_smoothing, empty({l.n}, dtype), empty({l.n}, dtype),
-                  mass_of(l, o.label_smoothing)};
-  Tensor losses = dtype == float32 ? entropies<float>(s, logits) : entropies<double>(s, logits);
+  const Entropy s(l, o.label_smoothing);
+  Tensor losses =
+      logits.dtype() == float32 ? entropies<float>(s, logits) : entropies<double>(s, logits);
   return reduced(l, logits, std::move(losses),
                  [s, logits](const Tensor& g) { return entropy_backward(s, logits, g); });
 }

@@ -193,7 +193,9 @@ TEST_CASE("pooling refuses windows that do not fit") {
   CHECK_THROWS_AS(max_pool2d(zeros({1, 4, 4}, int64), 2), DtypeError);
   CHECK_THROWS_AS(avg_pool2d(zeros({1, 4, 4}, boolean), 2), DtypeError);
   CHECK_THROWS_AS(max_pool2d(Tensor(), 2), ValueError);
+  const int64_t huge = int64_t{1} << 40;
   CHECK_THROWS_AS(max_pool2d(x, INT64_MAX, {.padding = INT64_MAX / 2}), SizeError);
+  CHECK_THROWS_AS(max_pool2d(x, {huge, 1}, {.padding = {huge / 2, 0}}), SizeError);
   CHECK(max_pool2d(zeros({0, 2, 4, 4}), 2).shape() == Shape{0, 2, 2, 2});
   CHECK(avg_pool2d(zeros({3, 0, 4, 4}), 2).shape() == Shape{3, 0, 2, 2});
 }
