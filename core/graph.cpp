@@ -240,6 +240,7 @@ void Backward::restrict_to(const std::vector<Tensor>& outputs, const std::vector
 }
 
 void Backward::claim(LeafNode* leaf) {
+  if (leaf->owner.load(std::memory_order_relaxed) == this) return;
   const Backward* owner = nullptr;
   if (leaf->owner.compare_exchange_strong(owner, this, std::memory_order_acquire)) {
     claimed_.push_back(leaf);

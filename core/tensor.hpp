@@ -8,6 +8,10 @@
 #include "descent/core/memory.hpp"
 #include "descent/core/shape.hpp"
 
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
+extern "C" char __libc_single_threaded;  // glibc's <sys/single_threaded.h>
+#endif
+
 namespace [[gnu::visibility("default")]] descent {
 
 class In;
@@ -42,9 +46,22 @@ void destroy(Header* header);
 /// A header on `storage` (which it co-owns) with the given window.
 Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
               const Strides& strides);
-inline void retain(uint32_t& refs) { __atomic_fetch_add(&refs, 1U, __ATOMIC_RELAXED); }
-inline bool release(uint32_t& refs) {                              // true: that was the last owner
-  if (__atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1) return true;  // no locked instruction
+/// A locked instruction costs as much as all the rest of a small op: where the C library knows that
+/// the process has one thread, none is used.
+inline bool one_thread() {
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
+  return __libc_single_threaded;
+#else
+  return false;
+#endif
+}
+inline void retain(uint32_t& refs) {
+  if (one_thread()) ++refs;
+  else __atomic_fetch_add(&refs, 1U, __ATOMIC_RELAXED);
+}
+inline bool release(uint32_t& refs) {  // true: that was the last owner
+  if (__atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1) return true;
+  if (one_thread()) return --refs, false;
   return __atomic_fetch_sub(&refs, 1U, __ATOMIC_ACQ_REL) == 1;
 }
 }  // namespace detail
@@ -191,21 +208,44 @@ class Tensor {
 
   friend Tensor detail::window(detail::Storage*, std::byte*, DType, const Shape&, const Strides&);
   friend struct Peek;
-  detail::Header* header_ = nullptr;
+  friend class In;
+  mutable detail::Header* header_ = nullptr;  // see In
 };
 
 /// A tensor argument: the tensor, where the caller stands, and its storage's version at that
 /// moment. A closure that captures one saves the tensor; using it after the elements have changed
-/// throws.
+/// throws. Like a reference, it needs the tensor that it was made of; a copy of it does not.
 class In : public Tensor {
  public:
-  In(const Tensor& tensor, At at_ = At::here()) : Tensor(tensor), at(at_), version(now()) {}
+  In(const Tensor& tensor, At at_ = At::here()) : at(at_), borrowed_(true) {
+    header_ = tensor.header_;
+    version = now();
+  }
   In(Tensor&& tensor, At at_ = At::here()) : Tensor(std::move(tensor)), at(at_), version(now()) {}
+  In(const In& other) : Tensor(other), at(other.at), version(other.version) {}
+  In(In&& other) noexcept : In(static_cast<const In&&>(other)) {}
+  /// A closure's members are const: when it moves, so do they.
+  In(const In&& other) noexcept : at(other.at), version(other.version) {
+    header_ = other.header_;
+    if (!other.borrowed_) other.header_ = nullptr;
+    else if (header_) detail::retain(header_->refs);
+  }
+  In& operator=(In other) noexcept {
+    std::swap(header_, other.header_);
+    std::swap(borrowed_, other.borrowed_);
+    at = other.at;
+    version = other.version;
+    return *this;
+  }
+  ~In() {
+    if (borrowed_) header_ = nullptr;
+  }
   At at;
   uint32_t version;
 
  private:
   uint32_t now() const { return header_ ? header_->storage->version : 0; }
+  bool borrowed_ = false;
 };
 
 /// The library's own way to a tensor's header.

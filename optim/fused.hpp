@@ -248,8 +248,7 @@ class Optimizer final : public OptimizerBase {
       prepare();
     }
     commit_step();
-    parallel_for(static_cast<int64_t>(tiles_.size()), [this](int64_t i) {
-      const Tile& tile = tiles_[static_cast<std::size_t>(i)];
+    for_each_tile([this](const Tile& tile) {
       const Rule own = rule_of(*tile.slot);
       if (tile.slot->parameter.dtype() == float32) Formula::template update<float>(own, tile);
       else Formula::template update<double>(own, tile);

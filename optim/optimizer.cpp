@@ -175,15 +175,30 @@ void OptimizerBase::collect_gradients(At at) {
   }
 }
 
-bool OptimizerBase::begin_step(At at) {
-  collect_gradients(at);
+void OptimizerBase::cut_into_tiles() {
+  constexpr int64_t grain = descent::detail::kGrain;
   tiles_.clear();
+  bundles_.clear();
+  int64_t room = 0;
   for (Slot& slot : slots_) {
     if (!slot.grad.defined()) continue;
     const int64_t n = slot.parameter.numel();
-    for (int64_t begin = 0; begin < n; begin += descent::detail::kGrain)
-      tiles_.push_back({&slot, begin, std::min(descent::detail::kGrain, n - begin)});
+    for (int64_t begin = 0; begin < n; begin += grain) {
+      const Tile tile{&slot, begin, std::min(grain, n - begin)};
+      if (room < tile.count) {
+        bundles_.push_back(tiles_.size());
+        room = grain;
+      }
+      room -= tile.count;
+      tiles_.push_back(tile);
+    }
   }
+  bundles_.push_back(tiles_.size());
+}
+
+bool OptimizerBase::begin_step(At at) {
+  collect_gradients(at);
+  cut_into_tiles();
   check_freshness();
   if (nonfinite_ != NonFinite::ignore && !all_finite(at)) {
     ++skipped_;
@@ -213,8 +228,7 @@ template <class Bits> bool finite(const void* numbers, int64_t n, Bits exponent)
 
 bool OptimizerBase::all_finite(At at) {
   std::atomic<const Tile*> bad = nullptr;
-  parallel_for(static_cast<int64_t>(tiles_.size()), [&](int64_t i) {
-    const Tile& tile = tiles_[static_cast<std::size_t>(i)];
+  for_each_tile([&](const Tile& tile) {
     const Tensor& g = tile.slot->grad;
     const bool good =
         g.dtype() == float32

@@ -5,6 +5,7 @@
 
 #include "descent/core/graph.hpp"
 #include "descent/core/named.hpp"
+#include "descent/core/threads.hpp"
 #include "descent/optim/clip.hpp"
 #include "descent/optim/insight/recorder.hpp"
 
@@ -174,6 +175,13 @@ class OptimizerBase : descent::detail::Pinned {
   /// false if the step is to be skipped. DtypeError if a parameter's dtype is no longer its
   /// state's.
   bool begin_step(At at);
+  /// f(tile) on all threads; small tiles are bundled, so that a small model's step wakes no thread.
+  template <class F> void for_each_tile(F f) const {
+    parallel_for(static_cast<int64_t>(bundles_.size()) - 1, [&](int64_t i) {
+      const auto bundle = static_cast<std::size_t>(i);
+      for (std::size_t t = bundles_[bundle]; t < bundles_[bundle + 1]; ++t) f(tiles_[t]);
+    });
+  }
   Whole whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const;
   void widen_fields(Slot& slot) const;  // to the parameter's shape, for the loops
   void commit_step();                   // nothing fails from here on
@@ -187,12 +195,14 @@ class OptimizerBase : descent::detail::Pinned {
   std::vector<std::string> patterns_;          // "*" first
   std::vector<std::shared_ptr<void>> groups_;  // each pattern's options: the derived class's Rule
   std::vector<Tile> tiles_;
+  std::vector<std::size_t> bundles_;  // where each begins, and the last ends
   double lr_factor_ = 1, loss_ = 0;
   int64_t steps_ = 0, skipped_ = 0;
   NonFinite nonfinite_ = NonFinite::error;
   Ledger* ledger_ = nullptr;
 
  private:
+  void cut_into_tiles();
   friend class Ledger;
   void check_parameter(const std::string& name, const Tensor& parameter, At at) const;
   void collect_gradients(At at);
