@@ -1,5 +1,6 @@
 // Handwritten digits: a small network learns to read them from 60,000 examples.
 #include <chrono>
+#include <memory>
 
 #include "options.hpp"
 
@@ -9,6 +10,20 @@ struct Net : nn::Module {
   nn::Linear fc1 = register_module("fc1", nn::Linear(784, 128));
   nn::Linear fc2 = register_module("fc2", nn::Linear(128, 10));
   Tensor forward(In x) const override { return fc2(relu(fc1(flatten(x, 1)))); }
+};
+
+/// Two convolutions see strokes and corners wherever they are.
+struct Cnn : nn::Module {
+  nn::Conv2d conv1 = register_module("conv1", nn::Conv2d(1, 32, 3));
+  nn::Conv2d conv2 = register_module("conv2", nn::Conv2d(32, 64, 3));
+  nn::Dropout dropout1 = register_module("dropout1", nn::Dropout(0.25));
+  nn::Linear fc1 = register_module("fc1", nn::Linear(64 * 12 * 12, 128));
+  nn::Dropout dropout2 = register_module("dropout2", nn::Dropout(0.5));
+  nn::Linear fc2 = register_module("fc2", nn::Linear(128, 10));
+  Tensor forward(In x) const override {
+    Tensor h = max_pool2d(relu(conv2(relu(conv1(x)))), 2);
+    return fc2(dropout2(relu(fc1(flatten(dropout1(h), 1)))));
+  }
 };
 
 /// The share of a dataset that the model reads right, a thousand examples at a time.
@@ -33,7 +48,9 @@ static void train(const Options& options) {
   };
   const data::TensorDataset train_set = normalized(digits.train);
   const data::TensorDataset test_set = normalized(digits.test);
-  Net net;
+  const auto model = options.model == "cnn" ? std::unique_ptr<nn::Module>(new Cnn)
+                                            : std::unique_ptr<nn::Module>(new Net);
+  nn::Module& net = *model;
   if (!options.quiet) {
     std::printf("read %s: %ld training and %ld test images\n\n", digits.name.c_str(),
                 train_set.size(), test_set.size());
@@ -75,12 +92,14 @@ static void train(const Options& options) {
   int64_t parameters = 0;
   for (const Tensor& p : net.parameters()) parameters += p.numel();
   std::printf(
-      "mnist: data=%s test_accuracy=%.2f epochs=%ld seconds_per_epoch=%.2f parameters=%ld\n",
-      digits.name.c_str(), 100 * accuracy, options.epochs,
+      "mnist: data=%s model=%s test_accuracy=%.2f epochs=%ld seconds_per_epoch=%.2f "
+      "parameters=%ld\n",
+      digits.name.c_str(), options.model.c_str(), 100 * accuracy, options.epochs,
       training.count() / static_cast<double>(options.epochs), parameters);
 }
 
 int main(int argc, char** argv) {
   return run_example(argc, argv, "mnist", "Trains a network on handwritten digits.",
-                     {.data = DESCENT_DATA "/mnist"}, train);
+                     {.data = DESCENT_DATA "/mnist", .model = "mlp", .models = {"mlp", "cnn"}},
+                     train);
 }

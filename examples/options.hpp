@@ -17,8 +17,8 @@ struct Options {
   int threads = 0;
   std::string progress = "auto";
   bool quiet = false;
-  std::string optimizer = "", schedule = "";
-  std::vector<std::string> optimizers = {}, schedules = {};  // to choose from; none: no such option
+  std::string model = "", optimizer = "", schedule = "";
+  std::vector<std::string> models = {}, optimizers = {}, schedules = {};  // none: no such option
   bool explain = false;
 
   descent::data::ProgressOptions progress_options() const {
@@ -67,6 +67,8 @@ inline int run_example(int argc, char** argv, const std::string& name, const std
       ->transform(within(0, 256));
   app.add_option("--progress", options.progress, "what to show on stderr")
       ->check(CLI::IsMember({"auto", "bar", "line", "none"}));
+  if (!options.models.empty())
+    app.add_option("--model", options.model, "what to train")->check(CLI::IsMember(options.models));
   if (!options.optimizers.empty())
     app.add_option("--optimizer", options.optimizer, "the update rule")
         ->check(CLI::IsMember(options.optimizers));

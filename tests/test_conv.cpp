@@ -1,9 +1,55 @@
 #include <cstdio>
 #include <doctest/doctest.h>
 
+#include "files.hpp"
 #include "golden.hpp"
+#include "same_bits.hpp"
 
 using namespace descent;
+
+namespace {
+
+/// The sum of conv2d's own definition, in float64.
+Tensor by_definition(const Tensor& x, const Tensor& weight, const Conv2dOptions& o,
+                     const Shape& y) {
+  const std::vector<double> xs = values(x), ws = values(weight);
+  const Shape &sx = x.shape(), &sw = weight.shape();
+  std::vector<double> ys;
+  auto cell = [&](int64_t n, int64_t c, int64_t row, int64_t column) {
+    if (row < 0 || row >= sx[2] || column < 0 || column >= sx[3]) return 0.0;
+    return xs[static_cast<std::size_t>(((n * sx[1] + c) * sx[2] + row) * sx[3] + column)];
+  };
+  for (int64_t i = 0; i < y[0] * y[1] * y[2] * y[3]; ++i) {
+    const int64_t column = i % y[3], row = i / y[3] % y[2], out = i / (y[3] * y[2]) % y[1];
+    const int64_t n = i / (y[3] * y[2] * y[1]), first = out / (y[1] / o.groups) * sw[1];
+    double sum = 0;
+    for (int64_t w = 0; w < sw[1] * sw[2] * sw[3]; ++w) {
+      const int64_t l = w % sw[3], k = w / sw[3] % sw[2], c = w / (sw[3] * sw[2]);
+      sum += ws[static_cast<std::size_t>(out * sw[1] * sw[2] * sw[3] + w)] *
+             cell(n, first + c, row * o.stride.h - o.padding.h + k * o.dilation.h,
+                  column * o.stride.w - o.padding.w + l * o.dilation.w);
+    }
+    ys.push_back(sum);
+  }
+  return tensor(ys, y);
+}
+double largest(const Tensor& x) { return abs(x).max().item(); }
+
+struct Case {
+  Shape x, weight;
+  Conv2dOptions options;
+};
+// Each way of computing, with images in one piece and in several, and tiles that do not fill up.
+const Case cases[] = {{{3, 5, 40, 33}, {7, 5, 5, 3}, {.stride = {2, 3}, .padding = {3, 1}}},
+                      {{20, 6, 6, 7}, {4, 3, 3, 3}, {.padding = 1, .dilation = 2, .groups = 2}},
+                      {{9, 4, 12, 12}, {6, 4, 1, 1}, {}},
+                      {{9, 4, 13, 12}, {6, 4, 1, 1}, {.stride = 2}},
+                      {{2, 12, 30, 9}, {12, 1, 3, 5}, {.padding = {1, 0}, .groups = 12}},
+                      {{17, 16, 26, 27}, {24, 16, 3, 3}, {}},
+                      {{2, 8, 70, 75}, {16, 8, 3, 3}, {.padding = {2, 1}}},
+                      {{70, 8, 4, 4}, {8, 8, 3, 3}, {.padding = 1}}};
+
+}  // namespace
 
 TEST_CASE("conv2d is PyTorch's, and so are its gradients") {
   GoldenTally tally;
@@ -20,4 +66,103 @@ TEST_CASE("conv2d is PyTorch's, and so are its gradients") {
   CHECK(tally.cases == 2 * 21);
   std::printf("golden: conv2d, %d cases, off by %.1e in float64, %.1f ulp in float32\n",
               tally.cases, tally.exact, tally.single);
+}
+
+TEST_CASE("conv2d is its definition, its derivatives the adjoints, however it is computed") {
+  for (const auto& [x_shape, weight_shape, o] : cases) {
+    CAPTURE(str(x_shape));
+    manual_seed(3);
+    const Tensor x = randn(x_shape, float64).requires_grad_();
+    const Tensor weight = randn(weight_shape, float64).requires_grad_();
+    const Tensor y = conv2d(x, weight, o), g = randn(y.shape(), float64);
+    y.backward(g);
+    const double scale = largest(y.detach());
+    CHECK(largest(y.detach() - by_definition(x, weight, o, y.shape())) < 1e-13 * scale);
+    // <g, x' * weight> = <dx, x'> for any x', and so for the weight.
+    auto same = [](double a, double b) { CHECK(a == doctest::Approx(b).epsilon(1e-11)); };
+    const Tensor dx = randn(x_shape, float64), dw = randn(weight_shape, float64);
+    same(sum(x.grad() * dx).item(), sum(g * by_definition(dx, weight, o, y.shape())).item());
+    same(sum(weight.grad() * dw).item(), sum(g * by_definition(x, dw, o, y.shape())).item());
+  }
+}
+
+TEST_CASE("float32 convolutions are within 40 eps sqrt(n) of float64's, by Winograd's tiles 600") {
+  for (const auto& [x_shape, weight_shape, o] : cases) {
+    CAPTURE(str(x_shape));
+    manual_seed(4);
+    const Tensor x = randn(x_shape), weight = randn(weight_shape);
+    const Tensor g = randn(conv2d(x, weight, o).shape());
+    auto results = [&, o = o](DType dtype) -> std::vector<Tensor> {
+      const Tensor x_ = x.to(dtype).clone().requires_grad_(),
+                   w_ = weight.to(dtype).clone().requires_grad_();
+      const Tensor y = conv2d(x_, w_, o);
+      y.backward(g.to(dtype));
+      return {y.detach().to(float64), x_.grad().to(float64), w_.grad().to(float64)};
+    };
+    const std::vector<Tensor> single = results(float32), exact = results(float64);
+    const bool tiles = weight_shape[1] >= 8 && weight_shape[2] == 3;
+    for (std::size_t i = 0; i < 3; ++i) {  // a sum of n terms of size 1 is sqrt(n) or so
+      const double size = std::sqrt(square(exact[i]).mean().item());
+      CHECK(largest(single[i] - exact[i]) < (tiles ? 600 : 40) * 6e-8 * size);
+    }
+  }
+}
+
+TEST_CASE("convolutions have the same bits for any number of threads") {
+  for (const auto& [x_shape, weight_shape, o] : cases) {
+    manual_seed(5);
+    const Tensor x = randn(x_shape).requires_grad_(), weight = randn(weight_shape).requires_grad_();
+    const Tensor g = randn(conv2d(x, weight, o).shape());
+    same_with_threads([&, o = o]() -> std::vector<Tensor> {
+      x.zero_grad();
+      weight.zero_grad();
+      const Tensor y = conv2d(x, weight, o);
+      y.backward(g);
+      return {y.detach(), x.grad(), weight.grad()};
+    });
+  }
+}
+
+TEST_CASE("conv2d reads any layout, and refuses what does not fit") {
+  const Tensor x = randn({2, 6, 5, 4}), weight = randn({3, 4, 3, 2});
+  CHECK(values(conv2d(x.transpose(1, 3), weight)) ==
+        values(conv2d(x.transpose(1, 3).contiguous(), weight)));
+  auto refused = [&](const Tensor& images, const Tensor& kernel, const Conv2dOptions& o) {
+    const std::string text = refusal<ShapeError>([&] { conv2d(images, kernel, o); });
+    return text.substr(0, text.find(" (test_conv.cpp:"));
+  };
+  CHECK(refused(x, weight, {}) ==
+        "conv2d: x [2, 6, 5, 4] and weight [3, 4, 3, 2] do not fit with groups 1: need x "
+        "[N, C, H, W] and weight [O, C / groups, KH, KW]");
+  CHECK(refused(x, randn({4, 2, 3, 3}), {.groups = 3}) ==
+        "conv2d: groups 3 do not divide the channels of x [2, 6, 5, 4] and weight [4, 2, 3, 3]");
+  CHECK(refused(x, randn({2, 6, 6, 1}), {}) ==
+        "conv2d: kernel [6, 1] with dilation [1, 1] does not fit into x [2, 6, 5, 4] with padding "
+        "[0, 0]: need dilation (kernel - 1) + 1 <= size + 2 padding");
+  CHECK(refused(x, randn({2, 6, 3}), {}) ==
+        "conv2d: weight [2, 6, 3] has rank 3: need [O, C / groups, KH, KW]");
+  const Tensor good = randn({3, 6, 3, 2});
+  CHECK_THROWS_AS(conv2d(x, good, randn({2})), ShapeError);
+  CHECK_THROWS_AS(conv2d(x, good, {.stride = 0}), ValueError);
+  CHECK_THROWS_AS(conv2d(x, good, {.dilation = {1, 0}}), ValueError);
+  CHECK_THROWS_AS(conv2d(x, good, {.padding = -1}), ValueError);
+  CHECK_THROWS_AS(conv2d(x, good, {.groups = 0}), ValueError);
+  CHECK_THROWS_AS(conv2d(x, good.to(float64)), DtypeError);
+  CHECK_THROWS_AS(conv2d(ones({1, 6, 5, 4}, int64), ones({3, 6, 3, 2}, int64)), DtypeError);
+  CHECK_THROWS_AS(nn::Conv2d(6, 4, 3, {.groups = 4}), ValueError);
+  CHECK_THROWS_AS(nn::Conv2d(6, 4, 0), ValueError);
+  CHECK(conv2d(zeros({0, 6, 5, 4}), good).shape() == Shape{0, 3, 3, 3});
+}
+
+TEST_CASE("nn::Conv2d has PyTorch's shapes, names and first values") {
+  manual_seed(6);
+  const nn::Conv2d layer(4, 6, {3, 5}, {.stride = 2, .padding = {1, 2}, .groups = 2});
+  CHECK(layer.weight.shape() == Shape{6, 2, 3, 5});
+  CHECK(layer.bias.shape() == Shape{6});
+  const double bound = 1 / std::sqrt(30.0);
+  CHECK(largest(layer.weight.detach()) <= bound);
+  CHECK(largest(layer.weight.detach()) > 0.9 * bound);
+  CHECK(layer(randn({2, 4, 8, 9})).shape() == Shape{2, 6, 4, 5});
+  CHECK(layer(randn({4, 8, 9})).shape() == Shape{6, 4, 5});
+  CHECK(!nn::Conv2d(4, 6, 3, {.bias = false}).bias.defined());
 }

@@ -311,6 +311,29 @@ void products(Tally& t) {
   }
 }
 
+/// By the product and one channel at a time.
+void convolutions(Tally& t) {
+  struct Case {
+    Shape x, weight;
+    Conv2dOptions options;
+  };
+  const Case cases[] = {{{2, 2, 4, 5}, {3, 2, 3, 2}, {}},
+                        {{2, 3, 4}, {2, 2, 1, 1}, {}},
+                        {{2, 4, 5, 4}, {2, 2, 3, 3}, {.stride = {2, 1}, .padding = 1, .groups = 2}},
+                        {{1, 2, 6, 5}, {1, 2, 2, 3}, {.padding = {0, 2}, .dilation = {3, 2}}},
+                        {{2, 3, 4, 5}, {3, 1, 3, 3}, {.padding = 1, .groups = 3}},
+                        {{0, 2, 4, 4}, {2, 2, 3, 3}, {}}};
+  for (const auto& [images, weight, o] : cases) {
+    const Tensors in = {input(images, Layout::plain, false, 1),
+                        input(weight, Layout::plain, false, 2),
+                        input({weight[0]}, Layout::plain, false, 3)};
+    t.run(
+        "conv2d", [o = o](const Tensors& x) { return conv2d(x[0], x[1], x[2], o); }, in);
+    t.run("conv2d without bias", [o = o](const Tensors& x) { return conv2d(x[0], x[1], o); },
+          {in[0], in[1]});
+  }
+}
+
 void pooling(Tally& t) {
   const std::vector<Shape> images = {{2, 2, 4, 6}, {3, 5, 5}, {1, 1, 4, 5}};
   const MaxPool2dOptions largest[] = {{},
@@ -397,6 +420,7 @@ TEST_CASE("every differentiable function has the derivative it says, to the seco
   views(tally);
   joins(tally);
   products(tally);
+  convolutions(tally);
   pooling(tally);
   losses(tally);
   MESSAGE(tally.checks, " gradient checks of ", tally.functions.size(), " functions, worst error ",

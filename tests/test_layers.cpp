@@ -6,6 +6,7 @@
 
 #include "files.hpp"
 #include "golden.hpp"
+#include "same_bits.hpp"
 
 using namespace descent;
 using doctest::Contains;
@@ -13,9 +14,6 @@ using doctest::Contains;
 // Pooling and the losses of classes against PyTorch's, and the layers that pool and drop channels.
 
 namespace {
-
-using Values = std::vector<double>;
-Values values(const Tensor& x) { return x.to_vector<double>(); }
 
 void print(const char* op, const GoldenTally& tally) {
   std::printf("golden: %s, %d cases, off by %.1e in float64, %.1f ulp in float32\n", op,
@@ -27,25 +25,6 @@ nn::Reduction reduction_of(const GoldenCase& c) {
   return reduction == "sum"    ? nn::Reduction::sum
          : reduction == "none" ? nn::Reduction::none
                                : nn::Reduction::mean;
-}
-
-/// f with 1 thread and with 2, which both had tiles of it: the same bits, and at least 8 tiles.
-void same_with_threads(const std::function<std::vector<Tensor>()>& f) {
-  const int before = num_threads();
-  set_num_threads(1);
-  const std::vector<Tensor> one = f();
-  set_num_threads(2);
-  detail::PoolStats stats{};
-  std::vector<Tensor> two;
-  for (int i = 0; i < 1000 && stats.participants < 2; ++i) {  // on a busy machine one may take all
-    detail::reset_pool_stats();
-    two = f();
-    stats = detail::pool_stats();
-  }
-  set_num_threads(before);
-  CHECK(stats.participants == 2);
-  CHECK(stats.tiles >= 8 * stats.jobs);
-  for (std::size_t i = 0; i < one.size(); ++i) CHECK(values(one[i]) == values(two[i]));
 }
 
 /// The messages of the pooling functions: what `pool` says of an x of this shape, up to the place.
@@ -232,7 +211,7 @@ TEST_CASE("pooling layers pool, and Dropout2d drops whole channels") {
 
   nn::Dropout2d drop(0.25);
   for (const Shape& shape : {Shape{50, 40, 2, 3}, Shape{2000, 2, 3}}) {
-    const Values y = values(drop(ones(shape)));
+    const std::vector<double> y = values(drop(ones(shape)));
     int64_t dropped = 0;
     for (std::size_t i = 0; i < y.size(); i += 6) {
       for (std::size_t j = 0; j < 6; ++j) CHECK(y[i + j] == y[i]);

@@ -1,0 +1,27 @@
+#pragma once
+#include <doctest/doctest.h>
+#include <functional>
+#include <vector>
+
+#include "descent/descent.hpp"
+
+inline std::vector<double> values(const descent::Tensor& x) { return x.to_vector<double>(); }
+
+/// f with 1 thread and with 2, which both had tiles of it: the same bits, and at least 8 tiles.
+inline void same_with_threads(const std::function<std::vector<descent::Tensor>()>& f) {
+  const int before = descent::num_threads();
+  descent::set_num_threads(1);
+  const std::vector<descent::Tensor> one = f();
+  descent::set_num_threads(2);
+  descent::detail::PoolStats stats{};
+  std::vector<descent::Tensor> two;
+  for (int i = 0; i < 1000 && stats.participants < 2; ++i) {  // on a busy machine one may take all
+    descent::detail::reset_pool_stats();
+    two = f();
+    stats = descent::detail::pool_stats();
+  }
+  descent::set_num_threads(before);
+  CHECK(stats.participants == 2);
+  CHECK(stats.tiles >= 8);
+  for (std::size_t i = 0; i < one.size(); ++i) CHECK(values(one[i]) == values(two[i]));
+}
