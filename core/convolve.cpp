@@ -9,47 +9,17 @@ namespace {
 
 // ---- as a product with the gathered windows
 
-/// The windows of a piece on some channels as the columns of a matrix [channels taps, places].
-template <class T> class Columns {
- public:
-  Columns(const Windows& w, const Piece& b, Planes<const T> x, Range channels)
-      : count(b.places(w)), step(count), scratch_(0) {
-    if (w.trivial() && b.images == 1) {
-      step = x.cells;
-      data = x.at(b.image, channels.begin) + b.first * w.columns;
-      return;
-    }
-    scratch_ = Scratch<T>(channels.size() * w.taps() * count + 16);
-    for (int64_t i = 0; i < channels.size(); ++i)
-      im2col(w, b, x, channels.begin + i, scratch_.data() + i * w.taps() * count, count);
-    data = scratch_.data();
-  }
+/// A matrix that is made, or lies where it is.
+template <class T> struct Columns {
+  Columns(int64_t made, int64_t step_) : scratch(made), data(scratch.data()), step(step_) {}
+  Scratch<T> scratch;
   const T* data;
-  int64_t count, step;  // columns, and from row to row
-
- private:
-  Scratch<T> scratch_;
+  int64_t step;  // from row to row
 };
-
-/// Adds to x a matrix of that form: product(to, step, beta) makes to = product + beta to.
-template <class T, class Product>
-void add_columns(const Windows& w, const Piece& b, Planes<T> x, Range channels, Product product) {
-  if (w.trivial() && b.images == 1)
-    return product(x.at(b.image, channels.begin) + b.first * w.columns, x.cells, T(1));
-  const int64_t count = b.places(w);
-  const Scratch<T> sums(channels.size() * w.taps() * count);
-  product(sums.data(), count, T(0));
-  for (int64_t i = 0; i < channels.size(); ++i)
-    col2im(w, b, sums.data() + i * w.taps() * count, count, x, channels.begin + i);
-}
 
 template <class T> class Im2col {
  public:
-  Im2col(const Conv& c, const T* weight)
-      : windows(c.windows),
-        places_(cells(c.windows.rows, c.windows.columns)),
-        c_(c),
-        weight_(weight) {}
+  Im2col(const Conv& c, const T* weight) : windows(c.windows), c_(c), weight_(weight) {}
 
   int64_t piece_places() const {
     constexpr int64_t bytes = 1 << 20;  // of columns, to stay in a core's own cache
@@ -59,33 +29,51 @@ template <class T> class Im2col {
 
   void forward(const Piece& b, int64_t group, Range outs, Planes<const T> x, const T* bias,
                Planes<T> y) const {
-    for (int64_t image = b.image; image < b.image + b.images; ++image)
-      for (int64_t o = group * c_.out + outs.begin; o < group * c_.out + outs.end; ++o)
-        std::fill_n(y.at(image, o) + b.first * windows.columns,
-                    (b.last - b.first) * windows.columns, bias ? bias[o] : T(0));
-    const Columns<T> columns(windows, b, x, channels(group, c_.in, {0, c_.in}));
-    const T* w = weight_ + (group * c_.out + outs.begin) * c_.depth();
-    add_columns(places_, b, y, channels(group, c_.out, outs), [&](T* to, int64_t step, T beta) {
-      blas::gemm<T>(false, false, outs.size(), columns.count, c_.depth(), 1, w, c_.depth(),
-                    columns.data, columns.step, beta, to, step);
-    });
-  }
-  void input(const Piece& b, int64_t group, Range ins, Planes<const T> g, Planes<T> dx) const {
-    for (int64_t image = b.image; b.first == 0 && image < b.image + b.images; ++image)
-      std::fill_n(dx.at(image, group * c_.in + ins.begin), ins.size() * dx.cells, T(0));
-    const Columns<T> columns(places_, b, g, channels(group, c_.out, {0, c_.out}));
-    const T* w = weight_ + group * c_.out * c_.depth() + ins.begin * windows.taps();
-    add_columns(windows, b, dx, channels(group, c_.in, ins), [&](T* to, int64_t step, T beta) {
-      blas::gemm<T>(true, false, ins.size() * windows.taps(), columns.count, c_.out, 1, w,
+    const int64_t n = b.places(windows), first = group * c_.out + outs.begin;
+    const Columns<T> columns = windows_of(b, x, group, {0, c_.in});
+    auto product = [&](T beta, T* to, int64_t step) {
+      blas::gemm<T>(false, false, outs.size(), n, c_.depth(), 1, weight_ + first * c_.depth(),
                     c_.depth(), columns.data, columns.step, beta, to, step);
-    });
+    };
+    auto start = [&](int64_t i) { return bias ? bias[first + i] : T(0); };
+    if (b.images == 1) {
+      T* const to = y.at(b.image, first) + b.first * windows.columns;
+      for (int64_t i = 0; i < outs.size(); ++i) std::fill_n(to + i * y.cells, n, start(i));
+      return product(1, to, y.cells);
+    }
+    const Scratch<T> result(outs.size() * n);
+    product(0, result.data(), n);
+    for (int64_t i = 0; i < outs.size() * b.images; ++i) {
+      const int64_t o = i / b.images, image = i % b.images;
+      simd::map([](T a, T b_) { return a + b_; }, y.cells, y.at(b.image + image, first + o),
+                static_cast<const T*>(result.data() + i * y.cells), simd::Scalar{start(o)});
+    }
   }
+
+  void input(const Piece& b, int64_t group, Range ins, Planes<const T> g, Planes<T> dx) const {
+    const int64_t n = b.places(windows), first = group * c_.in + ins.begin, taps = windows.taps();
+    for (int64_t image = b.image; b.first == 0 && image < b.image + b.images; ++image)
+      std::fill_n(dx.at(image, first), ins.size() * dx.cells, T(0));
+    const Columns<T> places = planes_of(b, g, {group * c_.out, (group + 1) * c_.out});
+    auto product = [&](T beta, T* to, int64_t step) {
+      blas::gemm<T>(true, false, ins.size() * taps, n, c_.out, 1,
+                    weight_ + group * c_.out * c_.depth() + ins.begin * taps, c_.depth(),
+                    places.data, places.step, beta, to, step);
+    };
+    if (windows.trivial() && b.images == 1)
+      return product(1, dx.at(b.image, first) + b.first * windows.columns, dx.cells);
+    const Scratch<T> columns(ins.size() * taps * n);
+    product(0, columns.data(), n);
+    for (int64_t i = 0; i < ins.size(); ++i)
+      col2im(windows, b, columns.data() + i * taps * n, n, dx, first + i);
+  }
+
   void weight(const Piece& b, int64_t group, Range ins, Planes<const T> x, Planes<const T> g,
               T beta, T* sum) const {
-    const Columns<T> in_x(windows, b, x, channels(group, c_.in, ins));
-    const Columns<T> in_g(places_, b, g, channels(group, c_.out, {0, c_.out}));
-    blas::gemm<T>(false, true, c_.out, ins.size() * windows.taps(), in_x.count, 1, in_g.data,
-                  in_g.step, in_x.data, in_x.step, beta,
+    const Columns<T> columns = windows_of(b, x, group, ins),
+                     places = planes_of(b, g, {group * c_.out, (group + 1) * c_.out});
+    blas::gemm<T>(false, true, c_.out, ins.size() * windows.taps(), b.places(windows), 1,
+                  places.data, places.step, columns.data, columns.step, beta,
                   sum + group * c_.out * c_.depth() + ins.begin * windows.taps(), c_.depth());
   }
   void finish(const T* sum, T* dweight) const { std::copy_n(sum, weight_size(), dweight); }
@@ -93,10 +81,29 @@ template <class T> class Im2col {
   const Windows windows;
 
  private:
-  static Range channels(int64_t group, int64_t of_group, Range some) {
-    return {group * of_group + some.begin, group * of_group + some.end};
+  /// [channels taps, places]: what lies under the taps.
+  Columns<T> windows_of(const Piece& b, Planes<const T> x, int64_t group, Range ins) const {
+    const int64_t first = group * c_.in + ins.begin, n = b.places(windows), taps = windows.taps();
+    if (windows.trivial()) return planes_of(b, x, {first, first + ins.size()});
+    Columns<T> columns(ins.size() * taps * n + 16, n);
+    for (int64_t i = 0; i < ins.size(); ++i)
+      im2col(windows, b, x, first + i, columns.scratch.data() + i * taps * n, n);
+    return columns;
   }
-  const Windows places_;  // the cells of y
+  /// [channels, places]: where each place has its own cell, the gradients of y's among them.
+  Columns<T> planes_of(const Piece& b, Planes<const T> x, Range channels) const {
+    const int64_t n = b.places(windows);
+    if (b.images == 1) {
+      Columns<T> there(0, x.cells);
+      there.data = x.at(b.image, channels.begin) + b.first * windows.columns;
+      return there;
+    }
+    Columns<T> columns(channels.size() * n, n);
+    for (int64_t i = 0; i < channels.size() * b.images; ++i)
+      copy_exactly(x.at(b.image + i % b.images, channels.begin + i / b.images), x.cells,
+                   columns.scratch.data() + i * x.cells);
+    return columns;
+  }
   const Conv& c_;
   const T* weight_;
 };

@@ -10,6 +10,11 @@
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 
 /// A kernel's places on a plane of `height` x `width` cells: `rows` down and `columns` across.
+///
+/// A plane is laid out in lanes: with its padding, cut by the stride into stride.h x stride.w
+/// planes of every stride.h-th row and stride.w-th column, `pitch` apart. What lies under a tap at
+/// all places is then one run of a lane, in which a few elements between the rows belong to no
+/// place.
 struct Windows {
   int64_t height, width;
   Size2d kernel, stride, padding, dilation;
@@ -17,23 +22,11 @@ struct Windows {
 
   int64_t taps() const { return kernel.h * kernel.w; }
   int64_t places() const { return rows * columns; }
-  /// Some windows reach into the padding, or beyond it.
-  bool hangs_over() const {
-    auto over = [](int64_t n, int64_t step, int64_t pad, int64_t span, int64_t size) {
-      return pad > 0 || (n - 1) * step + span > size;
-    };
-    return over(rows, stride.h, padding.h, dilation.h * (kernel.h - 1) + 1, height) ||
-           over(columns, stride.w, padding.w, dilation.w * (kernel.w - 1) + 1, width);
-  }
-  /// Each window is one cell, and each cell a window.
-  bool trivial() const {
-    return taps() == 1 && rows == height && columns == width && !hangs_over();
-  }
+  /// Whether a plane is its only lane.
+  bool lies_in_lanes() const { return stride == Size2d(1) && padding == Size2d(0); }
+  /// Whether each window is one cell, and each cell a window.
+  bool trivial() const { return lies_in_lanes() && taps() == 1; }
 };
-/// The windows that are the cells themselves.
-inline Windows cells(int64_t height, int64_t width) {
-  return {height, width, 1, 1, 0, 1, height, width};
-}
 
 /// Channels of images, one plane of `cells` elements behind the other.
 template <class T> struct Planes {
@@ -84,8 +77,7 @@ template <class T> inline void copy_exactly(const T* from, int64_t n, T* to) {
     std::memcpy(to, from, lanes * sizeof(T));
   for (; n > 0; --n) *to++ = *from++;
 }
-/// The same in whole vectors, where the source allows: what they write beyond is to be
-/// written later.
+/// The same in whole vectors, where `from` allows: what they write beyond is to be written later.
 template <class T> inline void copy_row(const T* from, int64_t n, const T* end, T* to) {
   constexpr int lanes = 16;
   if (end - from < n + lanes) return copy_exactly(from, n, to);
@@ -94,109 +86,105 @@ template <class T> inline void copy_row(const T* from, int64_t n, const T* end, 
 /// to[i] += from[i].
 template <class T> inline void add_row(const T* from, int64_t n, T* to) {
   constexpr int lanes = 8;
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
+  for (; n >= lanes; n -= lanes, from += lanes, to += lanes) {
     T sum[lanes], other[lanes];
-    std::memcpy(sum, to + i, sizeof sum);
-    std::memcpy(other, from + i, sizeof other);
+    std::memcpy(sum, to, sizeof sum);
+    std::memcpy(other, from, sizeof other);
     for (int j = 0; j < lanes; ++j) sum[j] += other[j];
-    std::memcpy(to + i, sum, sizeof sum);
+    std::memcpy(to, sum, sizeof sum);
   }
-  for (; i < n; ++i) to[i] += from[i];
+  for (; n > 0; --n) *to++ += *from++;
 }
 
-/// The planes of a piece's images for windows that move in steps: columns a step apart lie side by
-/// side, [image][column % step][row][column / step]. For steps of 1, the planes themselves.
+/// The lanes of one channel of a piece's images.
 template <class T> class Lanes {
  public:
   using Element = std::remove_const_t<T>;
   Lanes(const Windows& w, const Piece& b, Planes<T> x, int64_t channel)
-      : w_(w),
+      : pitch(ceil_div(w.width + 2 * w.padding.w, w.stride.w)),
+        lane(ceil_div(w.height + 2 * w.padding.h, w.stride.h) * pitch),
+        size(w.stride.h * w.stride.w * lane),
+        w_(w),
         b_(b),
         x_(x),
         channel_(channel),
-        width_(ceil_div(w.width, w.stride.w)),
-        own_(w.stride.w == 1 ? 0 : b.images * size()) {
-    if (w.stride.w == 1) return;
-    if constexpr (!std::is_const_v<T>) std::fill_n(own_.data(), b.images * size(), T(0));
-    else each([](const T& cell, Element& own) { own = cell; });
+        own_(w.lies_in_lanes() ? 0 : b.images * size + 16) {
+    std::fill_n(own_.data(), own_.size, Element(0));
+    if constexpr (std::is_const_v<T>)
+      for_each_run([](const T* cells, int64_t step, Element* own, int64_t n) {
+        if (step == 1) copy_exactly(cells, n, own);
+        else
+          for (int64_t i = 0; i < n; ++i) own[i] = cells[i * step];
+      });
   }
-  /// Adds what has been collected to the planes.
+  /// Adds what has been added to the lanes to the planes.
   void merge() {
-    if (w_.stride.w > 1) each([](T& cell, Element& own) { cell += own; });
+    for_each_run([](T* cells, int64_t step, const Element* own, int64_t n) {
+      if (step == 1) add_row(own, n, cells);
+      else
+        for (int64_t i = 0; i < n; ++i) cells[i * step] += own[i];
+    });
   }
-  /// From a plane's first cell to the first of a column, and from row to row.
-  int64_t offset(int64_t column) const {
-    const int64_t s = w_.stride.w;
-    return s == 1 ? column : column % s * w_.height * width_ + column / s;
+  T* at(int64_t image) const {
+    if (own_.size == 0) return x_.at(b_.image + image, channel_);
+    return own_.data() + image * size;
   }
-  int64_t pitch() const { return width_; }
-  T* begin(int64_t image) const {
-    if (w_.stride.w == 1) return x_.at(b_.image + image, channel_);
-    return own_.data() + image * size();
+  /// From an image's first element to the tap of its first window.
+  int64_t offset(int64_t tap) const {
+    const int64_t y = tap / w_.kernel.w * w_.dilation.h, x = tap % w_.kernel.w * w_.dilation.w;
+    return place(y, x);
   }
-  T* end(int64_t image) const { return begin(image) + (w_.stride.w == 1 ? x_.cells : size()); }
+  const int64_t pitch, lane, size;
 
  private:
-  int64_t size() const { return w_.stride.w * w_.height * width_; }
-  template <class F> void each(F f) {
+  int64_t place(int64_t y, int64_t x) const {
+    const Size2d s = w_.stride;
+    return (y % s.h * s.w + x % s.w) * lane + y / s.h * pitch + x / s.w;
+  }
+  template <class F> void for_each_run(F f) {
+    if (own_.size == 0) return;
+    const int64_t step = w_.stride.w;
     for (int64_t image = 0; image < b_.images; ++image)
       for (int64_t row = 0; row < w_.height; ++row) {
         T* const cells = x_.at(b_.image + image, channel_) + row * w_.width;
-        for (int64_t phase = 0; phase < std::min(w_.stride.w, w_.width); ++phase) {
-          Element* const own = own_.data() + image * size() + (phase * w_.height + row) * width_;
-          for (int64_t i = phase, to = 0; i < w_.width; i += w_.stride.w) f(cells[i], own[to++]);
-        }
+        for (int64_t column = 0; column < std::min(step, w_.width); ++column)
+          f(cells + column, step,
+            own_.data() + image * size + place(row + w_.padding.h, column + w_.padding.w),
+            ceil_div(w_.width - column, step));
       }
   }
   const Windows& w_;
   const Piece& b_;
   const Planes<T> x_;
-  const int64_t channel_, width_;
+  const int64_t channel_;
   const Scratch<Element> own_;
 };
 
-/// f(place, cells, n, end) for the windows of a piece under one tap, row by row: n of them from
-/// `place` on have `cells` one by one, which lie before `end`; and outside(place, n) for those
-/// whose tap is in the padding. In ascending order of places.
-template <class T, class F, class G>
-void for_each_row(const Windows& w, const Piece& b, const Lanes<T>& lanes, int64_t tap, F f,
-                  G outside) {
-  const int64_t top = tap / w.kernel.w * w.dilation.h - w.padding.h;
-  const int64_t left = tap % w.kernel.w * w.dilation.w - w.padding.w;
-  const int64_t begin = std::min(w.columns, ceil_div(std::max<int64_t>(-left, 0), w.stride.w));
-  const int64_t end =
-      left >= w.width ? begin : std::clamp((w.width - 1 - left) / w.stride.w + 1, begin, w.columns);
-  const int64_t offset = lanes.offset(left + begin * w.stride.w);
+/// f(place, cells, end) for each row of a piece's windows: under the tap, those from `place` on
+/// have `cells`, one behind the other; what is readable of the plane goes on to `end`.
+template <class T, class F>
+[[gnu::always_inline]] inline void for_each_row(const Windows& w, const Piece& b,
+                                                const Lanes<T>& lanes, int64_t tap, F f) {
+  const int64_t offset = lanes.offset(tap), columns = w.columns;
   int64_t place = 0;
   for (int64_t image = 0; image < b.images; ++image) {
-    T* const cells = lanes.begin(image) + offset;
-    for (int64_t i = b.first; i < b.last; ++i, place += w.columns) {
-      const int64_t row = top + i * w.stride.h;
-      if (row < 0 || row >= w.height || begin == end) {
-        outside(place, w.columns);
-      } else {
-        if (begin > 0) outside(place, begin);
-        f(place + begin, cells + row * lanes.pitch(), end - begin, lanes.end(image));
-        if (end < w.columns) outside(place + end, w.columns - end);
-      }
-    }
+    T *const plane = lanes.at(image), *const end = plane + lanes.size;
+    for (int64_t row = b.first; row < b.last; ++row, place += columns)
+      f(place, plane + offset + row * lanes.pitch, end);
   }
 }
 
-/// to[tap step + place] = the cell there, 0 in the padding, for one channel of a piece's images.
-/// There must be room for 16 more elements.
+/// to[tap step + place] = what lies under the tap, for one channel of a piece's images. There must
+/// be room for 16 more elements.
 template <class T>
 void im2col(const Windows& w, const Piece& b, Planes<const T> x, int64_t channel, T* to,
             int64_t step) {
   const Lanes<const T> lanes(w, b, x, channel);
   for (int64_t tap = 0; tap < w.taps(); ++tap, to += step)
-    for_each_row(
-        w, b, lanes, tap,
-        [to](int64_t place, const T* cells, int64_t n, const T* end) {
-          copy_row(cells, n, end, to + place);
-        },
-        [to](int64_t place, int64_t n) { std::fill_n(to + place, n, T(0)); });
+    for_each_row(w, b, lanes, tap,
+                 [n = w.columns, to](int64_t place, const T* cells, const T* end) {
+                   copy_row(cells, n, end, to + place);
+                 });
 }
 
 /// Its adjoint: the cells += from[tap step + place].
@@ -205,10 +193,9 @@ void col2im(const Windows& w, const Piece& b, const T* from, int64_t step, Plane
             int64_t channel) {
   Lanes<T> lanes(w, b, x, channel);
   for (int64_t tap = 0; tap < w.taps(); ++tap, from += step)
-    for_each_row(
-        w, b, lanes, tap,
-        [from](int64_t place, T* cells, int64_t n, T*) { add_row(from + place, n, cells); },
-        [](int64_t, int64_t) {});
+    for_each_row(w, b, lanes, tap, [n = w.columns, from](int64_t place, T* cells, const T*) {
+      add_row(from + place, n, cells);
+    });
   lanes.merge();
 }
 
