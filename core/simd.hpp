@@ -40,6 +40,23 @@ inline Isa current_isa = detect_isa();  // tests lower it
 }
 inline Isa isa() { return detail::current_isa; }
 
+/// While it lives, this thread takes denormal numbers for 0, in operands and in results: a CPU needs
+/// a hundred cycles for each. (On x86; elsewhere nothing changes.)
+class FlushDenormals {
+ public:
+  FlushDenormals(const FlushDenormals&) = delete;
+#if defined(__x86_64__)
+  FlushDenormals() { __builtin_ia32_ldmxcsr(before_ | 0x8040); }
+  ~FlushDenormals() { __builtin_ia32_ldmxcsr(before_); }
+
+ private:
+  const unsigned before_ = __builtin_ia32_stmxcsr();
+#else
+  FlushDenormals() {}
+  ~FlushDenormals() {}
+#endif
+};
+
 /// An operand that is the same for every element, in place of a pointer.
 template <class T> struct Scalar { T value; };
 template <class T> Scalar(T) -> Scalar<T>;

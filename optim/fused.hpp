@@ -104,12 +104,14 @@ template <template <class> class R, class Rule> struct Formula {
       with_state<F>(rule, tile, use, state_..., elements<F>(tile, tile.slot->state[i]));
     }
   }
-  /// body(to, from..., state..., fields...) for each element of a tile.
+  /// body(to, from..., state..., fields...) for each element of a tile. Where gradients have stopped,
+  /// moments decay into denormal numbers and would stay there: they count as 0.
   template <class F, std::size_t... I>
   static void loop(const Rule& rule, const Tile& tile, auto body, std::index_sequence<I...>, F* to,
                    std::same_as<const F*> auto... from) {
     with_state<F>(rule, tile, [&](auto... state_) {
       const auto& fields_ = tile.slot->fields;
+      const simd::FlushDenormals flush;
       simd::for_each_exact(body, tile.count, to, from..., state_...,
                            static_cast<const F*>(elements<F>(tile, fields_[I]))...);
     });

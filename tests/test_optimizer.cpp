@@ -148,6 +148,32 @@ TEST_CASE("a zero gradient moves nothing, and no gradient is written") {
   });
 }
 
+#if defined(__x86_64__)
+TEST_CASE("a moment whose gradient has stopped ends at 0, not in denormal numbers") {
+  for (DType dtype : {float32, float64}) {
+    const Tensor p = matrix(2, 2, 0.5, dtype);
+    optim::SGD opt({{"p", p}}, {.lr = 0.1, .momentum = 0.5});
+    optim::Ledger ledger;
+    opt.trace(ledger);
+    auto velocity = [&] {
+      for (const auto& [key, t] : opt.state_dict())
+        if (key == "SGD/p/b") return values(t);
+      return Values();
+    };
+    const double smallest = dtype == float32 ? 0x1p-126 : 0x1p-1022;
+    for (int step = 1; step <= 1100; ++step) {
+      set_gradient(p, Values(4, step == 1));
+      opt.step();
+      for (double b : velocity()) REQUIRE((b == 0 || b >= smallest));
+    }
+    CHECK(velocity() == Values(4, 0));
+    const int64_t last = dtype == float32 ? 128 : 1024;  // about when it is flushed
+    for (int64_t step = last - 2; step <= last + 2; ++step)
+      CHECK(ledger.explain("p[0, 0]", step).ends_with("These are the stored bits.\n"));
+  }
+}
+#endif
+
 TEST_CASE("a warm step of an elementwise rule takes nothing from the heap") {
   for_every_rule([]<class Opt>(const typename Opt::Rule& options) {
     if constexpr (requires { Opt::Rule::quantities; }) return;

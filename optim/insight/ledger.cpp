@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "descent/core/ops.hpp"
+#include "descent/core/simd.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
@@ -162,7 +163,10 @@ double Ledger::real_decrease(int64_t step) const {
 std::pair<Lines, bool> Ledger::replay(const Entry& entry, const Element& element) const {
   Lines lines;
   detail::Moment moment = element.before;
-  replay_(entry.dtype, moment, lines);
+  {
+    const simd::FlushDenormals flush;  // as in the step
+    replay_(entry.dtype, moment, lines);
+  }
   auto same = [](double a, double b) {
     return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b) || (a != a && b != b);
   };
