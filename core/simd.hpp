@@ -40,8 +40,8 @@ inline Isa current_isa = detect_isa();  // tests lower it
 }
 inline Isa isa() { return detail::current_isa; }
 
-/// While it lives, this thread takes denormal numbers for 0, in operands and in results: a CPU needs
-/// a hundred cycles for each. (On x86; elsewhere nothing changes.)
+/// While it lives, this thread takes denormal numbers for 0, in operands and in results: a CPU
+/// needs a hundred cycles for each. (On x86; elsewhere nothing changes.)
 class FlushDenormals {
  public:
   FlushDenormals(const FlushDenormals&) = delete;

@@ -104,8 +104,8 @@ template <template <class> class R, class Rule> struct Formula {
       with_state<F>(rule, tile, use, state_..., elements<F>(tile, tile.slot->state[i]));
     }
   }
-  /// body(to, from..., state..., fields...) for each element of a tile. Where gradients have stopped,
-  /// moments decay into denormal numbers and would stay there: they count as 0.
+  /// body(to, from..., state..., fields...) for each element of a tile. Where gradients have
+  /// stopped, moments decay into denormal numbers and would stay there: they count as 0.
   template <class F, std::size_t... I>
   static void loop(const Rule& rule, const Tile& tile, auto body, std::index_sequence<I...>, F* to,
                    std::same_as<const F*> auto... from) {
