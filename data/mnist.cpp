@@ -45,8 +45,10 @@ struct Half {
                           i, label);
   }
 
-  TensorDataset dataset(At at) const {
+  /// Lets go of the file's bytes: they are a fifth of what the program would need.
+  TensorDataset take(At at) {
     const Tensor pixels = images.to(float32, at);
+    images.bytes = {};
     pixels /= 255;
     return {pixels.reshape({-1, 1, images.shape[1], images.shape[2]}), labels.to(int64, at), at};
   }
@@ -69,14 +71,16 @@ bool genuine(const Half& train, const Half& test) {
 }  // namespace
 
 Mnist mnist(const std::string& folder, At at) {
-  const Half train(folder, "train", at), test(folder, "t10k", at);
+  Half train(folder, "train", at), test(folder, "t10k", at);
   const Shape &a = train.images.shape, &b = test.images.shape;
   if (a[1] != b[1] || a[2] != b[2])
     fail<FormatError>(at, "mnist: {}: byte 8: images of {} by {}, those of {} are {} by {}",
                       test.images.path, b[1], b[2], train.images.path, a[1], a[2]);
   std::error_code ignored;
-  const std::string name = fs::canonical(fs::path(folder) / ".", ignored).filename().string();
-  return {train.dataset(at), test.dataset(at), genuine(train, test) ? "mnist" : name};
+  const std::string name = genuine(train, test)
+                               ? "mnist"
+                               : fs::canonical(fs::path(folder) / ".", ignored).filename().string();
+  return {train.take(at), test.take(at), name};
 }
 
 }}  // namespace descent::data
