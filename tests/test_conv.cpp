@@ -70,7 +70,8 @@ TEST_CASE("conv2d is PyTorch's, and so are its gradients") {
 
 TEST_CASE("conv2d is its definition, its derivatives the adjoints, however it is computed") {
   for (const auto& [x_shape, weight_shape, o] : cases) {
-    CAPTURE(str(x_shape));
+    const std::string named = str(x_shape);
+    CAPTURE(named);
     manual_seed(3);
     const Tensor x = randn(x_shape, float64).requires_grad_();
     const Tensor weight = randn(weight_shape, float64).requires_grad_();
@@ -88,7 +89,8 @@ TEST_CASE("conv2d is its definition, its derivatives the adjoints, however it is
 
 TEST_CASE("float32 convolutions are within 40 eps sqrt(n) of float64's, by Winograd's tiles 600") {
   for (const auto& [x_shape, weight_shape, o] : cases) {
-    CAPTURE(str(x_shape));
+    const std::string named = str(x_shape);
+    CAPTURE(named);
     manual_seed(4);
     const Tensor x = randn(x_shape), weight = randn(weight_shape);
     const Tensor g = randn(conv2d(x, weight, o).shape());
