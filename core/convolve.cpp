@@ -112,7 +112,7 @@ template <class T> class Im2col {
 
 /// At least so many tiles for the threads, but none with fewer places; a single image is cut into
 /// parts of its channels, each of which gathers the windows anew: fewer of these.
-constexpr int64_t kTiles = 8, kPlaces = 32, kParts = 4;
+constexpr int64_t kTiles = 8, kPlaces = 16, kParts = 4;
 /// Sums of a weight's gradient, one for each of some pieces, hold at most so many elements.
 constexpr int64_t kSums = 1 << 22;
 
