@@ -12,9 +12,8 @@ namespace [[gnu::visibility("default")]] descent { namespace detail {
 /// A kernel's places on a plane of `height` x `width` cells: `rows` down and `columns` across.
 ///
 /// A plane is laid out in lanes: with its padding, cut by the stride into stride.h x stride.w
-/// planes of every stride.h-th row and stride.w-th column, `pitch` apart. What lies under a tap at
-/// all places is then one run of a lane, in which a few elements between the rows belong to no
-/// place.
+/// planes of every stride.h-th row and stride.w-th column. What lies under a tap at the places of a
+/// row is then a row of a lane, wherever the padding is and whatever the stride.
 struct Windows {
   int64_t height, width;
   Size2d kernel, stride, padding, dilation;
