@@ -21,11 +21,11 @@ Shape y_shape(const Conv& c) {
 
 // ---- the three products, each the derivative of the others (see convolve.hpp)
 
-/// A new tensor made by compute(elements); zeros if there is nothing to sum over.
+/// A new tensor made by compute(elements); zeros if there are no images.
 template <class F> Tensor computed(const Conv& c, const Shape& shape, const In& like, F compute) {
   Tensor out = detail::empty("conv2d", shape, like.dtype(), like.at);
   detail::visit<Kinds::floating>("conv2d", like.dtype(), like.at, [&](auto zero) {
-    if (c.images == 0 || c.in == 0 || c.out == 0) out.fill_(0);
+    if (c.images == 0) out.fill_(0);
     else compute(detail::elements_of<decltype(zero)>(out));
   });
   return out;
@@ -95,6 +95,9 @@ Conv checked(const In& x, const In& weight, const In* bias, const Conv2dOptions&
   const Shape& shape = x.shape();
   const int64_t channels = shape[-3];
   if (o.groups < 1) fail<ValueError>(x.at, "conv2d: groups is {}: need at least 1", o.groups);
+  if (channels == 0 || w[0] == 0)
+    fail<ShapeError>(x.at, "conv2d: x {} with weight {}: need at least one channel of each", shape,
+                     w);
   if (channels % o.groups != 0 || w[0] % o.groups != 0)
     fail<ShapeError>(x.at, "conv2d: groups {} do not divide the channels of x {} and weight {}",
                      o.groups, shape, w);

@@ -27,7 +27,7 @@ template <class T> class Im2col {
   }
   int64_t weight_size() const { return c_.groups * c_.out * c_.depth(); }
 
-  void forward(const Piece& b, int64_t group, Range outs, Planes<const T> x, const T* bias,
+  void forward(const Piece& b, int64_t group, Channels outs, Planes<const T> x, const T* bias,
                Planes<T> y) const {
     const int64_t n = b.places(windows), first = group * c_.out + outs.begin;
     const Columns<T> columns = windows_of(b, x, group, {0, c_.in});
@@ -50,7 +50,7 @@ template <class T> class Im2col {
     }
   }
 
-  void input(const Piece& b, int64_t group, Range ins, Planes<const T> g, Planes<T> dx) const {
+  void input(const Piece& b, int64_t group, Channels ins, Planes<const T> g, Planes<T> dx) const {
     const int64_t n = b.places(windows), first = group * c_.in + ins.begin, taps = windows.taps();
     for (int64_t image = b.image; b.first == 0 && image < b.image + b.images; ++image)
       std::fill_n(dx.at(image, first), ins.size() * dx.cells, T(0));
@@ -68,7 +68,7 @@ template <class T> class Im2col {
       col2im(windows, b, columns.data() + i * taps * n, n, dx, first + i);
   }
 
-  void weight(const Piece& b, int64_t group, Range ins, Planes<const T> x, Planes<const T> g,
+  void weight(const Piece& b, int64_t group, Channels ins, Planes<const T> x, Planes<const T> g,
               T beta, T* sum) const {
     const Columns<T> columns = windows_of(b, x, group, ins),
                      places = planes_of(b, g, {group * c_.out, (group + 1) * c_.out});
@@ -82,7 +82,7 @@ template <class T> class Im2col {
 
  private:
   /// [channels taps, places]: what lies under the taps.
-  Columns<T> windows_of(const Piece& b, Planes<const T> x, int64_t group, Range ins) const {
+  Columns<T> windows_of(const Piece& b, Planes<const T> x, int64_t group, Channels ins) const {
     const int64_t first = group * c_.in + ins.begin, n = b.places(windows), taps = windows.taps();
     if (windows.trivial()) return planes_of(b, x, {first, first + ins.size()});
     Columns<T> columns(ins.size() * taps * n + 16, n);
@@ -91,7 +91,7 @@ template <class T> class Im2col {
     return columns;
   }
   /// [channels, places]: where each place has its own cell, the gradients of y's among them.
-  Columns<T> planes_of(const Piece& b, Planes<const T> x, Range channels) const {
+  Columns<T> planes_of(const Piece& b, Planes<const T> x, Channels channels) const {
     const int64_t n = b.places(windows);
     if (b.images == 1) {
       Columns<T> there(0, x.cells);
@@ -143,7 +143,7 @@ void for_each_tile(int64_t n, const Conv& c, int64_t channels, int64_t wanted, F
   parallel_for(n * c.groups * parts, [&](int64_t t) {
     const int64_t part = t % parts;
     f(t / parts / c.groups, t / parts % c.groups,
-      Range{channels * part / parts, channels * (part + 1) / parts});
+      Channels{channels * part / parts, channels * (part + 1) / parts});
   });
 }
 
@@ -157,7 +157,7 @@ template <class T> Planes<T> y_planes(const Conv& c, T* y) {
 template <class T, class Method>
 void forward(const Method& method, const Conv& c, const T* x, const T* bias, T* y) {
   const Pieces pieces(c.images, method.windows, method.piece_places());
-  for_each_tile(pieces.count(), c, c.out, kParts, [&](int64_t i, int64_t group, Range outs) {
+  for_each_tile(pieces.count(), c, c.out, kParts, [&](int64_t i, int64_t group, Channels outs) {
     method.forward(pieces.at(i), group, outs, x_planes(c, x), bias, y_planes(c, y));
   });
 }
@@ -168,7 +168,7 @@ void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g
   const int64_t size = method.weight_size(), count = pieces.count();
   const int64_t sums = std::clamp<int64_t>(kSums / size, 1, std::min(count, kTiles));
   const Scratch<T> sum(sums * size);
-  for_each_tile(sums, c, c.in, kTiles, [&](int64_t i, int64_t group, Range ins) {
+  for_each_tile(sums, c, c.in, kTiles, [&](int64_t i, int64_t group, Channels ins) {
     const int64_t first = count * i / sums, last = count * (i + 1) / sums;
     for (int64_t j = first; j < last; ++j)
       method.weight(pieces.at(j), group, ins, x_planes(c, x), y_planes(c, g), T(j > first),
@@ -183,42 +183,38 @@ void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g
   method.finish(sum.data(), dweight);
 }
 
-/// Who asks for float64 asks for its last digits.
-template <class T> constexpr bool winograd_serves = std::is_same_v<T, float>;
-
-/// f with the method that serves c best.
-template <class T, class F> void with_method(const Conv& c, const T* weight, F f) {
-  if constexpr (winograd_serves<T>) {
-    if (Winograd<T>::serves(c)) return f(Winograd<T>(c, weight));
+/// f with a method that is faster than im2col, if there is one for c. `weight` is that of c, or of
+/// its adjoint if `turned`.
+template <class T, class F>
+bool with_special_method(const Conv& c, const T* weight, bool turned, F f) {
+  if constexpr (std::is_same_v<T, float>) {  // who asks for float64 asks for its last digits
+    if (Winograd<T>::serves(c)) return f(Winograd<T>(c, weight, turned)), true;
   }
-  if (Depthwise<T>::serves(c)) f(Depthwise<T>(c, weight));
-  else f(Im2col<T>(c, weight));
+  if (Depthwise<T>::serves(c)) return f(Depthwise<T>(c, weight, turned)), true;
+  return false;
 }
 }  // namespace
 
 template <class T> void convolve(const Conv& c, const T* x, const T* weight, const T* bias, T* y) {
-  with_method(c, weight, [&](const auto& method) { forward(method, c, x, bias, y); });
+  auto with = [&](const auto& method) { forward(method, c, x, bias, y); };
+  if (!with_special_method(c, weight, false, with)) with(Im2col<T>(c, weight));
 }
 
 template <class T> void convolve_input(const Conv& c, const T* g, const T* weight, T* dx) {
-  if (const Conv turned = c.adjoint(); c.has_adjoint()) {
-    if constexpr (winograd_serves<T>)
-      if (Winograd<T>::serves(turned))
-        return forward<T>(Winograd<T>(turned, weight, true), turned, g, nullptr, dx);
-    if (Depthwise<T>::serves(turned))
-      return forward<T>(Depthwise<T>(turned, weight, true), turned, g, nullptr, dx);
-  }
+  const Conv turned = c.adjoint();
+  auto with = [&](const auto& method) { forward<T>(method, turned, g, nullptr, dx); };
+  if (c.has_adjoint() && with_special_method(turned, weight, true, with)) return;
   const Im2col<T> method(c, weight);
   const Pieces pieces(c.images, method.windows, method.piece_places());
-  for_each_tile(pieces.across(), c, c.in, kParts, [&](int64_t i, int64_t group, Range ins) {
+  for_each_tile(pieces.across(), c, c.in, kParts, [&](int64_t i, int64_t group, Channels ins) {
     for (int64_t row = 0; row < pieces.down(); ++row)  // windows overlap: all of an image's rows
       method.input(pieces.at(i * pieces.down() + row), group, ins, y_planes(c, g), x_planes(c, dx));
   });
 }
 
 template <class T> void convolve_weight(const Conv& c, const T* x, const T* g, T* dweight) {
-  with_method<T>(c, nullptr,
-                 [&](const auto& method) { weight_gradient(method, c, x, g, dweight); });
+  auto with = [&](const auto& method) { weight_gradient(method, c, x, g, dweight); };
+  if (!with_special_method<T>(c, nullptr, false, with)) with(Im2col<T>(c, nullptr));
 }
 
 template void convolve(const Conv&, const float*, const float*, const float*, float*);

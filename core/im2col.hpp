@@ -43,7 +43,7 @@ struct Piece {
 };
 
 /// Some of n channels.
-struct Range {
+struct Channels {
   int64_t begin, end;
   int64_t size() const { return end - begin; }
 };
@@ -138,19 +138,23 @@ template <class T> class Lanes {
  private:
   int64_t place(int64_t y, int64_t x) const {
     const Size2d s = w_.stride;
+    if (s == Size2d(1)) return y * pitch + x;
     return (y % s.h * s.w + x % s.w) * lane + y / s.h * pitch + x / s.w;
   }
   template <class F> void for_each_run(F f) {
     if (own_.size == 0) return;
-    const int64_t step = w_.stride.w;
-    for (int64_t image = 0; image < b_.images; ++image)
-      for (int64_t row = 0; row < w_.height; ++row) {
-        T* const cells = x_.at(b_.image + image, channel_) + row * w_.width;
-        for (int64_t column = 0; column < std::min(step, w_.width); ++column)
-          f(cells + column, step,
-            own_.data() + image * size + place(row + w_.padding.h, column + w_.padding.w),
-            ceil_div(w_.width - column, step));
-      }
+    const int64_t step = w_.stride.w, width = w_.width;
+    for (int64_t image = 0; image < b_.images; ++image) {
+      T* cells = x_.at(b_.image + image, channel_);
+      Element* const own = own_.data() + image * size;
+      for (int64_t row = w_.padding.h; row < w_.padding.h + w_.height; ++row, cells += width)
+        if (step == 1)  // no division for each row
+          f(cells, 1, own + place(row, w_.padding.w), width);
+        else
+          for (int64_t column = 0; column < std::min(step, width); ++column)
+            f(cells + column, step, own + place(row, column + w_.padding.w),
+              ceil_div(width - column, step));
+    }
   }
   const Windows& w_;
   const Piece& b_;

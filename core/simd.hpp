@@ -74,22 +74,8 @@ template <class T> const T& at(const Scalar<T>& s, int64_t) { return s.value; }
 template <class Body, class... P>
 [[gnu::always_inline, gnu::flatten]] inline void loop(Body& body, int64_t n, P... p) {
   int64_t i = 0;
-  for (; i + 64 <= n; i += 64)
-    for (int j = 0; j < 64; ++j) body(at(p, i + j)...);
   for (; i + 16 <= n; i += 16)
     for (int j = 0; j < 16; ++j) body(at(p, i + j)...);
-  for (; i < n; ++i) body(at(p, i)...);
-}
-
-/// The same for formulas that memory limits: small code.
-template <class Body, class... P>
-[[gnu::always_inline, gnu::flatten]] inline void compact_loop(Body& body, int64_t n, P... p) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-#pragma GCC unroll 1
-    for (int j = 0; j < 16; ++j) body(at(p, i + j)...);
-  }
-#pragma GCC unroll 1
   for (; i < n; ++i) body(at(p, i)...);
 }
 
@@ -108,12 +94,12 @@ template <class... P, class F>
 }
 template <class... P, class Body>
 [[DESCENT_TARGET("avx2")]] void exact_avx2(Body body, int64_t n, Restricted<P>... p) {
-  compact_loop(body, n, p...);
+  loop(body, n, p...);
 }
 #endif
 template <class... P, class Body>
 [[DESCENT_BASELINE]] void exact_baseline(Body body, int64_t n, Restricted<P>... p) {
-  compact_loop(body, n, p...);
+  loop(body, n, p...);
 }
 
 template <class F, class... P> auto run(F&& f, P... p) {

@@ -8,10 +8,6 @@
 #include "descent/core/memory.hpp"
 #include "descent/core/shape.hpp"
 
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
-extern "C" char __libc_single_threaded;  // glibc's <sys/single_threaded.h>
-#endif
-
 namespace [[gnu::visibility("default")]] descent {
 
 class In;
@@ -46,22 +42,9 @@ void destroy(Header* header);
 /// A header on `storage` (which it co-owns) with the given window.
 Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
               const Strides& strides);
-/// A locked instruction costs as much as all the rest of a small op: where the C library knows that
-/// the process has one thread, none is used.
-inline bool one_thread() {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
-  return __libc_single_threaded;
-#else
-  return false;
-#endif
-}
-inline void retain(uint32_t& refs) {
-  if (one_thread()) ++refs;
-  else __atomic_fetch_add(&refs, 1U, __ATOMIC_RELAXED);
-}
-inline bool release(uint32_t& refs) {  // true: that was the last owner
-  if (__atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1) return true;
-  if (one_thread()) return --refs, false;
+inline void retain(uint32_t& refs) { __atomic_fetch_add(&refs, 1U, __ATOMIC_RELAXED); }
+inline bool release(uint32_t& refs) {                              // true: that was the last owner
+  if (__atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1) return true;  // no locked instruction
   return __atomic_fetch_sub(&refs, 1U, __ATOMIC_ACQ_REL) == 1;
 }
 }  // namespace detail

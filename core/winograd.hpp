@@ -158,7 +158,7 @@ template <class T> class Winograd {
   }
   int64_t weight_size() const { return 36 * c_.in * c_.out; }
 
-  void forward(const Piece& b, int64_t, Range outs, Planes<const T> x, const T* bias,
+  void forward(const Piece& b, int64_t, Channels outs, Planes<const T> x, const T* bias,
                Planes<T> y) const {
     const Tiles v = tiles_of_x(b, x, {0, c_.in});
     const Tiles m(b.places(windows), outs.size());
@@ -169,7 +169,7 @@ template <class T> class Winograd {
     put(b, m, bias, y, outs);
   }
   /// sum [36, out, in] = beta sum + the gradient of G w G^T, for the channels `ins` of x.
-  void weight(const Piece& b, int64_t, Range ins, Planes<const T> x, Planes<const T> g, T beta,
+  void weight(const Piece& b, int64_t, Channels ins, Planes<const T> x, Planes<const T> g, T beta,
               T* sum) const {
     const Tiles v = tiles_of_x(b, x, ins), m = tiles_of_g(b, g);
     for (int64_t f = 0; f < 36; ++f)
@@ -216,7 +216,7 @@ template <class T> class Winograd {
   }
 
   /// B^T x B for tiles of 6 x 6.
-  Tiles tiles_of_x(const Piece& b, Planes<const T> x, Range channels) const {
+  Tiles tiles_of_x(const Piece& b, Planes<const T> x, Channels channels) const {
     const Tiles to(b.places(windows), channels.size());
     const int64_t height = c_.windows.height, width = c_.windows.width;
     const int64_t down = b.last - b.first, across = windows.columns + 1,
@@ -256,7 +256,7 @@ template <class T> class Winograd {
   /// A g A^T for tiles of 4 x 4 of all channels.
   Tiles tiles_of_g(const Piece& b, Planes<const T> g) const {
     const Tiles to(b.places(windows), c_.out);
-    for_each_channels(to, {0, c_.out}, [&](Range some, T* dealt, T* lines, int64_t n) {
+    for_each_channels(to, {0, c_.out}, [&](Channels some, T* dealt, T* lines, int64_t n) {
       for_each_line(
           b, g, some, lines, 4 * n, to.step, [](const T& cell, T& element, T) { element = cell; },
           nullptr);
@@ -269,8 +269,8 @@ template <class T> class Winograd {
   }
 
   /// y = A^T m A + bias.
-  void put(const Piece& b, const Tiles& m, const T* bias, Planes<T> y, Range outs) const {
-    for_each_channels(m, outs, [&](Range some, T* dealt, T* lines, int64_t n) {
+  void put(const Piece& b, const Tiles& m, const T* bias, Planes<T> y, Channels outs) const {
+    for_each_channels(m, outs, [&](Channels some, T* dealt, T* lines, int64_t n) {
       flat<winograd::At_>(m.at(0, some.begin - outs.begin), m.plane, dealt, n, n);
       simd::call([=] {
         for (int64_t r = 0; r < 4; ++r) winograd::merge(dealt + r * 4 * n, n, lines + r * 4 * n, n);
@@ -282,20 +282,20 @@ template <class T> class Winograd {
   }
   /// f(channels, scratch [16, n], scratch [4, 4 n], n) for a few channels at a time, which have n
   /// elements together.
-  template <class F> static void for_each_channels(const Tiles& tiles, Range channels, F f) {
+  template <class F> static void for_each_channels(const Tiles& tiles, Channels channels, F f) {
     constexpr int64_t few = 4;
     const Scratch<T> dealt(16 * few * tiles.step), lines(16 * few * tiles.step);
     std::fill_n(lines.data(), 16 * few * tiles.step, T(0));
     for (int64_t i = channels.begin; i < channels.end; i += few) {
-      const Range some{i, std::min(i + few, channels.end)};
+      const Channels some{i, std::min(i + few, channels.end)};
       f(some, dealt.data(), lines.data(), some.size() * tiles.step);
     }
   }
   /// body(cell, element, bias) for the lines of planes' tiles: lines [row of the tile][channel]
   /// [tile][column].
   template <class P, class Body>
-  void for_each_line(const Piece& b, Planes<P> planes, Range channels, T* lines, int64_t row_step,
-                     int64_t channel_step, Body body, const T* bias) const {
+  void for_each_line(const Piece& b, Planes<P> planes, Channels channels, T* lines,
+                     int64_t row_step, int64_t channel_step, Body body, const T* bias) const {
     for (int64_t i = 0; i < channels.size() * b.images; ++i) {
       const int64_t channel = i / b.images, image = i % b.images;
       const T start = bias ? bias[channels.begin + channel] : T(0);

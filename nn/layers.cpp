@@ -46,9 +46,8 @@ Conv2d::Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& o, A
     : options(checked(in, out, kernel, o, at)),
       weight(register_parameter("weight", initial(in / o.groups * kernel.h * kernel.w,
                                                   {out, in / o.groups, kernel.h, kernel.w}, at))),
-      bias(o.bias
-               ? register_parameter("bias", initial(in / o.groups * kernel.h * kernel.w, {out}, at))
-               : Tensor()) {}
+      bias(o.bias ? register_parameter("bias", initial(init::fan_in(weight), {out}, at))
+                  : Tensor()) {}
 
 Tensor Conv2d::forward(In x) const {
   const auto& [stride, padding, dilation, groups, with_bias] = options;

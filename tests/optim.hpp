@@ -1,17 +1,13 @@
 #pragma once
 #include <string>
-#include <vector>
 
-#include "descent/descent.hpp"
+#include "values.hpp"
 
 // What tests of optimizers share.
-
-using Values = std::vector<double>;
 
 inline descent::Tensor leaf(const Values& values, descent::DType dtype = descent::float64) {
   return descent::tensor(values).to(dtype).requires_grad_();
 }
-inline Values values(const descent::Tensor& x) { return x.to_vector<double>(); }
 inline void set_gradient(const descent::Tensor& p, const Values& g) {
   p.set_grad(descent::tensor(g, p.shape()).to(p.dtype()));
 }

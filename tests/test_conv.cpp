@@ -143,6 +143,9 @@ TEST_CASE("conv2d reads any layout, and refuses what does not fit") {
         "[0, 0]: need dilation (kernel - 1) + 1 <= size + 2 padding");
   CHECK(refused(x, randn({2, 6, 3}), {}) ==
         "conv2d: weight [2, 6, 3] has rank 3: need [O, C / groups, KH, KW]");
+  CHECK(refused(randn({2, 0, 5, 4}), randn({2, 0, 3, 3}), {}) ==
+        "conv2d: x [2, 0, 5, 4] with weight [2, 0, 3, 3]: need at least one channel of each");
+  CHECK_THROWS_AS(conv2d(x, randn({0, 6, 3, 3})), ShapeError);
   const Tensor good = randn({3, 6, 3, 2});
   CHECK_THROWS_AS(conv2d(x, good, randn({2})), ShapeError);
   CHECK_THROWS_AS(conv2d(x, good, {.stride = 0}), ValueError);

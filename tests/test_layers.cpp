@@ -211,7 +211,7 @@ TEST_CASE("pooling layers pool, and Dropout2d drops whole channels") {
 
   nn::Dropout2d drop(0.25);
   for (const Shape& shape : {Shape{50, 40, 2, 3}, Shape{2000, 2, 3}}) {
-    const std::vector<double> y = values(drop(ones(shape)));
+    const Values y = values(drop(ones(shape)));
     int64_t dropped = 0;
     for (std::size_t i = 0; i < y.size(); i += 6) {
       for (std::size_t j = 0; j < 6; ++j) CHECK(y[i + j] == y[i]);

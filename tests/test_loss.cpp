@@ -2,15 +2,12 @@
 #include <doctest/doctest.h>
 #include <vector>
 
-#include "descent/descent.hpp"
+#include "values.hpp"
 
 using namespace descent;
 using doctest::Contains;
 
 namespace {
-
-using Values = std::vector<double>;
-Values values(const Tensor& x) { return x.to_vector<double>(); }
 
 /// cross_entropy by its definition: what each row adds, and the weight of its class.
 struct Row {

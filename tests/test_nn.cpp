@@ -3,15 +3,12 @@
 #include <string>
 #include <vector>
 
-#include "descent/descent.hpp"
+#include "values.hpp"
 
 using namespace descent;
 using doctest::Contains;
 
 namespace {
-
-using Values = std::vector<double>;
-Values values(const Tensor& x) { return x.to_vector<double>(); }
 
 std::vector<std::string> names(const NamedTensors& tensors) {
   std::vector<std::string> all;

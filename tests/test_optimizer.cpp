@@ -212,6 +212,32 @@ TEST_CASE("a state dict says what it holds") {
     if (key == "NAdam/fc.weight/step") CHECK(t.item<int64_t>() == 3);
 }
 
+TEST_CASE("a ledger follows an optimizer that is set to another step") {
+  const Tensor p = matrix(1, 2, 1);
+  optim::SGD opt({{"p", p}}, {.lr = 0.5});
+  optim::Ledger ledger;
+  opt.trace(ledger);
+  auto step = [&](double loss) {
+    set_gradient(p, {1, 1});
+    opt.step(tensor(loss, float64));
+  };
+  const NamedTensors start = opt.state_dict();
+  const int64_t far = int64_t{1} << 40;
+  step(8);
+  step(5);
+  opt.load_state_dict(with(start, "SGD/steps", tensor(far)));
+  step(3);
+  step(2);
+  CHECK(ledger.real_decrease(1) == 3);
+  CHECK(std::isnan(ledger.real_decrease(2)));
+  CHECK(ledger.real_decrease(far + 1) == 1);
+  opt.load_state_dict(start);  // what follows is done anew
+  step(7);
+  step(1);
+  CHECK(ledger.real_decrease(1) == 6);
+  CHECK(std::isnan(ledger.real_decrease(far + 1)));
+}
+
 TEST_CASE("a state dict of something else is refused, and nothing changes") {
   const Tensor p = matrix(2, 3, 0.5);
   optim::Adam opt({{"p", p}}, {.lr = 0.25});

@@ -71,12 +71,8 @@ void Ledger::before_step(const OptimizerBase& opt) {
   entries_.resize(first_open_);  // a step that failed leaves none
   theta_before_.clear();
   const int64_t step = opt.steps_ + 1;
-  if (losses_.empty() || step < first_step_) {
-    first_step_ = step;
-    losses_.clear();
-  }
-  losses_.resize(static_cast<std::size_t>(step - first_step_), NAN);
-  losses_.push_back(opt.loss_);
+  while (!losses_.empty() && losses_.back().first >= step) losses_.pop_back();  // done anew
+  losses_.emplace_back(step, opt.loss_);
   if (opt.steps_ % options_.every != 0) return;
   for (const detail::Slot& slot : opt.slots_) {
     if (!slot.grad.defined() || !matches(options_.parameters, slot.name)) continue;
@@ -154,8 +150,9 @@ void Ledger::after_step(const OptimizerBase& opt) {
 }
 
 double Ledger::real_decrease(int64_t step) const {
-  const auto i = static_cast<std::size_t>(step - first_step_);
-  return step >= first_step_ && i + 1 < losses_.size() ? losses_[i] - losses_[i + 1] : NAN;
+  const auto at = std::lower_bound(losses_.begin(), losses_.end(), std::pair(step, -HUGE_VAL));
+  const bool both = losses_.end() - at >= 2 && at->first == step && at[1].first == step + 1;
+  return both ? at->second - at[1].second : NAN;
 }
 
 // ---- explaining

@@ -77,8 +77,7 @@ class Ledger : descent::detail::Pinned {
   std::size_t first_open_ = 0;  // entries from here on are of the running step
   std::vector<Tensor> theta_before_;
   NamedTensors raw_gradients_;
-  int64_t first_step_ = 1;  // of losses_, NaN where step() was not told or nobody traced
-  std::vector<double> losses_;
+  std::vector<std::pair<int64_t, double>> losses_;  // by step; NaN where step() was not told
 };
 
 }}  // namespace descent::optim

@@ -3,50 +3,20 @@
 // Lines are `system workload metric value`; times are the best of several repeats.
 #include "bench.hpp"
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <descent/core/blas.hpp>
-#include <fstream>
-#include <unistd.h>
 
 namespace bench {
 namespace {
 
 constexpr int64_t kBeyondCache = 50'000'000;  // elements that no cache holds
 
-/// Megabytes: not getrusage's, which begin with those of the program that started this one.
-double peak_memory() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;)
-    if (double kilobytes = 0; word == "VmHWM:" && status >> kilobytes) return kilobytes / 1024;
-  return 0;
-}
-
 }  // namespace
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 void report(const std::string& subject, const std::string& metric, double value) {
   std::printf("descent %s %s %.6g\n", subject.c_str(), metric.c_str(), value);
   std::fflush(stdout);
-}
-
-double per_call(const std::function<void()>& f) {
-  auto batch = [&](int64_t count) {
-    const double start = now();
-    for (int64_t i = 0; i < count; ++i) f();
-    return now() - start;
-  };
-  batch(1);  // warms up
-  int64_t count = 1;
-  double time = batch(1);
-  while (time < 2e-3) time = batch(count *= 2);
-  const double end = now() + 0.1;
-  for (int i = 0; i < 3 || now() < end; ++i) time = std::min(time, batch(count));
-  return time / static_cast<double>(count);
 }
 
 std::map<std::string, Workload>& workloads() {
@@ -63,15 +33,8 @@ data::TensorDataset Run::digits() {
 
 void Run::first_step_done() { startup_ = now() - started - reading_; }
 
-double Run::best(const std::function<double()>& repeat) const {
-  const double end = now() + seconds;
-  double shortest = repeat();
-  for (int i = 1; i < 2 || now() < end; ++i) shortest = std::min(shortest, repeat());
-  return shortest;
-}
-
 void Run::finish(double time, Cost cost) const {
-  report("peak_MB", peak_memory());  // before the roofline takes memory of its own
+  report("peak_MB", measure::peak_memory());  // before the roofline takes memory of its own
   report("startup_ms", startup_ * 1e3);
 
   constexpr int64_t n = 1024;
@@ -123,18 +86,6 @@ double update_bandwidth() {
 
 namespace {
 
-/// Starts the program again, so that it knows when it was started: to the nanosecond, and before
-/// its libraries were loaded.
-double process_start(char** argv) {
-  constexpr auto variable = "DESCENT_BENCH_STARTED";
-  if (const char* started = std::getenv(variable)) return std::atof(started);
-  char text[64];
-  std::snprintf(text, sizeof text, "%.9f", bench::now());
-  setenv(variable, text, 1);
-  execv("/proc/self/exe", argv);
-  return bench::now();
-}
-
 int usage() {
   std::fprintf(stderr, "usage: bench WORKLOAD [--threads N] [--seconds S] [--out FOLDER]\n ");
   for (const auto& [name, run] : bench::workloads()) std::fprintf(stderr, " %s", name.c_str());
@@ -146,7 +97,7 @@ int usage() {
 
 int main(int argc, char** argv) try {
   bench::Run run;
-  run.started = process_start(argv);
+  run.started = measure::process_start(argv);
   if (argc < 2 || argc % 2 != 0 || !bench::workloads().contains(argv[1])) return usage();
   run.workload = argv[1];
   run.threads = {1};

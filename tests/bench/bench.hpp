@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "measure.hpp"
+
 // What the parts of the program `bench` share: the clock, the lines it prints, and the list of
 // workloads, which every file adds its own to.
 
@@ -12,14 +14,11 @@ namespace bench {
 
 using namespace descent;
 
-/// Seconds on a clock that all processes share.
-double now();
+using measure::now;
+using measure::per_call;
 
 /// Prints `descent subject metric value`.
 void report(const std::string& subject, const std::string& metric, double value);
-
-/// The time of one call of `f`: the best of several batches, each long enough for the clock.
-double per_call(const std::function<void()>& f);
 
 /// What the hardware cannot avoid: arithmetic at the speed of a large product, and memory traffic
 /// at the speed of an update in place.
@@ -43,7 +42,9 @@ class Run {
   /// Call it at the end of the first step.
   void first_step_done();
   /// The shortest of several repeats, at least two; `repeat` returns its time.
-  double best(const std::function<double()>& repeat) const;
+  double best(const std::function<double()>& repeat) const {
+    return measure::best(seconds, repeat);
+  }
   /// Prints memory and start-up, and how near `time` comes to what `cost` takes at least.
   void finish(double time, Cost cost) const;
   /// `quantity / time` of an operation for each number of threads, as `unit@threads`.

@@ -53,44 +53,8 @@ void cnn(Run& run) {
                   [&](const data::Batch& b) { return nn::cross_entropy(net(b.x), b.y); });
 }
 
-struct ConvCase {
-  int64_t in, out, kernel, size, stride = 1, padding = 0, groups = 1, batch = 64;
-};
-// Each kind of convolution in use: those of the networks above, ResNet-18's for images of 32 by 32,
-// large kernels, depthwise and pointwise ones, and images or batches that are hardly there.
-constexpr ConvCase kCases[] = {
-    {1, 10, 5, 28},
-    {10, 20, 5, 12},
-    {1, 32, 3, 28},
-    {32, 64, 3, 26},
-    {3, 64, 3, 32, 1, 1},
-    {64, 64, 3, 32, 1, 1},
-    {64, 128, 3, 32, 2, 1},
-    {128, 128, 3, 16, 1, 1},
-    {128, 256, 3, 16, 2, 1},
-    {256, 256, 3, 8, 1, 1},
-    {256, 512, 3, 8, 2, 1},
-    {512, 512, 3, 4, 1, 1},
-    {64, 128, 1, 32, 2},
-    {3, 64, 5, 64, 2, 2},
-    {3, 64, 7, 64, 2, 3},
-    {64, 64, 3, 16, 1, 1, 64},
-    {256, 256, 3, 16, 1, 1, 256},
-    {64, 256, 1, 16},
-    {64, 64, 3, 1, 1, 1},
-    {64, 64, 3, 16, 1, 1, 1, 3},
-};
-
-/// Such as conv_64-128_k3_s2_p1_g1_32x32_n64, as in peers/libtorch.cpp.
-std::string name_of(const ConvCase& c) {
-  auto number = [](const char* before, int64_t n) { return before + std::to_string(n); };
-  return number("conv_", c.in) + number("-", c.out) + number("_k", c.kernel) +
-         number("_s", c.stride) + number("_p", c.padding) + number("_g", c.groups) +
-         number("_", c.size) + number("x", c.size) + number("_n", c.batch);
-}
-
 void conv(Run& run) {
-  for (const ConvCase& c : kCases) {
+  for (const measure::ConvCase& c : measure::conv_cases) {
     const nn::Conv2d layer(
         c.in, c.out, c.kernel,
         nn::Conv2dOptions{.stride = c.stride, .padding = c.padding, .groups = c.groups});
@@ -101,7 +65,7 @@ void conv(Run& run) {
     for (const int n : run.threads) {
       set_num_threads(n);
       auto line = [&](const char* metric, double value) {
-        report(name_of(c), metric + ("@" + std::to_string(n)), value);
+        report(c.name(), metric + ("@" + std::to_string(n)), value);
       };
       const double forward = per_call([&] {
         NoGradGuard no_grad;

@@ -1,17 +1,13 @@
 // The workloads of `bench` with PyTorch's C++ library: libtorch WORKLOAD [--threads N]
 // [--seconds S] [--channels-last 1]. MNIST_DIR names the folder of the raw training files.
 // Lines, repeats and what is timed are those of `bench`; see ../compare, which builds this.
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <fstream>
-#include <functional>
 #include <iterator>
-#include <string>
 #include <torch/torch.h>
-#include <unistd.h>
 #include <vector>
 
+#include "../measure.hpp"
+
+using measure::now;
 using torch::Tensor;
 namespace nn = torch::nn;
 namespace optim = torch::optim;
@@ -22,10 +18,6 @@ std::string workload;
 double seconds = 2, started = 0, reading = 0;
 bool channels_last = false;
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 void report(const std::string& subject, const std::string& metric, double value) {
   std::printf("libtorch-%d.%d %s %s %.6g\n", TORCH_VERSION_MAJOR, TORCH_VERSION_MINOR,
               subject.c_str(), metric.c_str(), value);
@@ -33,43 +25,11 @@ void report(const std::string& subject, const std::string& metric, double value)
 }
 void report(const std::string& metric, double value) { report(workload, metric, value); }
 
-/// Megabytes: not getrusage's, which begin with those of the program that started this one.
-double peak_memory() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;)
-    if (double kilobytes = 0; word == "VmHWM:" && status >> kilobytes) return kilobytes / 1024;
-  return 0;
-}
-
-/// The shortest of several repeats, at least two; `repeat` returns its time.
-double best(const std::function<double()>& repeat) {
-  const double end = now() + seconds;
-  double shortest = repeat();
-  for (int i = 1; i < 2 || now() < end; ++i) shortest = std::min(shortest, repeat());
-  return shortest;
-}
-
-/// The time of one call of `f`: the best of several batches, each long enough for the clock.
-double per_call(const std::function<void()>& f) {
-  auto batch = [&](int64_t count) {
-    const double start = now();
-    for (int64_t i = 0; i < count; ++i) f();
-    return now() - start;
-  };
-  batch(1);
-  int64_t count = 1;
-  double time = batch(1);
-  while (time < 2e-3) time = batch(count *= 2);
-  const double end = now() + 0.1;
-  for (int i = 0; i < 3 || now() < end; ++i) time = std::min(time, batch(count));
-  return time / static_cast<double>(count);
-}
-
 /// Time per call of `pass`, `count` at a time, after a first one that ends the start-up.
 double time_of(int count, const std::function<void()>& pass) {
   pass();
   report("startup_ms", (now() - started - reading) * 1e3);
-  return best([&] {
+  return measure::best(seconds, [&] {
     const double start = now();
     for (int i = 0; i < count; ++i) pass();
     return (now() - start) / count;
@@ -107,7 +67,7 @@ void train_on_digits(optim::Optimizer& opt, int steps,
   };
   epoch(1);
   report("startup_ms", (now() - started - reading) * 1e3);
-  report("s/epoch", best([&] { return epoch(steps); }) * 938 / steps);
+  report("s/epoch", measure::best(seconds, [&] { return epoch(steps); }) * 938 / steps);
   report("loss", last.item<double>());
 }
 
@@ -219,67 +179,27 @@ void adam() {
   report("GB/s", 28. * n / time / 1e9);
 }
 
-struct ConvCase {
-  int64_t in, out, kernel, size, stride = 1, padding = 0, groups = 1, batch = 64;
-};
-// As in ../bench_conv.cpp.
-const ConvCase cases[] = {{1, 10, 5, 28},
-                          {10, 20, 5, 12},
-                          {1, 32, 3, 28},
-                          {32, 64, 3, 26},
-                          {3, 64, 3, 32, 1, 1},
-                          {64, 64, 3, 32, 1, 1},
-                          {64, 128, 3, 32, 2, 1},
-                          {128, 128, 3, 16, 1, 1},
-                          {128, 256, 3, 16, 2, 1},
-                          {256, 256, 3, 8, 1, 1},
-                          {256, 512, 3, 8, 2, 1},
-                          {512, 512, 3, 4, 1, 1},
-                          {64, 128, 1, 32, 2},
-                          {3, 64, 5, 64, 2, 2},
-                          {3, 64, 7, 64, 2, 3},
-                          {64, 64, 3, 16, 1, 1, 64},
-                          {256, 256, 3, 16, 1, 1, 256},
-                          {64, 256, 1, 16},
-                          {64, 64, 3, 1, 1, 1},
-                          {64, 64, 3, 16, 1, 1, 1, 3}};
-
 void conv() {
-  for (const ConvCase& c : cases) {
+  for (const measure::ConvCase& c : measure::conv_cases) {
     nn::Conv2d layer(nn::Conv2dOptions(c.in, c.out, c.kernel)
                          .stride(c.stride)
                          .padding(c.padding)
                          .groups(c.groups));
     const Tensor x = torch::randn({c.batch, c.in, c.size, c.size}, torch::requires_grad());
     const Tensor g = torch::ones_like(layer(x).detach());
-    char name[96];
-    std::snprintf(name, sizeof name, "conv_%ld-%ld_k%ld_s%ld_p%ld_g%ld_%ldx%ld_n%ld", c.in, c.out,
-                  c.kernel, c.stride, c.padding, c.groups, c.size, c.size, c.batch);
     const std::string suffix = "@" + std::to_string(torch::get_num_threads());
-    const double forward = per_call([&] {
+    const double forward = measure::per_call([&] {
       torch::NoGradGuard no_grad;
       layer(x);
     });
-    const double both = per_call([&] {
+    const double both = measure::per_call([&] {
       layer(x).backward(g);
       layer->zero_grad();
       x.mutable_grad().reset();
     });
-    report(name, "forward_ms" + suffix, forward * 1e3);
-    report(name, "both_ms" + suffix, both * 1e3);
+    report(c.name(), "forward_ms" + suffix, forward * 1e3);
+    report(c.name(), "both_ms" + suffix, both * 1e3);
   }
-}
-
-/// Starts the program again, so that it knows when it was started: before its libraries were
-/// loaded, and with what they cost.
-double process_start(char** argv) {
-  constexpr auto variable = "DESCENT_BENCH_STARTED";
-  if (const char* text = std::getenv(variable)) return std::atof(text);
-  char text[64];
-  std::snprintf(text, sizeof text, "%.9f", now());
-  setenv(variable, text, 1);
-  execv("/proc/self/exe", argv);
-  return now();
 }
 
 }  // namespace
@@ -288,7 +208,7 @@ int main(int argc, char** argv) {
   const std::pair<const char*, void (*)()> workloads[] = {
       {"mlp", mlp},   {"lenet", lenet},   {"cnn", cnn},   {"wide", wide},
       {"tiny", tiny}, {"scalar", scalar}, {"adam", adam}, {"conv", conv}};
-  started = process_start(argv);
+  started = measure::process_start(argv);
   workload = argc > 1 ? argv[1] : "";
   for (int i = 2; i + 1 < argc; i += 2) {
     const std::string option = argv[i];
@@ -300,7 +220,7 @@ int main(int argc, char** argv) {
   for (const auto& [name, run] : workloads) {
     if (workload != name) continue;
     run();
-    report("peak_MB", peak_memory());
+    report("peak_MB", measure::peak_memory());
     return 0;
   }
   std::fprintf(stderr, "usage: libtorch mlp|lenet|cnn|wide|tiny|scalar|adam|conv [--threads N]\n");
