@@ -6,6 +6,7 @@
 #include <mutex>
 #include <new>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <type_traits>
 #include <utility>
 
@@ -139,6 +140,17 @@ void* fetch(Front& mine, std::size_t c) {
   return block;
 }
 
+/// Large blocks on pages of 2 MiB, where the system gives them to who asks: fewer faults when they
+/// are touched first, and rows picked all over a dataset do not miss the table of pages each time.
+void ask_for_huge_pages([[maybe_unused]] void* p, [[maybe_unused]] std::size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  constexpr std::uintptr_t page = 2 << 20;
+  const auto begin = (reinterpret_cast<std::uintptr_t>(p) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(p) + bytes) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
 /// Memory from the system, untouched, or null.
 void* try_system(std::size_t bytes) {
   const auto size = static_cast<int64_t>(bytes);
@@ -146,6 +158,7 @@ void* try_system(std::size_t bytes) {
   if (size > (central.limit > 0 ? central.limit : INT64_MAX) - central.held) return nullptr;
   void* p = nullptr;
   if (posix_memalign(&p, 64, bytes) != 0) return nullptr;
+  ask_for_huge_pages(p, bytes);
   central.held += size;
   ++central.granted;
   return p;

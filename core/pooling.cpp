@@ -1,6 +1,7 @@
 #include "descent/core/pooling.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -111,21 +112,42 @@ template <class F> void each_plane(const Pool& p, F f) {
   else run(p.window.stride.w);
 }
 
-/// Two pixels side by side. A row of windows 2 by 2 is a loop over two rows of pairs.
-template <class T> struct Pair { T a, b; };
-template <class T> const Pair<T>* pairs(const T* row) {
-  return reinterpret_cast<const Pair<T>*>(row);
-}
-template <class T> Pair<T>* pairs(T* row) { return reinterpret_cast<Pair<T>*>(row); }
+/// Of n such windows side by side, the pixels in one row: those on the left and those on the right.
+template <class T, int n> struct Sides {
+  T left[n], right[n];
 
-/// f(pixel, place) for each row of such windows: where its upper pixels begin, and its results.
-template <class F> void each_row_of_squares(const Pool& p, F f) {
+  [[gnu::always_inline]] void load(const T* row) {
+    T both[2 * n];
+    std::memcpy(both, row, sizeof both);
+    for (int j = 0; j < n; ++j) left[j] = both[2 * j], right[j] = both[2 * j + 1];
+  }
+  [[gnu::always_inline]] void store(T* row) const {
+    T both[2 * n];
+    for (int j = 0; j < n; ++j) both[2 * j] = left[j], both[2 * j + 1] = right[j];
+    std::memcpy(row, both, sizeof both);
+  }
+};
+
+/// f(n, pixel, place) for blocks of n windows, a constant, that together are all: where their upper
+/// pixels begin, and their results.
+template <class F> void each_block_of_squares(const Pool& p, F f) {
   const int64_t rows = p.planes * p.out.h;
   const int64_t per_tile = std::max<int64_t>(detail::kGrain / (2 * p.w), 1);
   parallel_for(detail::ceil_div(rows, per_tile), [&](int64_t tile) {
     const int64_t last = std::min((tile + 1) * per_tile, rows);
-    for (int64_t row = tile * per_tile; row < last; ++row)
-      f((row / p.out.h * p.h + row % p.out.h * 2) * p.w, row * p.out.w);
+    simd::call([&] {
+      for (int64_t row = tile * per_tile; row < last; ++row) {
+        int64_t pixel = (row / p.out.h * p.h + row % p.out.h * 2) * p.w, place = row * p.out.w;
+        int64_t left = p.out.w;
+        auto blocks = [&](auto n) __attribute__((always_inline)) {
+          for (; left >= n; left -= n, pixel += 2 * n, place += n) f(n, pixel, place);
+        };
+        blocks(std::integral_constant<int, 16>());
+        blocks(std::integral_constant<int, 8>());
+          blocks(std::integral_constant<int, 4>());
+        blocks(std::integral_constant<int, 1>());
+      }
+    });
   });
 }
 
@@ -152,28 +174,35 @@ template <class T> void give(T a, T b, T g, T& to_a, T& to_b) {
 }
 
 template <class T> void square_maxima(const Pool& p, const T* x, T* y) {
-  each_row_of_squares(p, [=, &p](int64_t pixel, int64_t place) {
-    const T* row = x + pixel;
-    simd::for_each([](Pair<T> top, Pair<T> bottom,
-                      T& best) { best = larger(larger(top.a, top.b), larger(bottom.a, bottom.b)); },
-                   p.out.w, pairs(row), pairs(row + p.w), y + place);
-  });
+  each_block_of_squares(
+      p, [ =, &p ](auto n, int64_t pixel, int64_t place) __attribute__((always_inline)) {
+        Sides<T, n> top, bottom;
+        top.load(x + pixel), bottom.load(x + pixel + p.w);
+        T best[n];
+        for (int j = 0; j < n; ++j)
+          best[j] =
+              larger(larger(top.left[j], top.right[j]), larger(bottom.left[j], bottom.right[j]));
+        std::memcpy(y + place, best, sizeof best);
+      });
 }
 /// g where the windows of x are largest, 0 elsewhere in them.
 template <class T> void route_in_squares(const Pool& p, const T* x, const T* g, T* to) {
   p.clear_rest(to);
-  each_row_of_squares(p, [=, &p](int64_t pixel, int64_t place) {
-    const T* row = x + pixel;
-    simd::for_each(
-        [](Pair<T> top, Pair<T> bottom, T outer, Pair<T>& to_top, Pair<T>& to_bottom) {
+  each_block_of_squares(
+      p, [ =, &p ](auto n, int64_t pixel, int64_t place) __attribute__((always_inline)) {
+        Sides<T, n> top, bottom, to_top, to_bottom;
+        top.load(x + pixel), bottom.load(x + pixel + p.w);
+        T outer[n];
+        std::memcpy(outer, g + place, sizeof outer);
+        for (int j = 0; j < n; ++j) {
           T upper, lower;
-          give(larger(top.a, top.b), larger(bottom.a, bottom.b), outer, upper, lower);
-          give(top.a, top.b, upper, to_top.a, to_top.b);
-          give(bottom.a, bottom.b, lower, to_bottom.a, to_bottom.b);
-        },
-        p.out.w, pairs(row), pairs(row + p.w), g + place, pairs(to + pixel),
-        pairs(to + pixel + p.w));
-  });
+          give(larger(top.left[j], top.right[j]), larger(bottom.left[j], bottom.right[j]), outer[j],
+               upper, lower);
+          give(top.left[j], top.right[j], upper, to_top.left[j], to_top.right[j]);
+          give(bottom.left[j], bottom.right[j], lower, to_bottom.left[j], to_bottom.right[j]);
+        }
+        to_top.store(to + pixel), to_bottom.store(to + pixel + p.w);
+      });
 }
 
 /// act(place, n, corner, best, where) for each strip of a plane: its places' largest pixels and, if
@@ -190,9 +219,9 @@ template <bool seek, class T, class Step, class Act>
     const T* pixel = x + corner + offset;
     const auto here = static_cast<Wide<T>>(offset);
     each(lo, hi, [&](int64_t j) {
-      const T v = pixel[j * step], b = best[j];
-      best[j] = larger(b, v);
-      if constexpr (seek) where[j] = larger_at(b, v, where[j] < 0 ? here : where[j], here);
+      const T v = pixel[j * step];
+      if constexpr (seek) where[j] = larger_at(best[j], v, where[j] < 0 ? here : where[j], here);
+      best[j] = larger(best[j], v);
     });
   };
   auto end = [&](int64_t place, int64_t n, int64_t corner) { act(place, n, corner, best, where); };
@@ -265,21 +294,25 @@ int64_t counted(int64_t in, int64_t kernel, int64_t stride, int64_t padding, boo
 }
 
 template <class T> void square_means(const Pool& p, const T* x, T* y) {
-  each_row_of_squares(p, [=, &p](int64_t pixel, int64_t place) {
-    const T* row = x + pixel;
-    simd::for_each([](Pair<T> top, Pair<T> bottom,
-                      T& mean) { mean = (top.a + top.b + bottom.a + bottom.b) / 4; },
-                   p.out.w, pairs(row), pairs(row + p.w), y + place);
-  });
+  each_block_of_squares(
+      p, [ =, &p ](auto n, int64_t pixel, int64_t place) __attribute__((always_inline)) {
+        Sides<T, n> top, bottom;
+        top.load(x + pixel), bottom.load(x + pixel + p.w);
+        T mean[n];
+        for (int j = 0; j < n; ++j)
+          mean[j] = (top.left[j] + top.right[j] + bottom.left[j] + bottom.right[j]) / 4;
+        std::memcpy(y + place, mean, sizeof mean);
+      });
 }
 template <class T> void share_in_squares(const Pool& p, const T* g, T* to) {
   p.clear_rest(to);
-  each_row_of_squares(p, [=, &p](int64_t pixel, int64_t place) {
-    T* row = to + pixel;
-    simd::for_each([](T outer, Pair<T>& top,
-                      Pair<T>& bottom) { top.a = top.b = bottom.a = bottom.b = outer / 4; },
-                   p.out.w, g + place, pairs(row), pairs(row + p.w));
-  });
+  each_block_of_squares(
+      p, [ =, &p ](auto n, int64_t pixel, int64_t place) __attribute__((always_inline)) {
+        Sides<T, n> both;
+        std::memcpy(both.left, g + place, sizeof both.left);
+        for (int j = 0; j < n; ++j) both.right[j] = both.left[j] = both.left[j] / 4;
+        both.store(to + pixel), both.store(to + pixel + p.w);
+      });
 }
 
 /// result = the means in the windows of x; or, to `spread`, x shared among the pixels that each

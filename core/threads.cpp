@@ -63,7 +63,7 @@ constinit thread_local unsigned counted_since = 0;
 // A worker spins for about 20 us, which bridges the gap between two operations of a training step.
 // The owner spins for about 80 us: by then the last tile of the others is done, or its thread has
 // lost its CPU.
-constexpr int worker_spins = 500;
+constexpr int worker_spins = 4000;
 constexpr int owner_spins = 2000;
 
 /// Returns when x is another than `old`: for a while it looks again and again, then it sleeps.
