@@ -36,17 +36,14 @@ template <class T> class Im2col {
                     c_.depth(), columns.data, columns.step, beta, to, step);
     };
     auto start = [&](int64_t i) { return bias ? bias[first + i] : T(0); };
-    if (b.images == 1) {
-      T* const to = y.at(b.image, first) + b.first * windows.columns;
-      for (int64_t i = 0; i < outs.size(); ++i) std::fill_n(to + i * y.cells, n, start(i));
-      return product(1, to, y.cells);
-    }
     const Scratch<T> result(outs.size() * n);
     product(0, result.data(), n);
+    const int64_t cells = n / b.images;
     for (int64_t i = 0; i < outs.size() * b.images; ++i) {
       const int64_t o = i / b.images, image = i % b.images;
-      simd::map([](T a, T b_) { return a + b_; }, y.cells, y.at(b.image + image, first + o),
-                static_cast<const T*>(result.data() + i * y.cells), simd::Scalar{start(o)});
+      simd::map([](T a, T b_) { return a + b_; }, cells,
+                y.at(b.image + image, first + o) + b.first * windows.columns,
+                static_cast<const T*>(result.data() + i * cells), simd::Scalar{start(o)});
     }
   }
 

@@ -78,7 +78,7 @@ template <class T> inline void copy_exactly(const T* from, int64_t n, T* to) {
 }
 /// The same in whole vectors, where `from` allows: what they write beyond is to be written later.
 template <class T> inline void copy_row(const T* from, int64_t n, const T* end, T* to) {
-  constexpr int lanes = 16;
+  constexpr int lanes = 8;
   if (end - from < n + lanes) return copy_exactly(from, n, to);
   for (int64_t i = 0; i < n; i += lanes) std::memcpy(to + i, from + i, lanes * sizeof(T));
 }
