@@ -65,6 +65,14 @@ void for_each_run(const Walk<N>& w, int64_t begin, int64_t end, Body&& body) {
   }
 }
 
+/// to[i] = from[i] for i in [0, n): rows may be too short to call a function for each.
+template <class T> inline void copy_exactly(const T* from, int64_t n, T* to) {
+  constexpr int lanes = 8;
+  for (; n >= lanes; n -= lanes, from += lanes, to += lanes)
+    __builtin_memcpy(to, from, lanes * sizeof(T));
+  for (; n > 0; --n) *to++ = *from++;
+}
+
 template <class T> T* elements_of(const Tensor& t) {
   return reinterpret_cast<T*>(Peek::header(t)->data);
 }

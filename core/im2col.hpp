@@ -69,14 +69,8 @@ template <class T> [[gnu::always_inline]] inline void load(Sixteen<T>& to, const
 
 // ---- rows of windows
 
-/// to[i] = from[i] for i in [0, n): rows are too short to call a function for each.
-template <class T> inline void copy_exactly(const T* from, int64_t n, T* to) {
-  constexpr int lanes = 8;
-  for (; n >= lanes; n -= lanes, from += lanes, to += lanes)
-    std::memcpy(to, from, lanes * sizeof(T));
-  for (; n > 0; --n) *to++ = *from++;
-}
-/// The same in whole vectors, where `from` allows: what they write beyond is to be written later.
+/// to[i] = from[i] for i in [0, n) in whole vectors, where `from` allows: what they write beyond is
+/// to be written later.
 template <class T> inline void copy_row(const T* from, int64_t n, const T* end, T* to) {
   constexpr int lanes = 8;
   if (end - from < n + lanes) return copy_exactly(from, n, to);

@@ -121,7 +121,8 @@ template <class T> void Product<T>::tile(const Cut& cut, int64_t t) const {
       in_b += rest % shape[d] * b.steps[d];
     }
     T* const corner = c + (i * m + row) * n + column;
-    for (int64_t r = 0; bias && r < rows; ++r) std::copy_n(bias + column, columns, corner + r * n);
+    for (int64_t r = 0; bias && r < rows; ++r)
+      detail::copy_exactly(bias + column, columns, corner + r * n);
     blas::gemm<T>(a.transposed, b.transposed, rows, columns, k, 1, a.element(row, 0) + in_a, a.ld,
                   b.element(0, column) + in_b, b.ld, bias ? 1 : 0, corner, n);
   }

@@ -140,17 +140,6 @@ void* fetch(Front& mine, std::size_t c) {
   return block;
 }
 
-/// Large blocks on pages of 2 MiB, where the system gives them to who asks: fewer faults when they
-/// are touched first, and rows picked all over a dataset do not miss the table of pages each time.
-void ask_for_huge_pages([[maybe_unused]] void* p, [[maybe_unused]] std::size_t bytes) {
-#if defined(MADV_HUGEPAGE)
-  constexpr std::uintptr_t page = 2 << 20;
-  const auto begin = (reinterpret_cast<std::uintptr_t>(p) + page - 1) / page * page;
-  const auto end = (reinterpret_cast<std::uintptr_t>(p) + bytes) / page * page;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-}
-
 /// Memory from the system, untouched, or null.
 void* try_system(std::size_t bytes) {
   const auto size = static_cast<int64_t>(bytes);
@@ -158,7 +147,10 @@ void* try_system(std::size_t bytes) {
   if (size > (central.limit > 0 ? central.limit : INT64_MAX) - central.held) return nullptr;
   void* p = nullptr;
   if (posix_memalign(&p, 64, bytes) != 0) return nullptr;
-  ask_for_huge_pages(p, bytes);
+#if defined(MADV_HUGEPAGE)  // fewer faults at first, and fewer rows of a dataset behind a lost page
+  const auto page = reinterpret_cast<std::uintptr_t>(p) / 4096 * 4096;
+  if (bytes >= 4 << 20) madvise(reinterpret_cast<void*>(page), bytes, MADV_HUGEPAGE);
+#endif
   central.held += size;
   ++central.granted;
   return p;

@@ -9,11 +9,13 @@
 #include "descent/core/elementwise.hpp"
 #include "descent/core/factory.hpp"
 #include "descent/core/graph.hpp"
+#include "descent/core/reduce.hpp"
 #include "descent/core/view.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
+using detail::each_lane;
 using detail::Window;
 
 /// A window, the planes [h, w] of x that it moves over, and its places on each.
@@ -43,11 +45,6 @@ struct Pool {
            2 * out.w <= w;
   }
 
-  /// Zeros in the whole images, if squares leave a row or column out.
-  template <class T> void clear_rest(T* images) const {
-    if (2 * out.h < h || 2 * out.w < w) std::fill_n(images, planes * h * w, T(0));
-  }
-
   Window window;
   Size2d out;
   Shape whole, shape;  // x's and the result's
@@ -56,16 +53,6 @@ struct Pool {
 
 constexpr int64_t kStrip = 64;  // places of a window side by side: what is known of them stays
                                 // in cache
-
-/// body(j) for j in [begin, end), as loops that vectorise, for short rows too.
-template <class Body>
-[[gnu::always_inline]] inline void each(int64_t begin, int64_t end, Body body) {
-  for (; begin + 16 <= end; begin += 16)
-    for (int64_t k = 0; k < 16; ++k) body(begin + k);
-  for (; begin + 4 <= end; begin += 4)
-    for (int64_t k = 0; k < 4; ++k) body(begin + k);
-  for (; begin < end; ++begin) body(begin);
-}
 
 /// Moves a window over a plane. For each strip of n places, of which the first is `place`:
 /// begin(row, place, n); then, for each pixel of the kernel, pixel(lo, hi, corner, offset), where
@@ -112,25 +99,14 @@ template <class F> void each_plane(const Pool& p, F f) {
   else run(p.window.stride.w);
 }
 
-/// Of n such windows side by side, the pixels in one row: those on the left and those on the right.
-template <class T, int n> struct Sides {
-  T left[n], right[n];
-
-  [[gnu::always_inline]] void load(const T* row) {
-    T both[2 * n];
-    std::memcpy(both, row, sizeof both);
-    for (int j = 0; j < n; ++j) left[j] = both[2 * j], right[j] = both[2 * j + 1];
-  }
-  [[gnu::always_inline]] void store(T* row) const {
-    T both[2 * n];
-    for (int j = 0; j < n; ++j) both[2 * j] = left[j], both[2 * j + 1] = right[j];
-    std::memcpy(row, both, sizeof both);
-  }
-};
-
-/// f(n, pixel, place) for blocks of n windows, a constant, that together are all: where their upper
-/// pixels begin, and their results.
-template <class F> void each_block_of_squares(const Pool& p, F f) {
+/// f(a, b, c, d, v) for each window of 2 by 2 pixels a b over c d that lie side by side, and its
+/// value v. Pixels are read `from` images and then written `to` images, values are `given` and then
+/// written to `result`: those that are not `nullptr`.
+template <class T, class From, class To, class Given, class Result, class F>
+void each_square(const Pool& p, From from, To to, Given given, Result result, F f) {
+  constexpr bool reads = !std::is_null_pointer_v<From>, writes = !std::is_null_pointer_v<To>;
+  if constexpr (writes)
+    if (2 * p.out.h < p.h || 2 * p.out.w < p.w) std::fill_n(to, p.planes * p.h * p.w, T(0));
   const int64_t rows = p.planes * p.out.h;
   const int64_t per_tile = std::max<int64_t>(detail::kGrain / (2 * p.w), 1);
   parallel_for(detail::ceil_div(rows, per_tile), [&](int64_t tile) {
@@ -139,12 +115,25 @@ template <class F> void each_block_of_squares(const Pool& p, F f) {
       for (int64_t row = tile * per_tile; row < last; ++row) {
         int64_t pixel = (row / p.out.h * p.h + row % p.out.h * 2) * p.w, place = row * p.out.w;
         int64_t left = p.out.w;
-        auto blocks = [&](auto n) __attribute__((always_inline)) {
-          for (; left >= n; left -= n, pixel += 2 * n, place += n) f(n, pixel, place);
+        auto blocks = [&](auto n) __attribute__((always_inline)) {  // of n windows: a constant
+          for (; left >= n; left -= n, pixel += 2 * n, place += n) {
+            T top[2 * n] = {}, bottom[2 * n] = {}, a[n], b[n], c[n], d[n], v[n] = {};
+            if constexpr (reads) std::memcpy(top, from + pixel, sizeof top);
+            if constexpr (reads) std::memcpy(bottom, from + pixel + p.w, sizeof bottom);
+            if constexpr (!std::is_null_pointer_v<Given>) std::memcpy(v, given + place, sizeof v);
+            for (int j = 0; j < n; ++j) a[j] = top[2 * j], b[j] = top[2 * j + 1];
+            for (int j = 0; j < n; ++j) c[j] = bottom[2 * j], d[j] = bottom[2 * j + 1];
+            for (int j = 0; j < n; ++j) f(a[j], b[j], c[j], d[j], v[j]);
+            for (int j = 0; j < n; ++j) top[2 * j] = a[j], top[2 * j + 1] = b[j];
+            for (int j = 0; j < n; ++j) bottom[2 * j] = c[j], bottom[2 * j + 1] = d[j];
+            if constexpr (writes) std::memcpy(to + pixel, top, sizeof top);
+            if constexpr (writes) std::memcpy(to + pixel + p.w, bottom, sizeof bottom);
+            if constexpr (!std::is_null_pointer_v<Result>) std::memcpy(result + place, v, sizeof v);
+          }
         };
         blocks(std::integral_constant<int, 16>());
         blocks(std::integral_constant<int, 8>());
-          blocks(std::integral_constant<int, 4>());
+        blocks(std::integral_constant<int, 4>());
         blocks(std::integral_constant<int, 1>());
       }
     });
@@ -173,38 +162,6 @@ template <class T> void give(T a, T b, T g, T& to_a, T& to_b) {
   to_b = b != b ? g : second;
 }
 
-template <class T> void square_maxima(const Pool& p, const T* x, T* y) {
-  each_block_of_squares(
-      p, [ =, &p ](auto n, int64_t pixel, int64_t place) __attribute__((always_inline)) {
-        Sides<T, n> top, bottom;
-        top.load(x + pixel), bottom.load(x + pixel + p.w);
-        T best[n];
-        for (int j = 0; j < n; ++j)
-          best[j] =
-              larger(larger(top.left[j], top.right[j]), larger(bottom.left[j], bottom.right[j]));
-        std::memcpy(y + place, best, sizeof best);
-      });
-}
-/// g where the windows of x are largest, 0 elsewhere in them.
-template <class T> void route_in_squares(const Pool& p, const T* x, const T* g, T* to) {
-  p.clear_rest(to);
-  each_block_of_squares(
-      p, [ =, &p ](auto n, int64_t pixel, int64_t place) __attribute__((always_inline)) {
-        Sides<T, n> top, bottom, to_top, to_bottom;
-        top.load(x + pixel), bottom.load(x + pixel + p.w);
-        T outer[n];
-        std::memcpy(outer, g + place, sizeof outer);
-        for (int j = 0; j < n; ++j) {
-          T upper, lower;
-          give(larger(top.left[j], top.right[j]), larger(bottom.left[j], bottom.right[j]), outer[j],
-               upper, lower);
-          give(top.left[j], top.right[j], upper, to_top.left[j], to_top.right[j]);
-          give(bottom.left[j], bottom.right[j], lower, to_bottom.left[j], to_bottom.right[j]);
-        }
-        to_top.store(to + pixel), to_bottom.store(to + pixel + p.w);
-      });
-}
-
 /// act(place, n, corner, best, where) for each strip of a plane: its places' largest pixels and, if
 /// it is to `seek` them, how far from the window's corner they are.
 template <bool seek, class T, class Step, class Act>
@@ -212,13 +169,13 @@ template <bool seek, class T, class Step, class Act>
   T best[kStrip];
   Wide<T> where[kStrip];
   auto begin = [&](int64_t, int64_t, int64_t n) {
-    each(0, n, [&](int64_t j) { best[j] = -std::numeric_limits<T>::infinity(); });
-    if (seek) each(0, n, [&](int64_t j) { where[j] = -1; });
+    each_lane(n, [&](int64_t j) { best[j] = -std::numeric_limits<T>::infinity(), where[j] = -1; });
   };
   auto compare = [&](int64_t lo, int64_t hi, int64_t corner, int64_t offset) {
     const T* pixel = x + corner + offset;
     const auto here = static_cast<Wide<T>>(offset);
-    each(lo, hi, [&](int64_t j) {
+    each_lane(hi - lo, [&, lo](int64_t i) {
+      const int64_t j = lo + i;
       const T v = pixel[j * step];
       if constexpr (seek) where[j] = larger_at(best[j], v, where[j] < 0 ? here : where[j], here);
       best[j] = larger(best[j], v);
@@ -258,11 +215,20 @@ template <Use use> Tensor use_maxima(const char* op, const Pool& p, const In& x,
   Tensor result = detail::empty(op, use == Use::route ? p.whole : p.shape, x.dtype(), x.at);
   detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
-    const T *from = detail::elements_of<T>(image), *give = detail::elements_of<T>(source);
+    const T *from = detail::elements_of<T>(image), *given = detail::elements_of<T>(source);
     T* to = detail::elements_of<T>(result);
-    if (use == Use::pick || !p.square()) at_maxima<use>(p, from, give, to);
-    else if (use == Use::value) square_maxima(p, from, to);
-    else route_in_squares(p, from, give, to);
+    if (use == Use::pick || !p.square()) at_maxima<use>(p, from, given, to);
+    else if (use == Use::value)
+      each_square<T>(p, from, nullptr, nullptr, to, [](T& a, T& b, T& c, T& d, T& best) {
+        best = larger(larger(a, b), larger(c, d));
+      });
+    else
+      each_square<T>(p, from, to, given, nullptr, [](T& a, T& b, T& c, T& d, T& outer) {
+        T upper, lower;
+        give(larger(a, b), larger(c, d), outer, upper, lower);
+        give(a, b, upper, a, b);
+        give(c, d, lower, c, d);
+      });
   });
   return result;
 }
@@ -293,28 +259,6 @@ int64_t counted(int64_t in, int64_t kernel, int64_t stride, int64_t padding, boo
   return pad_counts ? end - begin : std::min(end, in) - std::max<int64_t>(begin, 0);
 }
 
-template <class T> void square_means(const Pool& p, const T* x, T* y) {
-  each_block_of_squares(
-      p, [ =, &p ](auto n, int64_t pixel, int64_t place) __attribute__((always_inline)) {
-        Sides<T, n> top, bottom;
-        top.load(x + pixel), bottom.load(x + pixel + p.w);
-        T mean[n];
-        for (int j = 0; j < n; ++j)
-          mean[j] = (top.left[j] + top.right[j] + bottom.left[j] + bottom.right[j]) / 4;
-        std::memcpy(y + place, mean, sizeof mean);
-      });
-}
-template <class T> void share_in_squares(const Pool& p, const T* g, T* to) {
-  p.clear_rest(to);
-  each_block_of_squares(
-      p, [ =, &p ](auto n, int64_t pixel, int64_t place) __attribute__((always_inline)) {
-        Sides<T, n> both;
-        std::memcpy(both.left, g + place, sizeof both.left);
-        for (int j = 0; j < n; ++j) both.right[j] = both.left[j] = both.left[j] / 4;
-        both.store(to + pixel), both.store(to + pixel + p.w);
-      });
-}
-
 /// result = the means in the windows of x; or, to `spread`, x shared among the pixels that each
 /// window sees.
 template <bool spread, class T>
@@ -334,7 +278,7 @@ void average(const Pool& p, bool pad_counts, const T* x, T* result) {
     auto begin = [&](int64_t row, int64_t place, int64_t n) {
       const int64_t height = counted(p.h, o.kernel.h, o.stride.h, o.padding.h, pad_counts, row);
       const T *across = width + place % p.out.w, down = static_cast<T>(height);
-      each(0, n, [&](int64_t j) {
+      each_lane(n, [&](int64_t j) {
         count[j] = down * across[j];
         if constexpr (spread) value[j] = from[place + j] / count[j];
         else value[j] = 0;
@@ -342,13 +286,14 @@ void average(const Pool& p, bool pad_counts, const T* x, T* result) {
     };
     auto add = [&](int64_t lo, int64_t hi, int64_t corner, int64_t offset) {
       const int64_t at = corner + offset;
-      each(lo, hi, [&](int64_t j) {
+      each_lane(hi - lo, [&, lo](int64_t i) {
+        const int64_t j = lo + i;
         if constexpr (spread) to[at + j * step] += value[j];
         else value[j] += from[at + j * step];
       });
     };
     auto end = [&](int64_t place, int64_t n, int64_t) {
-      if constexpr (!spread) each(0, n, [&](int64_t j) { to[place + j] = value[j] / count[j]; });
+      if constexpr (!spread) each_lane(n, [&](int64_t j) { to[place + j] = value[j] / count[j]; });
     };
     sweep(p, step, begin, add, end);
   });
@@ -365,8 +310,12 @@ Tensor averaged(const char* op, const Pool& p, bool pad_counts, const In& x) {
     const T* from = detail::elements_of<T>(source);
     T* to = detail::elements_of<T>(result);
     if (!p.square()) average<spread>(p, pad_counts, from, to);
-    else if (spread) share_in_squares(p, from, to);
-    else square_means(p, from, to);
+    else if (spread)
+      each_square<T>(p, nullptr, to, from, nullptr,
+                     [](T& a, T& b, T& c, T& d, T& v) { a = b = c = d = v / 4; });
+    else
+      each_square<T>(p, from, nullptr, nullptr, to,
+                     [](T& a, T& b, T& c, T& d, T& v) { v = (a + b + c + d) / 4; });
   });
   return record(op, std::move(result), wrt(x, [p, pad_counts](const Tensor& g) {
                   return averaged<!spread>(spread ? "avg_pool2d" : "avg_pool2d_backward", p,

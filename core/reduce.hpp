@@ -50,11 +50,14 @@ inline constexpr int64_t kWidth = 128;  // columns reduced side by side
 static_assert(kLanes * kRun * kRun == kGrain);
 
 /// body(j) for j in [0, n), inlined, as loops that vectorise: the first has a multiple of kLanes
-/// turns.
+/// turns, and rows of less are common.
 template <class Body> [[gnu::always_inline]] inline void each_lane(int64_t n, Body body) {
   const int64_t whole = n / kLanes * kLanes;
-  for (int64_t j = 0; j < whole; ++j) body(j);
-  for (int64_t j = whole; j < n; ++j) body(j);
+  int64_t j = 0;
+  for (; j < whole; ++j) body(j);
+  for (; j + 8 <= n; j += 8)
+    for (int64_t k = 0; k < 8; ++k) body(j + k);
+  for (; j < n; ++j) body(j);
 }
 
 /// total[j] = the rows x[i * stride + j] combined; width <= kWidth columns.
@@ -79,11 +82,13 @@ template <class Fold, class T, class Map>
   A result = Fold::template identity<A>();
   const int64_t rows = n / kLanes;
   if (rows > 0) {
-    A lane[kLanes];
+    A lane[kLanes];  // 32: with constant counts the loops below vectorise
     reduce_columns<Fold>(x, rows, kLanes, kLanes, map, lane);
-    for (int64_t half = kLanes / 2; half > 0; half /= 2)
-      for (int64_t j = 0; j < half; ++j) lane[j] = Fold::combine(lane[j], lane[j + half]);
-    result = lane[0];
+    for (int j = 0; j < 16; ++j) lane[j] = Fold::combine(lane[j], lane[j + 16]);
+    for (int j = 0; j < 8; ++j) lane[j] = Fold::combine(lane[j], lane[j + 8]);
+    for (int j = 0; j < 4; ++j) lane[j] = Fold::combine(lane[j], lane[j + 4]);
+    for (int j = 0; j < 2; ++j) lane[j] = Fold::combine(lane[j], lane[j + 2]);
+    result = Fold::combine(lane[0], lane[1]);
   }
   for (int64_t i = rows * kLanes; i < n; ++i) result = Fold::combine(result, map(x[i]));
   return result;

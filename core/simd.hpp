@@ -92,15 +92,11 @@ template <class... P, class F>
     F& f, Restricted<P>... p) {
   return f(p...);
 }
-template <class... P, class Body>
-[[DESCENT_TARGET("avx2")]] void exact_avx2(Body body, int64_t n, Restricted<P>... p) {
-  loop(body, n, p...);
+template <class... P, class F>
+[[DESCENT_TARGET("avx2")]] void exact_avx2(F& f, Restricted<P>... p) {
+  f(p...);
 }
 #endif
-template <class... P, class Body>
-[[DESCENT_BASELINE]] void exact_baseline(Body body, int64_t n, Restricted<P>... p) {
-  loop(body, n, p...);
-}
 
 template <class F, class... P> auto run(F&& f, P... p) {
 #if defined(__x86_64__)
@@ -123,10 +119,11 @@ template <class Body, class... P> void for_each(Body body, int64_t n, P... p) {
 /// for_each with the same bits in every build and on every CPU: AVX2 at most, nothing fused. Update
 /// rules run here, bound by memory anyway, so that a replay finds the numbers that were stored.
 template <class Body, class... P> void for_each_exact(Body body, int64_t n, P... p) {
+  auto all = [=](auto... q) mutable { detail::loop(body, n, q...); };
 #if defined(__x86_64__)
-  if (isa() != Isa::baseline) return detail::exact_avx2<P...>(body, n, p...);
+  if (isa() != Isa::baseline) return detail::exact_avx2<P...>(all, p...);
 #endif
-  detail::exact_baseline<P...>(body, n, p...);
+  detail::run_baseline<P...>(all, p...);
 }
 
 /// out[i] = f(in[i]...) for i in [0, n); an input is a pointer or a Scalar. `out` may be an input.
