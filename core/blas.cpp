@@ -139,9 +139,7 @@ void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, T
 
   library();
   // OpenBLAS has kernels for small matrices, but none for short rows by short rows.
-  constexpr int64_t room = 2048;
-  if (!transpose_a && transpose_b && k < 32 && m >= n && n >= 8 && n * k <= room) {
-    T turned[room];
+  if (T turned[64 * 32]; !transpose_a && transpose_b && k < 32 && m >= n && n >= 8 && n <= 64) {
     for (int64_t j = 0; j < n; ++j)
       for (int64_t l = 0; l < k; ++l) turned[l * n + j] = b[j * ldb + l];
     return gemm(false, false, m, n, k, alpha, a, lda, turned, n, beta, c, ldc);

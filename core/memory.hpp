@@ -52,7 +52,8 @@ inline void push(Block*& list, void* p) {
 
 inline Block* pop(Block*& list) {
   Block* block = list;
-  if (block) list = block->next;
+  if (block) list = block->next;  // which after a large graph is not in cache
+  for (int i = 0; i < 4; ++i) __builtin_prefetch(reinterpret_cast<std::byte*>(list) + 64 * i, 1);
   return block;
 }
 

@@ -60,9 +60,9 @@ constinit std::atomic<int> stat_participants = 0;
 constinit std::atomic<unsigned> stat_resets = 1;
 constinit thread_local unsigned counted_since = 0;
 
-// A worker spins for about 20 us, which bridges the gap between two operations of a training step.
-// The owner spins for about 80 us: by then the last tile of the others is done, or its thread has
-// lost its CPU.
+// A worker spins for about 160 us, which bridges what one thread does between two operations of a
+// training step: waking it takes longer. The owner spins for about 80 us: by then the last tile of
+// the others is done, or its thread has lost its CPU.
 constexpr int worker_spins = 4000;
 constexpr int owner_spins = 2000;
 
