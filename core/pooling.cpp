@@ -116,8 +116,8 @@ void each_square(const Pool& p, From from, To to, Given given, Result result, F 
         int64_t pixel = (row / p.out.h * p.h + row % p.out.h * 2) * p.w, place = row * p.out.w;
         int64_t left = p.out.w;
         auto blocks = [&](auto n) __attribute__((always_inline)) {  // of n windows: a constant
+          T top[2 * n] = {}, bottom[2 * n] = {}, a[n], b[n], c[n], d[n], v[n] = {};
           for (; left >= n; left -= n, pixel += 2 * n, place += n) {
-            T top[2 * n] = {}, bottom[2 * n] = {}, a[n], b[n], c[n], d[n], v[n] = {};
             if constexpr (reads) std::memcpy(top, from + pixel, sizeof top);
             if constexpr (reads) std::memcpy(bottom, from + pixel + p.w, sizeof bottom);
             if constexpr (!std::is_null_pointer_v<Given>) std::memcpy(v, given + place, sizeof v);
