@@ -31,19 +31,15 @@ template <class T> class Im2col {
                Planes<T> y) const {
     const int64_t n = b.places(windows), first = group * c_.out + outs.begin;
     const Columns<T> columns = windows_of(b, x, group, {0, c_.in});
-    auto product = [&](T beta, T* to, int64_t step) {
-      blas::gemm<T>(false, false, outs.size(), n, c_.depth(), 1, weight_ + first * c_.depth(),
-                    c_.depth(), columns.data, columns.step, beta, to, step);
-    };
-    auto start = [&](int64_t i) { return bias ? bias[first + i] : T(0); };
     const Scratch<T> result(outs.size() * n);
-    product(0, result.data(), n);
+    blas::gemm<T>(false, false, outs.size(), n, c_.depth(), 1, weight_ + first * c_.depth(),
+                  c_.depth(), columns.data, columns.step, 0, result.data(), n);
     const int64_t cells = n / b.images;
     for (int64_t i = 0; i < outs.size() * b.images; ++i) {
-      const int64_t o = i / b.images, image = i % b.images;
-      simd::map([](T a, T b_) { return a + b_; }, cells,
-                y.at(b.image + image, first + o) + b.first * windows.columns,
-                static_cast<const T*>(result.data() + i * cells), simd::Scalar{start(o)});
+      const int64_t o = first + i / b.images, image = b.image + i % b.images;
+      simd::map(std::plus(), cells, y.at(image, o) + b.first * windows.columns,
+                static_cast<const T*>(result.data() + i * cells),
+                simd::Scalar{bias ? bias[o] : T(0)});
     }
   }
 
@@ -82,7 +78,7 @@ template <class T> class Im2col {
   Columns<T> windows_of(const Piece& b, Planes<const T> x, int64_t group, Channels ins) const {
     const int64_t first = group * c_.in + ins.begin, n = b.places(windows), taps = windows.taps();
     if (windows.trivial()) return planes_of(b, x, {first, first + ins.size()});
-    Columns<T> columns(ins.size() * taps * n + 16, n);
+    Columns<T> columns(ins.size() * taps * n + 8, n);
     for (int64_t i = 0; i < ins.size(); ++i)
       im2col(windows, b, x, first + i, columns.scratch.data() + i * taps * n, n);
     return columns;

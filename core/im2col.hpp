@@ -172,7 +172,7 @@ template <class T, class F>
 }
 
 /// to[tap step + place] = what lies under the tap, for one channel of a piece's images. There must
-/// be room for 16 more elements.
+/// be room for 8 more elements.
 template <class T>
 void im2col(const Windows& w, const Piece& b, Planes<const T> x, int64_t channel, T* to,
             int64_t step) {

@@ -116,6 +116,7 @@ void each_square(const Pool& p, From from, To to, Given given, Result result, F 
         int64_t pixel = (row / p.out.h * p.h + row % p.out.h * 2) * p.w, place = row * p.out.w;
         int64_t left = p.out.w;
         auto blocks = [&](auto n) __attribute__((always_inline)) {  // of n windows: a constant
+          // (Inside the loop, gcc's AddressSanitizer build read a wild address for them.)
           T top[2 * n] = {}, bottom[2 * n] = {}, a[n], b[n], c[n], d[n], v[n] = {};
           for (; left >= n; left -= n, pixel += 2 * n, place += n) {
             if constexpr (reads) std::memcpy(top, from + pixel, sizeof top);

@@ -82,7 +82,8 @@ template <class Fold, class T, class Map>
   A result = Fold::template identity<A>();
   const int64_t rows = n / kLanes;
   if (rows > 0) {
-    A lane[kLanes];  // 32: with constant counts the loops below vectorise
+    static_assert(kLanes == 32);  // loops of constant length vectorise
+    A lane[kLanes];
     reduce_columns<Fold>(x, rows, kLanes, kLanes, map, lane);
     for (int j = 0; j < 16; ++j) lane[j] = Fold::combine(lane[j], lane[j + 16]);
     for (int j = 0; j < 8; ++j) lane[j] = Fold::combine(lane[j], lane[j + 8]);
