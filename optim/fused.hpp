@@ -41,8 +41,8 @@ template <template <class> class R, class Rule> struct Formula {
     return all;
   }();
   static constexpr RuleInfo info = [] {
-    RuleInfo all{Rule::name, Rule::hyper, state, required, whole,
-                 fields,     quantities,  false, nullptr};
+    RuleInfo all{Rule::name, Rule::hyper, state, required, whole, fields, quantities};
+    for (std::size_t i = 0; i < all.hyper.count; ++i) all.ranges[i] = range_of(all.hyper.at[i]);
     if constexpr (requires { Rule::needs_loss; }) all.needs_loss = Rule::needs_loss;
     if constexpr (requires { &Rule::refuses; }) all.refuses = &Rule::refuses;
     return all;
@@ -62,15 +62,9 @@ template <template <class> class R, class Rule> struct Formula {
       direction_has_fields || directed(each_state, std::index_sequence<>());
   static constexpr std::make_index_sequence<direction_has_fields ? fields.count : 0>
       each_direction_field{};
-  using Hyper = std::array<double, Rule::hyper.count>;
-  static constexpr auto ranges = [] {
-    std::array<Range, Rule::hyper.count> all{};
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = range_of(Rule::hyper.at[i]);
-    return all;
-  }();
 
   static_assert(std::string_view(Rule::hyper.at[0]) == "lr", "a rule's first option is lr");
-  static_assert(sizeof(Rule) == sizeof(Hyper),
+  static_assert(sizeof(Rule) == Rule::hyper.count * sizeof(double),
                 "a rule's members are its hyper-parameters, of type S, named in `hyper`");
 
   static bool in_use(const Rule& rule, std::size_t i) {
@@ -221,8 +215,7 @@ class Optimizer final : public OptimizerBase {
 
   /// ValueError for options out of range, or for parameters as `add` refuses them.
   explicit Optimizer(const NamedTensors& parameters, Rule options = {}, At at = At::here())
-      : OptimizerBase(Formula::info) {
-    groups_.push_back(std::make_shared<Rule>(options));
+      : OptimizerBase(Formula::info, &options) {
     check_options(at);
     add(parameters, at);
   }
@@ -239,7 +232,7 @@ class Optimizer final : public OptimizerBase {
   using Formula = detail::Formula<R, Rule>;
   using Slot = detail::Slot;
 
-  Rule& rule(std::size_t group) const { return *static_cast<Rule*>(groups_[group].get()); }
+  Rule& rule(std::size_t group) const { return options_of<Rule>(group); }
 
   // ---- what the base asks
   void advance(At at) override {
@@ -257,14 +250,6 @@ class Optimizer final : public OptimizerBase {
     });
     end_step();
   }
-  std::vector<double> hyper(std::size_t group) const override {
-    const auto values = std::bit_cast<typename Formula::Hyper>(rule(group));
-    return {values.begin(), values.end()};
-  }
-  void set_hyper(std::size_t group, std::span<const double> values) override {
-    rule(group) = std::bit_cast<Rule>(Formula::template to_array<Rule::hyper.count>(values));
-  }
-  void copy_defaults() override { groups_.push_back(std::make_shared<Rule>(options())); }
   bool uses(std::size_t group, std::size_t i) const override {
     return Formula::in_use(rule(group), i);
   }
@@ -276,13 +261,9 @@ class Optimizer final : public OptimizerBase {
   }
 
   void check_options(At at) const {
-    for (std::size_t group = 0; group < groups_.size(); ++group) {
-      const auto values = std::bit_cast<typename Formula::Hyper>(rule(group));
-      for (std::size_t i = 0; i < values.size(); ++i)
-        if (const auto range = Formula::ranges[i]; !detail::holds(range, values[i]))
-          detail::refuse_option(Rule::name, Rule::hyper.at[i], values[i], range, at);
-      if constexpr (requires { rule(group).check(at); }) rule(group).check(at);
-    }
+    check_ranges(at);
+    if constexpr (requires { rule(0).check(at); })
+      for (std::size_t group = 0; group < groups_.size(); ++group) rule(group).check(at);
   }
   /// The options as they hold for one parameter.
   Rule rule_of(const Slot& slot) const {

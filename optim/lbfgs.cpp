@@ -13,17 +13,10 @@ namespace [[gnu::visibility("default")]] descent { namespace optim {
 static constexpr detail::RuleInfo info{
     "LBFGS",
     {"lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change", "history_size",
-     "strong_wolfe", "maximize"},
-    {},
-    0,
-    {},
-    {},
-    {},
-    false,
-    nullptr};
+     "strong_wolfe", "maximize"}};
 
 LBFGS::LBFGS(const NamedTensors& parameters, LBFGSOptions options, At at)
-    : OptimizerBase(info), options_(options) {
+    : OptimizerBase(info, &options) {
   add(parameters, at);
   check(at);
 }
@@ -42,18 +35,6 @@ void LBFGS::check(At at) const {
     if (slot.parameter.dtype() != slots_[0].parameter.dtype())
       fail<DtypeError>(at, "LBFGS: {} is {}, {} is {}: need one dtype", slots_[0].name,
                        slots_[0].parameter.dtype(), slot.name, slot.parameter.dtype());
-}
-
-using Hyper = std::array<double, sizeof(LBFGSOptions) / sizeof(double)>;
-std::vector<double> LBFGS::hyper(std::size_t) const {
-  const auto values = std::bit_cast<Hyper>(options_);
-  return {values.begin(), values.end()};
-}
-
-void LBFGS::set_hyper(std::size_t, std::span<const double> values) {
-  Hyper copy{};
-  for (std::size_t i = 0; i < copy.size(); ++i) copy[i] = values[i];
-  options_ = std::bit_cast<LBFGSOptions>(copy);
 }
 
 void LBFGS::advance(At at) {
@@ -94,7 +75,8 @@ LBFGS::Point LBFGS::evaluate(const Closure& closure) {
   ++memory_.evaluations;
   const Tensor g = flat(
       [](const Tensor& p) { return p.grad().defined() ? p.grad() : zeros(p.shape(), p.dtype()); });
-  return {0, options_.maximize ? -loss : loss, 0, options_.maximize ? -g : g};
+  const bool maximize = options_of<LBFGSOptions>(0).maximize;
+  return {0, maximize ? -loss : loss, 0, maximize ? -g : g};
 }
 
 LBFGS::Point LBFGS::evaluate(const Closure& closure, const Tensor& x, double t) {
@@ -136,7 +118,7 @@ bool LBFGS::accepts(const Point& now, At at) const {
 }
 
 bool LBFGS::minimize(const Closure& closure, At at) {
-  const LBFGSOptions& o = options_;
+  const auto& o = options_of<LBFGSOptions>(0);
   const double max_eval = o.max_eval > 0 ? o.max_eval : std::floor(o.max_iter * 5 / 4);
   const auto left = [&, before = memory_.evaluations] {
     return max_eval - static_cast<double>(memory_.evaluations - before);
@@ -175,7 +157,7 @@ void LBFGS::remember(const Tensor& g) {
   if (m.iterations++ > 0) {
     const Tensor y = g - m.g, s = m.d * m.t;
     if (const double ys = dot(y, s); ys > 1e-10) {
-      if (static_cast<double>(m.pairs.size()) >= options_.history_size)
+      if (static_cast<double>(m.pairs.size()) >= options().history_size)
         m.pairs.erase(m.pairs.begin());
       m.pairs.push_back({y, s, 1 / ys});
       m.gamma = ys / dot(y, y);

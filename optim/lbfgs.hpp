@@ -27,7 +27,7 @@ class LBFGS final : public OptimizerBase {
   explicit LBFGS(const NamedTensors& parameters, LBFGSOptions options = {}, At at = At::here());
   ~LBFGS() override;
 
-  LBFGSOptions& options() { return options_; }
+  LBFGSOptions& options() { return options_of<LBFGSOptions>(0); }
   using OptimizerBase::step;  // these two, without a closure, are ValueErrors
   /// Up to max_iter iterations; returns the loss before the first. If the closure throws, or an
   /// iteration ends where the loss or its gradient is not finite and the policy minds, all is as it
@@ -56,9 +56,6 @@ class LBFGS final : public OptimizerBase {
   };
 
   void advance(At at) override;
-  std::vector<double> hyper(std::size_t) const override;
-  void set_hyper(std::size_t, std::span<const double> values) override;
-  void copy_defaults() override {}
   bool uses(std::size_t, std::size_t) const override { return false; }
   void check(At at) const;
 
@@ -74,7 +71,6 @@ class LBFGS final : public OptimizerBase {
   Point search(const Closure& closure, const Tensor& x, const Point& start, double t,
                double max_evaluations);
 
-  LBFGSOptions options_;
   Memory memory_;
 };
 

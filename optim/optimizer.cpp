@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <fmt/core.h>
 #include <map>
 #include <unordered_map>
@@ -24,7 +25,11 @@ void detail::refuse_option(const char* rule, const char* option, double value, R
                    words[static_cast<int>(range)]);
 }
 
-OptimizerBase::OptimizerBase(const detail::RuleInfo& info) : info_(info), patterns_{"*"} {}
+OptimizerBase::OptimizerBase(const detail::RuleInfo& info, const void* options)
+    : info_(info), patterns_{"*"} {
+  groups_.push_back(std::make_unique<detail::Options>());
+  std::memcpy(groups_[0]->bytes, options, info.hyper.count * sizeof(double));
+}
 OptimizerBase::~OptimizerBase() = default;
 
 // ---- parameters and groups
@@ -91,18 +96,37 @@ std::size_t OptimizerBase::find_group(std::string_view pattern, At at) {
   const auto known = std::find(patterns_.begin(), patterns_.end(), pattern);
   if (known != patterns_.end()) return static_cast<std::size_t>(known - patterns_.begin());
   const std::vector<Slot*> slots = matching(pattern, at);
-  copy_defaults();
+  groups_.push_back(std::make_unique<detail::Options>(*groups_[0]));
   patterns_.emplace_back(pattern);
   for (Slot* slot : slots) slot->group = patterns_.size() - 1;
   return patterns_.size() - 1;
 }
 
-void OptimizerBase::zero_grad(bool set_to_none) {
-  for (Slot& slot : slots_) {
-    const Tensor g = slot.parameter.grad();
-    if (set_to_none) slot.parameter.zero_grad();
-    else if (g.defined()) slot.parameter.set_grad(zeros(g.shape(), g.dtype()));
+std::vector<double> OptimizerBase::hyper(std::size_t group) const {
+  std::vector<double> values(info_.hyper.count);
+  std::memcpy(values.data(), groups_[group]->bytes, values.size() * sizeof(double));
+  return values;
+}
+
+void OptimizerBase::set_hyper(std::size_t group, std::span<const double> values) {
+  std::memcpy(groups_[group]->bytes, values.data(), values.size_bytes());
+}
+
+void OptimizerBase::check_ranges(At at) const {
+  double values[12];
+  for (const auto& group : groups_) {
+    std::memcpy(values, group->bytes, sizeof values);
+    for (std::size_t i = 0; i < info_.hyper.count; ++i)
+      if (!detail::holds(info_.ranges[i], values[i]))
+        detail::refuse_option(info_.name, info_.hyper.at[i], values[i], info_.ranges[i], at);
   }
+}
+
+void OptimizerBase::zero_grad(bool set_to_none) {
+  for (Slot& slot : slots_)
+    if (set_to_none) slot.parameter.zero_grad();
+    else if (const Tensor g = slot.parameter.grad(); g.defined())
+      slot.parameter.set_grad(zeros(g.shape(), g.dtype()));
 }
 
 void OptimizerBase::set_lr_factor(double factor, At at) {
@@ -122,13 +146,11 @@ void OptimizerBase::set_momentum(double momentum, At at) {
   const auto option = std::ranges::find_first_of(info_.hyper, names);
   if (option == info_.hyper.end())
     fail<ValueError>(at, "set_momentum: {} has neither momentum nor beta1", info_.name);
-  if (const auto range = detail::range_of(*option); !detail::holds(range, momentum))
+  const auto place = static_cast<std::size_t>(option - info_.hyper.begin());
+  if (const auto range = info_.ranges[place]; !detail::holds(range, momentum))
     detail::refuse_option(info_.name, *option, momentum, range, at);
-  for (std::size_t group = 0; group < patterns_.size(); ++group) {
-    std::vector<double> values = hyper(group);
-    values[static_cast<std::size_t>(option - info_.hyper.begin())] = momentum;
-    set_hyper(group, values);
-  }
+  for (const auto& group : groups_)
+    std::memcpy(group->bytes + place * sizeof momentum, &momentum, sizeof momentum);
 }
 
 // ---- a step
@@ -157,11 +179,11 @@ double OptimizerBase::step(const Closure& closure, At at) {
 
 void OptimizerBase::collect_gradients(At at) {
   NoGradGuard no_grad;
-  for (Slot& slot : slots_) slot.grad = slot.parameter.grad();
   for (Slot& slot : slots_) {  // may allocate: before anything changes
+    slot.grad = slot.parameter.grad();
     if (!slot.grad.defined()) continue;
     const DType dtype = slot.parameter.dtype();
-    slot.grad = slot.grad.detach().contiguous();
+    if (!slot.grad.is_contiguous()) slot.grad = slot.grad.contiguous();
     slot.next_whole = slot.whole;
     for (std::size_t i = 0; i < slot.state.size(); ++i) {
       Tensor& state = slot.state[i];

@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <new>
 #include <span>
 
 #include "descent/core/graph.hpp"
@@ -45,14 +46,20 @@ constexpr bool holds(Range range, double value) {
 /// What an optimizer knows of its rule besides the formula.
 struct RuleInfo {
   const char* name;
-  Names hyper;           // lr comes first
-  Names state;           // one element for each of the parameter's
-  std::size_t required;  // so many of them always; the others if the options ask for them
-  Names whole;           // state of any shape that `prepare` keeps
-  Names fields;          // what `prepare` finds for each element,
-  Names quantities;      // and for the whole parameter
-  bool needs_loss;
-  const char* (*refuses)(const Tensor&);  // why a parameter does not suit; may be null
+  Names hyper;               // lr comes first
+  Names state = {};          // one element for each of the parameter's
+  std::size_t required = 0;  // so many of them always; the others if the options ask for them
+  Names whole = {};          // state of any shape that `prepare` keeps
+  Names fields = {};         // what `prepare` finds for each element,
+  Names quantities = {};     // and for the whole parameter
+  bool needs_loss = false;
+  const char* (*refuses)(const Tensor&) = nullptr;  // why a parameter does not suit
+  Range ranges[12] = {};                            // of the hyper-parameters
+};
+
+/// A group's options: whatever the derived class takes, made of as many doubles as it has names.
+struct Options {
+  alignas(double) std::byte bytes[sizeof(double[12])];
 };
 
 /// A registered parameter, what is remembered of it, and what the running step found.
@@ -157,17 +164,20 @@ class OptimizerBase : descent::detail::Pinned {
 
  protected:
   using Slot = detail::Slot;
-  explicit OptimizerBase(const detail::RuleInfo& info);
+  OptimizerBase(const detail::RuleInfo& info, const void* options);
 
   /// One update, all of it.
   virtual void advance(At at) = 0;
-  /// The hyper-parameters of a group; 0 is the default.
-  virtual std::vector<double> hyper(std::size_t group) const = 0;
-  virtual void set_hyper(std::size_t group, std::span<const double> values) = 0;
-  virtual void copy_defaults() = 0;  // into a new group
   virtual bool uses(std::size_t group, std::size_t state) const = 0;
   virtual detail::Replay replay() const { return nullptr; }
 
+  /// The hyper-parameters of a group; 0 is the default.
+  std::vector<double> hyper(std::size_t group) const;
+  void set_hyper(std::size_t group, std::span<const double> values);
+  template <class T> T& options_of(std::size_t group) const {
+    return *std::launder(reinterpret_cast<T*>(groups_[group]->bytes));
+  }
+  void check_ranges(At at) const;
   /// The group of `pattern`, which a new one copies the defaults into; ValueError if no parameter
   /// matches.
   std::size_t find_group(std::string_view pattern, At at);
@@ -192,8 +202,8 @@ class OptimizerBase : descent::detail::Pinned {
   using Tile = detail::Tile;
   const detail::RuleInfo& info_;
   std::vector<Slot> slots_;
-  std::vector<std::string> patterns_;          // "*" first
-  std::vector<std::shared_ptr<void>> groups_;  // each pattern's options: the derived class's Rule
+  std::vector<std::string> patterns_;                     // "*" first
+  std::vector<std::unique_ptr<detail::Options>> groups_;  // each pattern's
   std::vector<Tile> tiles_;
   std::vector<std::size_t> bundles_;  // where each begins, and the last ends
   double lr_factor_ = 1, loss_ = 0;
