@@ -7,10 +7,8 @@
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 
 /// By value: an argument of `fail` has an address, which would keep it out of registers.
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_size(const char* what, int64_t a,
-                                                             const char* sign, int64_t b, At at) {
-  fail<SizeError>(at, "{}: {} {} {} is too large: sizes end at {}", what, a, sign, b, INT64_MAX);
-}
+[[noreturn, gnu::cold]] void fail_size(const char* what, int64_t a, const char* sign, int64_t b,
+                                       At at);
 
 // The only arithmetic that a size may go through. `what` names the operation, as in "reshape".
 

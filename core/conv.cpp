@@ -75,17 +75,12 @@ Tensor weight_grad(const Conv& c, const In& x, const In& g) {
 
 // ---- checks
 
-void check_dtype(const In& x, const char* name, const In& other) {
-  detail::check("conv2d", other);
-  if (other.dtype() != x.dtype())
-    fail<DtypeError>(x.at, "conv2d: x is {} and {} is {}: need one dtype (use to())", x.dtype(),
-                     name, other.dtype());
-}
-
 Conv checked(const In& x, const In& weight, const In* bias, const Conv2dOptions& o) {
   detail::check("conv2d", x);
-  check_dtype(x, "weight", weight);
-  if (bias) check_dtype(x, "bias", *bias);
+  detail::check("conv2d", weight);
+  detail::check_same_dtype("conv2d", x, weight, "x", "weight");
+  if (bias) detail::check("conv2d", *bias);
+  if (bias) detail::check_same_dtype("conv2d", x, *bias, "x", "bias");
   const Shape& w = weight.shape();
   if (w.rank() != 4)
     fail<ShapeError>(x.at, "conv2d: weight {} has rank {}: need [O, C / groups, KH, KW]", w,

@@ -33,9 +33,10 @@ int plan_walk(const Shape& shape, const Header* const* operands, std::size_t n, 
   return rank;
 }
 
-void refuse_dtypes(const char* op, const In& a, const In& b) {
-  fail<DtypeError>(a.at, "{}: a is {} and b is {}: need one dtype (use to())", op, a.dtype(),
-                   b.dtype());
+void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of_a,
+                   const char* name_of_b) {
+  fail<DtypeError>(a.at, "{}: {} is {} and {} is {}: need one dtype (use to())", op, name_of_a,
+                   a.dtype(), name_of_b, b.dtype());
 }
 
 void check_scalar(const char* op, DType dtype, double value, At at) {

@@ -148,10 +148,12 @@ template <class Out, class F, class... T> void transform(F f, const Tensor& out,
   map_runs(std::index_sequence_for<T...>{});
 }
 
-[[noreturn]] void refuse_dtypes(const char* op, const In& a, const In& b);
-inline void check_same_dtype(const char* op, const In& a, const In& b) {
+[[noreturn]] void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of_a,
+                                const char* name_of_b);
+inline void check_same_dtype(const char* op, const In& a, const In& b, const char* name_of_a = "a",
+                             const char* name_of_b = "b") {
   if (a.dtype() != b.dtype()) [[unlikely]]
-    refuse_dtypes(op, a, b);
+    refuse_dtypes(op, a, b, name_of_a, name_of_b);
 }
 
 /// A C++ number beside an int64 tensor must be whole, and exact in a double; beside a bool tensor 0

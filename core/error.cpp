@@ -66,19 +66,31 @@ std::string where(At at) {
 
 std::string str(double value) { return fmt::to_string(value); }
 
-std::string detail::filled(const char* text, std::initializer_list<std::string> arguments) {
+std::string detail::filled(const char* text, std::initializer_list<Argument> arguments) {
   std::string message = text;
   std::size_t place = 0;
-  for (const std::string& argument : arguments) {
+  for (const Argument& argument : arguments) {
+    const std::string value = argument.text(argument.value);
     place = message.find("{}", place);
-    message.replace(place, 2, argument);
-    place += argument.size();
+    message.replace(place, 2, value);
+    place += value.size();
   }
   return message;
 }
 
 Error::Error(const std::string& message, At at)
     : std::runtime_error(where(at).empty() ? message : message + " " + where(at)) {}
+
+Error::~Error() = default;
+ShapeError::~ShapeError() = default;
+DtypeError::~DtypeError() = default;
+IndexError::~IndexError() = default;
+GraphError::~GraphError() = default;
+NumericError::~NumericError() = default;
+SizeError::~SizeError() = default;
+ValueError::~ValueError() = default;
+IoError::~IoError() = default;
+FormatError::~FormatError() = default;
 
 OutOfMemory::OutOfMemory(std::size_t bytes, std::size_t live, std::size_t limit)
     : message_(fmt::format("out of memory: {} bytes asked with {} in use{}", bytes, live,

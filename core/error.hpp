@@ -69,42 +69,52 @@ std::string where(At at);
 class Error : public std::runtime_error {
  public:
   explicit Error(const std::string& message, At at = At::here());
+  ~Error() override;  // in one place, like each of these: no other file holds a copy of the type
 };
 /// Shapes or ranks that do not fit.
 struct ShapeError : Error {
   using Error::Error;
+  ~ShapeError() override;
 };
 /// Dtypes that do not fit: there is no implicit promotion between tensors.
 struct DtypeError : Error {
   using Error::Error;
+  ~DtypeError() override;
 };
 /// An index, label or dimension out of range.
 struct IndexError : Error {
   using Error::Error;
+  ~IndexError() override;
 };
 /// Misuse of the autograd graph.
 struct GraphError : Error {
   using Error::Error;
+  ~GraphError() override;
 };
 /// A number that is not finite, or otherwise not usable.
 struct NumericError : Error {
   using Error::Error;
+  ~NumericError() override;
 };
 /// A size that does not fit in memory arithmetic.
 struct SizeError : Error {
   using Error::Error;
+  ~SizeError() override;
 };
 /// An option or argument outside its range.
 struct ValueError : Error {
   using Error::Error;
+  ~ValueError() override;
 };
 /// The operating system refused: the message carries errno's text.
 struct IoError : Error {
   using Error::Error;
+  ~IoError() override;
 };
 /// A file that is not what it claims to be: path, byte offset or row, what was expected.
 struct FormatError : Error {
   using Error::Error;
+  ~FormatError() override;
 };
 
 /// Numbers and words as messages show them.
@@ -128,7 +138,15 @@ template <class... A> struct Message {
   }
   const char* text;
 };
-std::string filled(const char* text, std::initializer_list<std::string> arguments);
+template <class T> std::string text_of(const void* p) { return str(*static_cast<const T*>(p)); }
+/// A value and its `str`, which is called where messages are made: each `fail` is short.
+struct Argument {
+  template <class T>
+  [[gnu::always_inline]] Argument(const T& value_) : value(&value_), text(text_of<T>) {}
+  const void* value;
+  std::string (*text)(const void*);
+};
+std::string filled(const char* text, std::initializer_list<Argument> arguments);
 }  // namespace detail
 
 /// Throws an E that says `message`, with each {} replaced by an argument's `str`:
@@ -136,7 +154,7 @@ std::string filled(const char* text, std::initializer_list<std::string> argument
 template <class E, class... A>
 [[noreturn, gnu::cold]] void fail(At at, detail::Message<std::type_identity_t<A>...> message,
                                   const A&... arguments) {
-  throw E(detail::filled(message.text, {str(arguments)...}), at);
+  throw E(detail::filled(message.text, {arguments...}), at);
 }
 
 /// Memory ran out, by the system's word or by `set_memory_limit`.

@@ -12,18 +12,8 @@ namespace {
 
 using Function = std::function<Tensor(const std::vector<Tensor>&)>;
 
-/// The position of element `flat` along each axis.
-Shape position(const Tensor& x, int64_t flat) {
-  Shape at = x.shape();
-  for (int d = x.dim() - 1; d >= 0; --d) {
-    at[d] = flat % x.shape()[d];
-    flat /= x.shape()[d];
-  }
-  return at;
-}
-
 double& element(const Tensor& x, int64_t flat) {
-  const Shape at = position(x, flat);
+  const Shape at = detail::indices_of(flat, x.shape());
   auto* p = reinterpret_cast<double*>(Peek::header(x)->data);
   for (int d = 0; d < x.dim(); ++d) p += at[d] * x.strides()[d];
   return *p;
@@ -98,8 +88,8 @@ void compare(const Function& f, const std::vector<Tensor>& inputs,
       result.message = fmt::format(
           "gradcheck: {}, input {} {}, element {} = {:.17g}: analytic {:.17g}, numeric {:.17g} "
           "(error {:.2g}, allowed {:.2g}): {}",
-          what, k, str(inputs[k].shape()), str(position(inputs[k], i)), probe.home(), a,
-          numeric.value, result.worst, tolerance, cause(a, numeric));
+          what, k, str(inputs[k].shape()), str(detail::indices_of(i, inputs[k].shape())),
+          probe.home(), a, numeric.value, result.worst, tolerance, cause(a, numeric));
     }
   }
 }

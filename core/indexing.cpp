@@ -19,16 +19,6 @@ void check_kind(const char* op, const char* name, const In& x, DType need) {
     fail<DtypeError>(x.at, "{}: {} is {}: need {} (use to())", op, name, x.dtype(), need);
 }
 
-/// The indices of the element at `position` in row-major order.
-Shape indices_of(int64_t position, const Shape& shape) {
-  Shape indices = shape;
-  for (int d = shape.rank() - 1; d >= 0; --d) {
-    indices[d] = position % shape[d];
-    position /= shape[d];
-  }
-  return indices;
-}
-
 /// IndexError unless all of `index` (int64) lies in [0, x's size along dim).
 void check_index(const char* op, const In& x, int dim, const In& index) {
   check_kind(op, "index", index, int64);
@@ -38,8 +28,8 @@ void check_index(const char* op, const In& x, int dim, const In& index) {
     if (value[i] >= 0 && value[i] < size) [[likely]]
       continue;
     fail<IndexError>(index.at, "{}: index{} is {}, but dim {} of {} {}", op,
-                     index.dim() == 0 ? std::string() : str(indices_of(i, index.shape())), value[i],
-                     dim, x.shape(),
+                     index.dim() == 0 ? std::string() : str(detail::indices_of(i, index.shape())),
+                     value[i], dim, x.shape(),
                      size == 0 ? "has none" : fmt::format("allows 0..{}", size - 1));
   }
 }
@@ -202,9 +192,7 @@ Tensor gather(const In& x, int64_t dim, const In& index) {
 Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src) {
   const int d = detail::axis_of("scatter_add", x, dim);
   detail::check("scatter_add", src);
-  if (src.dtype() != x.dtype())
-    fail<DtypeError>(src.at, "scatter_add: src is {}, but x is {}: need one dtype (use to())",
-                     src.dtype(), x.dtype());
+  detail::check_same_dtype("scatter_add", src, x, "src", "x");
   check_full_index("scatter_add", x, d, index);
   if (!(src.shape() == index.shape()))
     fail<ShapeError>(src.at, "scatter_add: src {} and index {} differ: need one shape", src.shape(),
@@ -249,7 +237,7 @@ Tensor nonzero(const In& x) {
   Tensor out = detail::empty("nonzero", {found.numel(), x.dim()}, int64, x.at);
   int64_t* to = detail::elements_of<int64_t>(out);
   for (int64_t i = 0; i < found.numel(); ++i) {
-    const Shape indices = indices_of(position[i], x.shape());
+    const Shape indices = detail::indices_of(position[i], x.shape());
     to = std::copy(indices.begin(), indices.end(), to);
   }
   return out;

@@ -38,14 +38,15 @@ template <class T> Matrices<T> matrices_of(const Tensor& x, bool turned, int bat
   // Rows, or columns, must lie one behind the other without gaps within.
   const bool by_rows = (columns == 1 || column_step == 1) && (rows == 1 || row_step >= columns);
   const bool by_columns = (rows == 1 || row_step == 1) && (columns == 1 || column_step >= rows);
-  if (!by_rows && !by_columns) return matrices_of<T>(copy = detail::packed(x), turned, batch, copy);
+  const bool in_place = by_rows || by_columns, stored_by_rows = by_rows || !in_place;
+  const Tensor& source = in_place ? x : copy = detail::packed(x);
 
-  Matrices<T> m{detail::elements_of<T>(x), rows, columns, 0, by_rows == turned, {}};
-  if (by_rows) m.ld = rows == 1 ? columns : row_step;
+  Matrices<T> m{detail::elements_of<T>(source), rows, columns, 0, stored_by_rows == turned, {}};
+  if (stored_by_rows) m.ld = rows == 1 || !in_place ? columns : row_step;
   else m.ld = columns == 1 ? rows : column_step;
   if (turned) std::swap(m.rows, m.columns);
   for (int i = 0, own = last - 1 - batch; i < batch; ++i, ++own)
-    m.steps[i] = own < 0 || shape[own] == 1 ? 0 : strides[own];
+    m.steps[i] = own < 0 || shape[own] == 1 ? 0 : source.strides()[own];
   return m;
 }
 
@@ -213,13 +214,8 @@ void check_linear(const In& x, const In& weight, const In* bias) {
   detail::check("linear", x);
   detail::check("linear", weight);
   if (bias) detail::check("linear", *bias);
-  auto same_dtype = [&](const char* name, const In& other) {
-    if (other.dtype() != x.dtype())
-      fail<DtypeError>(x.at, "linear: x is {} and {} is {}: need one dtype (use to())", x.dtype(),
-                       name, other.dtype());
-  };
-  same_dtype("weight", weight);
-  if (bias) same_dtype("bias", *bias);
+  detail::check_same_dtype("linear", x, weight, "x", "weight");
+  if (bias) detail::check_same_dtype("linear", x, *bias, "x", "bias");
 
   const Shape& w = weight.shape();
   if (x.dim() == 0 || w.rank() != 2 || x.shape().back() != w[1]) {

@@ -37,6 +37,10 @@ void refuse_dtype(const char* op, Kinds kinds, DType dtype, At at) {
   fail<DtypeError>(at, "{}: the input is {}: need {} (use to())", op, dtype, need);
 }
 
+void fail_size(const char* what, int64_t a, const char* sign, int64_t b, At at) {
+  fail<SizeError>(at, "{}: {} {} {} is too large: sizes end at {}", what, a, sign, b, INT64_MAX);
+}
+
 int64_t numel(const char* op, const Shape& shape, At at) {
   int64_t n = 1;
   bool empty = false;
@@ -52,6 +56,15 @@ int64_t numel(const char* op, const Shape& shape, At at) {
 void check_rank(const char* op, int rank, At at) {
   if (rank > kMaxRank)
     fail<ShapeError>(at, "{}: the result has {} axes: a tensor has at most {}", op, rank, kMaxRank);
+}
+
+Shape indices_of(int64_t position, const Shape& shape) {
+  Shape indices = shape;
+  for (int d = shape.rank() - 1; d >= 0; --d) {
+    indices[d] = position % shape[d];
+    position /= shape[d];
+  }
+  return indices;
 }
 
 Strides contiguous_strides(const Shape& shape) {

@@ -82,6 +82,8 @@ int64_t numel(const char* op, const Shape& shape, At at);
 void check_rank(const char* op, int rank, At at);
 /// Strides of a C-contiguous tensor.
 Strides contiguous_strides(const Shape& shape);
+/// Where the element at `position` in row-major order stands along each axis.
+Shape indices_of(int64_t position, const Shape& shape);
 /// `dim` counted from the front, in [0, rank); IndexError outside [-rank, rank). A scalar counts as
 /// having one axis.
 int wrap_dim(const char* op, int64_t dim, int rank, At at);

@@ -357,7 +357,7 @@ TEST_CASE("shapes and dtypes that do not fit are refused") {
         }) == "scatter_add: src [1, 2] and index [1, 1] differ: need one shape");
   CHECK(refusal<DtypeError>([&] {
           scatter_add(x, 0, one, zeros({1, 1}, float64));
-        }) == "scatter_add: src is float64, but x is float32: need one dtype (use to())");
+        }) == "scatter_add: src is float64 and x is float32: need one dtype (use to())");
   const Tensor flags = zeros({1, 1}, boolean);
   CHECK(refusal<DtypeError>([&] { scatter_add(flags, 0, one, flags); }) ==
         "scatter_add: the input is bool: need float32, float64 or int64 (use to())");
