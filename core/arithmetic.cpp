@@ -128,9 +128,7 @@ Tensor beside(const In& x, double number) {
 
 Tensor where(const In& condition, const In& a, const In& b) {
   check_bool("where", condition);
-  detail::check("where", a);
-  detail::check("where", b);
-  detail::check_same_dtype("where", a, b);
+  detail::check_pair("where", a, b);
   const Shape ab = broadcast_shapes("where", a.shape(), b.shape(), a.at);
   const Shape shape = broadcast_shapes("where", condition.shape(), ab, condition.at);
   Tensor out = detail::empty("where", shape, a.dtype(), a.at);
@@ -193,9 +191,7 @@ bool overlaps(const Tensor& a, const Tensor& b) {
 /// self[i] = f(self[i], other[i]), `other` broadcast to self's shape.
 template <Kinds K = Kinds::numeric, class F>
 const Tensor& apply(const char* op, const Tensor& self, const In& other, F f) {
-  detail::check(op, {self, other.at});
-  detail::check(op, other);
-  detail::check_same_dtype(op, {self, other.at}, other);
+  detail::check_pair(op, {self, other.at}, other);
   if (!broadcasts_to(other.shape(), self.shape()))
     fail<ShapeError>(other.at,
                      "{}: {} does not broadcast to {}: a tensor does not change its shape in place",

@@ -150,8 +150,11 @@ template <class Out, class F, class... T> void transform(F f, const Tensor& out,
 
 [[noreturn]] void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of_a,
                                 const char* name_of_b);
-inline void check_same_dtype(const char* op, const In& a, const In& b, const char* name_of_a = "a",
-                             const char* name_of_b = "b") {
+/// `check` for both, and that they have one dtype.
+inline void check_pair(const char* op, const In& a, const In& b, const char* name_of_a = "a",
+                       const char* name_of_b = "b") {
+  check(op, a);
+  check(op, b);
   if (a.dtype() != b.dtype()) [[unlikely]]
     refuse_dtypes(op, a, b, name_of_a, name_of_b);
 }
@@ -183,9 +186,7 @@ template <Kinds K = Kinds::floating, class F> Tensor map(const char* op, const I
 /// f(a, b) of each pair of elements after broadcasting; a and b have one dtype, among `K`.
 template <Kinds K = Kinds::floating, class F>
 Tensor zip(const char* op, const In& a, const In& b, F f) {
-  detail::check(op, a);
-  detail::check(op, b);
-  detail::check_same_dtype(op, a, b);
+  detail::check_pair(op, a, b);
   const Shape shape =
       a.shape() == b.shape() ? a.shape() : broadcast_shapes(op, a.shape(), b.shape(), a.at);
   return detail::visit<K>(op, a.dtype(), a.at, [&](auto zero) {

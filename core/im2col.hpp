@@ -178,10 +178,15 @@ void im2col(const Windows& w, const Piece& b, Planes<const T> x, int64_t channel
             int64_t step) {
   const Lanes<const T> lanes(w, b, x, channel);
   for (int64_t tap = 0; tap < w.taps(); ++tap, to += step)
-    for_each_row(w, b, lanes, tap,
-                 [n = w.columns, to](int64_t place, const T* cells, const T* end) {
-                   copy_row(cells, n, end, to + place);
-                 });
+    if (w.columns == 8)  // small images: a row is one vector
+      for_each_row(w, b, lanes, tap, [to](int64_t place, const T* cells, const T*) {
+        std::memcpy(to + place, cells, 8 * sizeof(T));
+      });
+    else
+      for_each_row(w, b, lanes, tap,
+                   [n = w.columns, to](int64_t place, const T* cells, const T* end) {
+                     copy_row(cells, n, end, to + place);
+                   });
 }
 
 /// Its adjoint: the cells += from[tap step + place].

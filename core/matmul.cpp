@@ -182,9 +182,7 @@ Tensor product(const char* op, const In& a, const In& b, bool turned, const In* 
 
 /// The shape of the product, where a vector still counts as a row or column of size 1.
 Shape checked_shape(const In& a, const In& b) {
-  detail::check("matmul", a);
-  detail::check("matmul", b);
-  detail::check_same_dtype("matmul", a, b);
+  detail::check_pair("matmul", a, b);
   const Shape &x = a.shape(), &y = b.shape();
   if (x.rank() == 0 || y.rank() == 0)
     fail<ShapeError>(a.at,
@@ -211,11 +209,8 @@ Shape checked_shape(const In& a, const In& b) {
 }
 
 void check_linear(const In& x, const In& weight, const In* bias) {
-  detail::check("linear", x);
-  detail::check("linear", weight);
-  if (bias) detail::check("linear", *bias);
-  detail::check_same_dtype("linear", x, weight, "x", "weight");
-  if (bias) detail::check_same_dtype("linear", x, *bias, "x", "bias");
+  detail::check_pair("linear", x, weight, "x", "weight");
+  if (bias) detail::check_pair("linear", x, *bias, "x", "bias");
 
   const Shape& w = weight.shape();
   if (x.dim() == 0 || w.rank() != 2 || x.shape().back() != w[1]) {
