@@ -20,8 +20,9 @@ Tensor sub(const In& a, const In& b) {
                 wrt(b, [](const Tensor& g) { return -g; }));
 }
 Tensor mul(const In& a, const In& b) {
-  return record("mul", zip<Kinds::numeric>("mul", a, b, std::multiplies()),
-                wrt(a, [b](const Tensor& g) { return g * b; }),
+  Tensor y = zip<Kinds::numeric>("mul", a, b, std::multiplies());
+  if (!detail::records(a, b)) return y;  // as in derivatives: without saving a and b first
+  return record("mul", std::move(y), wrt(a, [b](const Tensor& g) { return g * b; }),
                 wrt(b, [a](const Tensor& g) { return g * a; }));
 }
 Tensor div(const In& a, const In& b) {
@@ -203,7 +204,9 @@ const Tensor& apply(const char* op, const Tensor& self, const In& other, F f) {
                      op);
   detail::visit<K>(op, self.dtype(), other.at, [&](auto zero) {
     using T = decltype(zero);
-    const Tensor source = overlaps(self, other) ? other.detach().clone() : Tensor(other);
+    Tensor copy;
+    const Tensor& there = other;
+    const Tensor& source = overlaps(self, other) ? copy = there.detach().clone() : there;
     detail::will_write(op, self, other.at);
     detail::transform<T>(f, self, detail::Operand<T>(self), detail::Operand<T>(source));
   });

@@ -383,9 +383,8 @@ bool grad_enabled() { return detail::grad_mode; }
 
 Tensor record(const char* name, Tensor value, const std::vector<In>& inputs,
               detail::ListNode::Derivative derivative) {
-  bool wanted = false;
-  for (const In& x : inputs) wanted |= x.requires_grad();
-  if (!detail::grad_mode || !wanted) return value;
+  const auto wanted = [](const In& x) { return x.requires_grad(); };
+  if (!detail::grad_mode || std::ranges::none_of(inputs, wanted)) return value;
   return detail::attach(std::move(value), new detail::ListNode(name, detail::caller(inputs[0].at),
                                                                inputs, std::move(derivative)));
 }

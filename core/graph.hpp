@@ -103,6 +103,9 @@ Tensor attach(Tensor value, Node* node);
 /// The innermost place at or above `at` outside the library.
 At caller(At at);
 
+/// Whether an op on these is to be recorded.
+bool records(const auto&... x) { return grad_mode && (x.requires_grad() || ...); }
+
 template <class F> struct Wrt {
   const In& x;
   F f;
@@ -177,7 +180,7 @@ template <class F> detail::Wrt<F> wrt(const In& x, F derivative) {
 /// Makes `value` the result of an op called `name` (a literal). `value` is computed from raw
 /// elements (`map`, `zip`, `data`), or is a view.
 template <class... F> Tensor record(const char* name, Tensor value, detail::Wrt<F>... inputs) {
-  if (!detail::grad_mode || !(inputs.x.requires_grad() || ...)) return value;
+  if (!detail::records(inputs.x...)) return value;
   const At places[] = {inputs.x.at...};
   return detail::attach(std::move(value),
                         new detail::OpNode<F...>(name, detail::caller(places[0]), inputs...));

@@ -250,7 +250,9 @@ Tensor matmul(const In& a, const In& b) {
   const Shape shape = checked_shape(a, b);
   if (b.dim() == 1) return squeeze({matmul(a, {unsqueeze(b, 1), b.at}), a.at}, -1);
   if (a.dim() == 1) return squeeze({matmul({unsqueeze(a, 0), a.at}, b), a.at}, -2);
-  return record("matmul", product("matmul", a, b, false, nullptr, shape),
+  Tensor y = product("matmul", a, b, false, nullptr, shape);
+  if (!detail::records(a, b)) return y;
+  return record("matmul", std::move(y),
                 wrt(a, [b](const Tensor& g) { return matmul(g, transpose(b, -2, -1)); }),
                 wrt(b, [a, shared = b.dim() == 2](const Tensor& g) {
                   if (!shared) return matmul(transpose(a, -2, -1), g);

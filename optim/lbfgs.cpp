@@ -75,8 +75,7 @@ LBFGS::Point LBFGS::evaluate(const Closure& closure) {
   ++memory_.evaluations;
   const Tensor g = flat(
       [](const Tensor& p) { return p.grad().defined() ? p.grad() : zeros(p.shape(), p.dtype()); });
-  const bool maximize = options_of<LBFGSOptions>(0).maximize;
-  return {0, maximize ? -loss : loss, 0, maximize ? -g : g};
+  return {0, options().maximize ? -loss : loss, 0, options().maximize ? -g : g};
 }
 
 LBFGS::Point LBFGS::evaluate(const Closure& closure, const Tensor& x, double t) {
