@@ -1,7 +1,6 @@
 #include "descent/core/arithmetic.hpp"
 
 #include <cmath>
-#include <functional>
 
 #include "descent/core/elementwise.hpp"
 #include "descent/core/factory.hpp"
@@ -9,25 +8,41 @@
 #include "descent/core/pointwise.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
+namespace {
+
+// Not std::plus and its like: with types of this file's own, the kernels made of them are its own
+// too. No other file's compiler flags reach them, and the linker has less to merge.
+constexpr auto plus = [](auto a, auto b) { return a + b; };
+constexpr auto minus = [](auto a, auto b) { return a - b; };
+constexpr auto times = [](auto a, auto b) { return a * b; };
+constexpr auto over = [](auto a, auto b) { return a / b; };
+constexpr auto equal = [](auto a, auto b) { return a == b; };
+constexpr auto unequal = [](auto a, auto b) { return a != b; };
+constexpr auto less = [](auto a, auto b) { return a < b; };
+constexpr auto less_equal = [](auto a, auto b) { return a <= b; };
+constexpr auto greater = [](auto a, auto b) { return a > b; };
+constexpr auto greater_equal = [](auto a, auto b) { return a >= b; };
+
+}  // namespace
+
 Tensor add(const In& a, const In& b) {
-  return record("add", zip<Kinds::numeric>("add", a, b, std::plus()),
+  return record("add", zip<Kinds::numeric>("add", a, b, plus),
                 wrt(a, [](const Tensor& g) { return g; }),
                 wrt(b, [](const Tensor& g) { return g; }));
 }
 Tensor sub(const In& a, const In& b) {
-  return record("sub", zip<Kinds::numeric>("sub", a, b, std::minus()),
+  return record("sub", zip<Kinds::numeric>("sub", a, b, minus),
                 wrt(a, [](const Tensor& g) { return g; }),
                 wrt(b, [](const Tensor& g) { return -g; }));
 }
 Tensor mul(const In& a, const In& b) {
-  Tensor y = zip<Kinds::numeric>("mul", a, b, std::multiplies());
+  Tensor y = zip<Kinds::numeric>("mul", a, b, times);
   if (!detail::records(a, b)) return y;  // as in derivatives: without saving a and b first
   return record("mul", std::move(y), wrt(a, [b](const Tensor& g) { return g * b; }),
                 wrt(b, [a](const Tensor& g) { return g * a; }));
 }
 Tensor div(const In& a, const In& b) {
-  return record("div", zip("div", a, b, std::divides()),
-                wrt(a, [b](const Tensor& g) { return g / b; }),
+  return record("div", zip("div", a, b, over), wrt(a, [b](const Tensor& g) { return g / b; }),
                 wrt(b, [b](const Tensor& g, const Tensor& y) { return -g * y / b; }));
 }
 Tensor neg(const In& x) {
@@ -36,11 +51,11 @@ Tensor neg(const In& x) {
 }
 
 Tensor add(const In& a, double b) {
-  return record("add", zip<Kinds::numeric>("add", a, b, std::plus()),
+  return record("add", zip<Kinds::numeric>("add", a, b, plus),
                 wrt(a, [](const Tensor& g) { return g; }));
 }
 Tensor sub(const In& a, double b) {
-  return record("sub", zip<Kinds::numeric>("sub", a, b, std::minus()),
+  return record("sub", zip<Kinds::numeric>("sub", a, b, minus),
                 wrt(a, [](const Tensor& g) { return g; }));
 }
 Tensor sub(double a, const In& b) {
@@ -48,12 +63,11 @@ Tensor sub(double a, const In& b) {
                 wrt(b, [](const Tensor& g) { return -g; }));
 }
 Tensor mul(const In& a, double b) {
-  return record("mul", zip<Kinds::numeric>("mul", a, b, std::multiplies()),
+  return record("mul", zip<Kinds::numeric>("mul", a, b, times),
                 wrt(a, [b](const Tensor& g) { return g * b; }));
 }
 Tensor div(const In& a, double b) {
-  return record("div", zip("div", a, b, std::divides()),
-                wrt(a, [b](const Tensor& g) { return g / b; }));
+  return record("div", zip("div", a, b, over), wrt(a, [b](const Tensor& g) { return g / b; }));
 }
 Tensor div(double a, const In& b) {
   return record("div", zip("div", b, a, [](auto x, auto c) { return c / x; }),
@@ -150,20 +164,18 @@ Tensor where(const In& condition, double a, const In& b) {
   return where(condition, {beside(b, a), b.at}, b);
 }
 
-Tensor eq(const In& a, const In& b) { return zip<Kinds::any>("eq", a, b, std::equal_to()); }
-Tensor eq(const In& a, double b) { return zip<Kinds::any>("eq", a, b, std::equal_to()); }
-Tensor ne(const In& a, const In& b) { return zip<Kinds::any>("ne", a, b, std::not_equal_to()); }
-Tensor ne(const In& a, double b) { return zip<Kinds::any>("ne", a, b, std::not_equal_to()); }
-Tensor lt(const In& a, const In& b) { return zip<Kinds::numeric>("lt", a, b, std::less()); }
-Tensor lt(const In& a, double b) { return zip<Kinds::numeric>("lt", a, b, std::less()); }
-Tensor le(const In& a, const In& b) { return zip<Kinds::numeric>("le", a, b, std::less_equal()); }
-Tensor le(const In& a, double b) { return zip<Kinds::numeric>("le", a, b, std::less_equal()); }
-Tensor gt(const In& a, const In& b) { return zip<Kinds::numeric>("gt", a, b, std::greater()); }
-Tensor gt(const In& a, double b) { return zip<Kinds::numeric>("gt", a, b, std::greater()); }
-Tensor ge(const In& a, const In& b) {
-  return zip<Kinds::numeric>("ge", a, b, std::greater_equal());
-}
-Tensor ge(const In& a, double b) { return zip<Kinds::numeric>("ge", a, b, std::greater_equal()); }
+Tensor eq(const In& a, const In& b) { return zip<Kinds::any>("eq", a, b, equal); }
+Tensor eq(const In& a, double b) { return zip<Kinds::any>("eq", a, b, equal); }
+Tensor ne(const In& a, const In& b) { return zip<Kinds::any>("ne", a, b, unequal); }
+Tensor ne(const In& a, double b) { return zip<Kinds::any>("ne", a, b, unequal); }
+Tensor lt(const In& a, const In& b) { return zip<Kinds::numeric>("lt", a, b, less); }
+Tensor lt(const In& a, double b) { return zip<Kinds::numeric>("lt", a, b, less); }
+Tensor le(const In& a, const In& b) { return zip<Kinds::numeric>("le", a, b, less_equal); }
+Tensor le(const In& a, double b) { return zip<Kinds::numeric>("le", a, b, less_equal); }
+Tensor gt(const In& a, const In& b) { return zip<Kinds::numeric>("gt", a, b, greater); }
+Tensor gt(const In& a, double b) { return zip<Kinds::numeric>("gt", a, b, greater); }
+Tensor ge(const In& a, const In& b) { return zip<Kinds::numeric>("ge", a, b, greater_equal); }
+Tensor ge(const In& a, double b) { return zip<Kinds::numeric>("ge", a, b, greater_equal); }
 
 Tensor logical_and(const In& a, const In& b) {
   check_bool("logical_and", a);
@@ -233,23 +245,17 @@ constexpr auto second = [](const auto&, auto v) { return v; };
 
 }  // namespace
 
-const Tensor& Tensor::operator+=(const In& b) const { return apply("add_", *this, b, std::plus()); }
-const Tensor& Tensor::operator+=(Scalar b) const { return apply("add_", *this, b, std::plus()); }
-const Tensor& Tensor::operator-=(const In& b) const {
-  return apply("sub_", *this, b, std::minus());
-}
-const Tensor& Tensor::operator-=(Scalar b) const { return apply("sub_", *this, b, std::minus()); }
-const Tensor& Tensor::operator*=(const In& b) const {
-  return apply("mul_", *this, b, std::multiplies());
-}
-const Tensor& Tensor::operator*=(Scalar b) const {
-  return apply("mul_", *this, b, std::multiplies());
-}
+const Tensor& Tensor::operator+=(const In& b) const { return apply("add_", *this, b, plus); }
+const Tensor& Tensor::operator+=(Scalar b) const { return apply("add_", *this, b, plus); }
+const Tensor& Tensor::operator-=(const In& b) const { return apply("sub_", *this, b, minus); }
+const Tensor& Tensor::operator-=(Scalar b) const { return apply("sub_", *this, b, minus); }
+const Tensor& Tensor::operator*=(const In& b) const { return apply("mul_", *this, b, times); }
+const Tensor& Tensor::operator*=(Scalar b) const { return apply("mul_", *this, b, times); }
 const Tensor& Tensor::operator/=(const In& b) const {
-  return apply<Kinds::floating>("div_", *this, b, std::divides());
+  return apply<Kinds::floating>("div_", *this, b, over);
 }
 const Tensor& Tensor::operator/=(Scalar b) const {
-  return apply<Kinds::floating>("div_", *this, b, std::divides());
+  return apply<Kinds::floating>("div_", *this, b, over);
 }
 const Tensor& Tensor::copy_(const In& source) const {
   return apply<Kinds::any>("copy_", *this, source, second);

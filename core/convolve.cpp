@@ -41,7 +41,8 @@ template <class T> class Im2col {
     const int64_t cells = n / b.images;
     for (int64_t i = 0; i < outs.size() * b.images; ++i) {
       const int64_t o = first + i / b.images, image = b.image + i % b.images;
-      simd::map(std::plus(), cells, y.at(image, o) + b.first * windows.columns,
+      simd::map([](T sum, T start) { return sum + start; }, cells,
+                y.at(image, o) + b.first * windows.columns,
                 static_cast<const T*>(result.data() + i * cells),
                 simd::Scalar{bias ? bias[o] : T(0)});
     }

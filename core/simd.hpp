@@ -79,23 +79,21 @@ template <class Body, class... P>
   for (; i < n; ++i) body(at(p, i)...);
 }
 
-// Static: of two files that need one instance, each keeps its own, with its own compiler's flags.
-template <class... P, class F>
-[[DESCENT_BASELINE]] static auto run_baseline(F& f, Restricted<P>... p) {
+template <class... P, class F> [[DESCENT_BASELINE]] auto run_baseline(F& f, Restricted<P>... p) {
   return f(p...);
 }
 #if defined(__x86_64__)
 template <class... P, class F>
-[[DESCENT_TARGET("avx2,fma")]] static auto run_avx2(F& f, Restricted<P>... p) {
+[[DESCENT_TARGET("avx2,fma")]] auto run_avx2(F& f, Restricted<P>... p) {
   return f(p...);
 }
 template <class... P, class F>
-[[DESCENT_TARGET("avx512f,avx512dq,avx512bw,avx512vl,avx512cd,avx2,fma")]] static auto run_avx512(
+[[DESCENT_TARGET("avx512f,avx512dq,avx512bw,avx512vl,avx512cd,avx2,fma")]] auto run_avx512(
     F& f, Restricted<P>... p) {
   return f(p...);
 }
 template <class... P, class F>
-[[DESCENT_TARGET("avx2")]] static void exact_avx2(F& f, Restricted<P>... p) {
+[[DESCENT_TARGET("avx2")]] void exact_avx2(F& f, Restricted<P>... p) {
   f(p...);
 }
 #endif
