@@ -108,10 +108,6 @@ std::vector<double> OptimizerBase::hyper(std::size_t group) const {
   return values;
 }
 
-void OptimizerBase::set_hyper(std::size_t group, std::span<const double> values) {
-  std::memcpy(groups_[group]->bytes, values.data(), values.size_bytes());
-}
-
 void OptimizerBase::check_ranges(At at) const {
   double values[12];
   for (const auto& group : groups_) {
@@ -469,7 +465,9 @@ void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   const NamedTensors copies = detail::copied(like, state, info_.name, at);
   for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i].put(copies[i].second);
   slots_ = std::move(saved.slots);
-  for (const auto& [pattern, values] : saved.groups) set_hyper(find_group(pattern, at), values);
+  for (const auto& [pattern, values] : saved.groups)
+    std::memcpy(groups_[find_group(pattern, at)]->bytes, values.data(),
+                values.size() * sizeof values[0]);
   steps_ = saved.steps;
 }
 

@@ -173,7 +173,6 @@ class OptimizerBase : descent::detail::Pinned {
 
   /// The hyper-parameters of a group; 0 is the default.
   std::vector<double> hyper(std::size_t group) const;
-  void set_hyper(std::size_t group, std::span<const double> values);
   template <class T> T& options_of(std::size_t group) const {
     return *std::launder(reinterpret_cast<T*>(groups_[group]->bytes));
   }
