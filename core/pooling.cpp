@@ -99,46 +99,42 @@ template <class F> void each_plane(const Pool& p, F f) {
   else run(p.window.stride.w);
 }
 
-/// each_square for whole blocks of n windows, n a constant, as long as enough are left in the row.
-template <int n, class T, class From, class To, class Given, class Result, class F>
-[[gnu::always_inline]] inline void square_blocks(int64_t width, From from, To to, Given given,
-                                                 Result result, F& f, int64_t& pixel,
-                                                 int64_t& place, int64_t& left) {
-  constexpr bool reads = !std::is_null_pointer_v<From>, writes = !std::is_null_pointer_v<To>;
-  T top[2 * n] = {}, bottom[2 * n] = {}, a[n], b[n], c[n], d[n], v[n] = {};
-  for (; left >= n; left -= n, pixel += 2 * n, place += n) {
-    if constexpr (reads) std::memcpy(top, from + pixel, sizeof top);
-    if constexpr (reads) std::memcpy(bottom, from + pixel + width, sizeof bottom);
-    if constexpr (!std::is_null_pointer_v<Given>) std::memcpy(v, given + place, sizeof v);
-    for (int j = 0; j < n; ++j) a[j] = top[2 * j], b[j] = top[2 * j + 1];
-    for (int j = 0; j < n; ++j) c[j] = bottom[2 * j], d[j] = bottom[2 * j + 1];
-    for (int j = 0; j < n; ++j) f(a[j], b[j], c[j], d[j], v[j]);
-    for (int j = 0; j < n; ++j) top[2 * j] = a[j], top[2 * j + 1] = b[j];
-    for (int j = 0; j < n; ++j) bottom[2 * j] = c[j], bottom[2 * j + 1] = d[j];
-    if constexpr (writes) std::memcpy(to + pixel, top, sizeof top);
-    if constexpr (writes) std::memcpy(to + pixel + width, bottom, sizeof bottom);
-    if constexpr (!std::is_null_pointer_v<Result>) std::memcpy(result + place, v, sizeof v);
-  }
-}
-
 /// f(a, b, c, d, v) for each window of 2 by 2 pixels a b over c d that lie side by side, and its
 /// value v. Pixels are read `from` images and then written `to` images, values are `given` and then
 /// written to `result`: those that are not `nullptr`.
 template <class T, class From, class To, class Given, class Result, class F>
 void each_square(const Pool& p, From from, To to, Given given, Result result, F f) {
-  if constexpr (!std::is_null_pointer_v<To>)
+  constexpr bool reads = !std::is_null_pointer_v<From>, writes = !std::is_null_pointer_v<To>;
+  if constexpr (writes)
     if (2 * p.out.h < p.h || 2 * p.out.w < p.w) std::fill_n(to, p.planes * p.h * p.w, T(0));
   const int64_t rows = p.planes * p.out.h;
   const int64_t per_tile = std::max<int64_t>(detail::kGrain / (2 * p.w), 1);
   parallel_for(detail::ceil_div(rows, per_tile), [&](int64_t tile) {
     const int64_t last = std::min((tile + 1) * per_tile, rows);
-    simd::call([=, w = p.w, h = p.h, out = p.out]() mutable {
+    simd::call([&] {
       for (int64_t row = tile * per_tile; row < last; ++row) {
-        int64_t pixel = (row / out.h * h + row % out.h * 2) * w, place = row * out.w, left = out.w;
-        square_blocks<16, T>(w, from, to, given, result, f, pixel, place, left);
-        square_blocks<8, T>(w, from, to, given, result, f, pixel, place, left);
-        square_blocks<4, T>(w, from, to, given, result, f, pixel, place, left);
-        square_blocks<1, T>(w, from, to, given, result, f, pixel, place, left);
+        int64_t pixel = (row / p.out.h * p.h + row % p.out.h * 2) * p.w, place = row * p.out.w;
+        int64_t left = p.out.w;
+        auto blocks = [&](auto n) __attribute__((always_inline)) {  // of n windows: a constant
+          T top[2 * n] = {}, bottom[2 * n] = {}, a[n], b[n], c[n], d[n], v[n] = {};
+          for (; left >= n; left -= n, pixel += 2 * n, place += n) {
+            if constexpr (reads) std::memcpy(top, from + pixel, sizeof top);
+            if constexpr (reads) std::memcpy(bottom, from + pixel + p.w, sizeof bottom);
+            if constexpr (!std::is_null_pointer_v<Given>) std::memcpy(v, given + place, sizeof v);
+            for (int j = 0; j < n; ++j) a[j] = top[2 * j], b[j] = top[2 * j + 1];
+            for (int j = 0; j < n; ++j) c[j] = bottom[2 * j], d[j] = bottom[2 * j + 1];
+            for (int j = 0; j < n; ++j) f(a[j], b[j], c[j], d[j], v[j]);
+            for (int j = 0; j < n; ++j) top[2 * j] = a[j], top[2 * j + 1] = b[j];
+            for (int j = 0; j < n; ++j) bottom[2 * j] = c[j], bottom[2 * j + 1] = d[j];
+            if constexpr (writes) std::memcpy(to + pixel, top, sizeof top);
+            if constexpr (writes) std::memcpy(to + pixel + p.w, bottom, sizeof bottom);
+            if constexpr (!std::is_null_pointer_v<Result>) std::memcpy(result + place, v, sizeof v);
+          }
+        };
+        blocks(std::integral_constant<int, 16>());
+        blocks(std::integral_constant<int, 8>());
+        blocks(std::integral_constant<int, 4>());
+        blocks(std::integral_constant<int, 1>());
       }
     });
   });
