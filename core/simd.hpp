@@ -100,7 +100,7 @@ template <class... P, class F>
 
 template <class F, class... P> auto run(F&& f, P... p) {
 #if defined(__x86_64__)
-// Where AddressSanitizer watches, gcc's variables of 64 bytes are not aligned (its bug 110027).
+// On the stack that AddressSanitizer keeps, gcc before 14 does not align variables of 64 bytes.
 #if !defined(__SANITIZE_ADDRESS__) || __GNUC__ > 13
   if (isa() == Isa::avx512) return run_avx512<P...>(f, p...);
 #endif
