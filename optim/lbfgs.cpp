@@ -117,7 +117,7 @@ bool LBFGS::accepts(const Point& now, At at) const {
 }
 
 bool LBFGS::minimize(const Closure& closure, At at) {
-  const auto& o = options_of<LBFGSOptions>(0);
+  const auto& o = options();
   const double max_eval = o.max_eval > 0 ? o.max_eval : std::floor(o.max_iter * 5 / 4);
   const auto left = [&, before = memory_.evaluations] {
     return max_eval - static_cast<double>(memory_.evaluations - before);

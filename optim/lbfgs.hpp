@@ -27,7 +27,7 @@ class LBFGS final : public OptimizerBase {
   explicit LBFGS(const NamedTensors& parameters, LBFGSOptions options = {}, At at = At::here());
   ~LBFGS() override;
 
-  LBFGSOptions& options() { return options_of<LBFGSOptions>(0); }
+  LBFGSOptions& options() { return *std::launder(static_cast<LBFGSOptions*>(options_at(0))); }
   using OptimizerBase::step;  // these two, without a closure, are ValueErrors
   /// Up to max_iter iterations; returns the loss before the first. If the closure throws, or an
   /// iteration ends where the loss or its gradient is not finite and the policy minds, all is as it

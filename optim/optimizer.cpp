@@ -108,6 +108,8 @@ std::vector<double> OptimizerBase::hyper(std::size_t group) const {
   return values;
 }
 
+void* OptimizerBase::options_at(std::size_t group) const { return groups_[group]->bytes; }
+
 void OptimizerBase::check_ranges(At at) const {
   double values[12];
   for (const auto& group : groups_) {

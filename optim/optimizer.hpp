@@ -173,9 +173,7 @@ class OptimizerBase : descent::detail::Pinned {
 
   /// The hyper-parameters of a group; 0 is the default.
   std::vector<double> hyper(std::size_t group) const;
-  template <class T> T& options_of(std::size_t group) const {
-    return *std::launder(reinterpret_cast<T*>(groups_[group]->bytes));
-  }
+  void* options_at(std::size_t group) const;
   void check_ranges(At at) const;
   /// The group of `pattern`, which a new one copies the defaults into; ValueError if no parameter
   /// matches.
