@@ -1,7 +1,6 @@
 #pragma once
 #include <array>
 #include <bit>
-#include <memory>
 
 #include "descent/core/elementwise.hpp"
 #include "descent/core/factory.hpp"

@@ -1,8 +1,6 @@
 #include "descent/optim/lbfgs.hpp"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cmath>
 #include <fmt/core.h>
 
@@ -14,6 +12,7 @@ static constexpr detail::RuleInfo info{
     "LBFGS",
     {"lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change", "history_size",
      "strong_wolfe", "maximize"}};
+static_assert(sizeof(LBFGSOptions) == info.hyper.count * sizeof(double));
 
 LBFGS::LBFGS(const NamedTensors& parameters, LBFGSOptions options, At at)
     : OptimizerBase(info, &options) {

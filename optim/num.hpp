@@ -85,10 +85,11 @@ using Flag = Choice<bool>;
 
 /// The names of a rule's hyper-parameters, or of its state tensors; at most 12.
 struct Names {
+  static constexpr std::size_t most = 12;
   template <class... Name> constexpr Names(Name... name) : at{name...}, count(sizeof...(Name)) {}
   constexpr const char* const* begin() const { return at; }
   constexpr const char* const* end() const { return at + count; }
-  const char* at[12] = {};
+  const char* at[most] = {};
   std::size_t count = 0;
 };
 

@@ -111,7 +111,7 @@ std::vector<double> OptimizerBase::hyper(std::size_t group) const {
 void* OptimizerBase::options_at(std::size_t group) const { return groups_[group]->bytes; }
 
 void OptimizerBase::check_ranges(At at) const {
-  double values[12];
+  double values[Names::most];
   for (const auto& group : groups_) {
     std::memcpy(values, group->bytes, sizeof values);
     for (std::size_t i = 0; i < info_.hyper.count; ++i)

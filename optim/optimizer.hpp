@@ -54,12 +54,12 @@ struct RuleInfo {
   Names quantities = {};     // and for the whole parameter
   bool needs_loss = false;
   const char* (*refuses)(const Tensor&) = nullptr;  // why a parameter does not suit
-  Range ranges[12] = {};                            // of the hyper-parameters
+  Range ranges[Names::most] = {};                   // of the hyper-parameters
 };
 
 /// A group's options: whatever the derived class takes, made of as many doubles as it has names.
 struct Options {
-  alignas(double) std::byte bytes[sizeof(double[12])];
+  alignas(double) std::byte bytes[sizeof(double[Names::most])];
 };
 
 /// A registered parameter, what is remembered of it, and what the running step found.
