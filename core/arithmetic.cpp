@@ -245,6 +245,13 @@ constexpr auto second = [](const auto&, auto v) { return v; };
 
 }  // namespace
 
+void detail::accumulate(const Tensor& sum, const Tensor& g) {
+  visit<Kinds::floating>("add_", sum.dtype(), At::unknown(), [&](auto zero) {
+    using T = decltype(zero);
+    transform<T>(plus, sum, Operand<T>(sum), Operand<T>(g));
+  });
+}
+
 const Tensor& Tensor::operator+=(const In& b) const { return apply("add_", *this, b, plus); }
 const Tensor& Tensor::operator+=(Scalar b) const { return apply("add_", *this, b, plus); }
 const Tensor& Tensor::operator-=(const In& b) const { return apply("sub_", *this, b, minus); }

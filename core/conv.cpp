@@ -9,16 +9,6 @@ namespace [[gnu::visibility("default")]] descent {
 namespace {
 using detail::Conv;
 
-Shape x_shape(const Conv& c) {
-  return {c.images, c.groups * c.in, c.windows.height, c.windows.width};
-}
-Shape weight_shape(const Conv& c) {
-  return {c.groups * c.out, c.in, c.windows.kernel.h, c.windows.kernel.w};
-}
-Shape y_shape(const Conv& c) {
-  return {c.images, c.groups * c.out, c.windows.rows, c.windows.columns};
-}
-
 // ---- the three products, each the derivative of the others (see convolve.hpp)
 
 /// A new tensor made by compute(elements); zeros if there are no images.
@@ -37,7 +27,8 @@ Tensor weight_grad(const Conv& c, const In& x, const In& g);
 template <class... Bias>
 Tensor forward(const Conv& c, const In& x, const In& weight, const Bias&... bias) {
   const Tensor x_ = detail::packed(x), w_ = detail::packed(weight);
-  Tensor y = computed(c, y_shape(c), x, [&]<class T>(T* to) {
+  const Shape shape{c.images, c.groups * c.out, c.windows.rows, c.windows.columns};
+  Tensor y = computed(c, shape, x, [&]<class T>(T* to) {
     const T* b = nullptr;
     Tensor b_;
     ((b = detail::elements_of<T>(b_ = detail::packed(bias))), ...);
@@ -54,7 +45,8 @@ Tensor forward(const Conv& c, const In& x, const In& weight, const Bias&... bias
 Tensor input_grad(const Conv& c, const In& g, const In& weight) {
   detail::check("conv2d", weight);
   const Tensor g_ = detail::packed(g), w_ = detail::packed(weight);
-  Tensor dx = computed(c, x_shape(c), g, [&]<class T>(T* to) {
+  const Shape shape{c.images, c.groups * c.in, c.windows.height, c.windows.width};
+  Tensor dx = computed(c, shape, g, [&]<class T>(T* to) {
     detail::convolve_input<T>(c, detail::elements_of<T>(g_), detail::elements_of<T>(w_), to);
   });
   return record("conv2d_input", std::move(dx),
@@ -65,7 +57,8 @@ Tensor input_grad(const Conv& c, const In& g, const In& weight) {
 Tensor weight_grad(const Conv& c, const In& x, const In& g) {
   detail::check("conv2d", x);
   const Tensor x_ = detail::packed(x), g_ = detail::packed(g);
-  Tensor dw = computed(c, weight_shape(c), x, [&]<class T>(T* to) {
+  const auto [height, width] = c.windows.kernel;
+  Tensor dw = computed(c, {c.groups * c.out, c.in, height, width}, x, [&]<class T>(T* to) {
     detail::convolve_weight<T>(c, detail::elements_of<T>(x_), detail::elements_of<T>(g_), to);
   });
   return record("conv2d_weight", std::move(dw),

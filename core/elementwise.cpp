@@ -39,6 +39,11 @@ void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of
                    a.dtype(), name_of_b, b.dtype());
 }
 
+Tensor empty_broadcast(const char* op, const In& a, const In& b, DType dtype) {
+  if (a.shape() == b.shape()) return empty_like(op, a, dtype);
+  return empty(op, broadcast_shapes(op, a.shape(), b.shape(), a.at), dtype, a.at);
+}
+
 void check_scalar(const char* op, DType dtype, double value, At at) {
   if (dtype == int64 && !(value == std::trunc(value) && std::abs(value) <= 0x1p53))
     fail<DtypeError>(at, "{}: an int64 tensor with {}: need a whole number up to 2^53 (use to())",

@@ -77,11 +77,6 @@ template <class T> T* elements_of(const Tensor& t) {
   return reinterpret_cast<T*>(Peek::header(t)->data);
 }
 
-/// Whether both have their elements in row-major order, one for one.
-inline bool lies_like(const Header& a, const Header& b) {
-  return a.contiguous && b.contiguous && a.shape == b.shape;
-}
-
 /// An input of a kernel: a tensor whose elements are T, or a number.
 template <class T> struct Operand {
   explicit Operand(const Tensor& t) : header(Peek::header(t)) {}
@@ -122,30 +117,34 @@ void map_run(std::index_sequence<I...>, F& f, int64_t n, const int64_t* stride, 
   for (int64_t i = 0; i < n; ++i) out[i * stride[0]] = f(in[i * stride[I + 1]]...);
 }
 
+template <std::size_t... I, class F, class Out, class... T>
+void transform_all(std::index_sequence<I...> each, F f, const Header* h, Out* o, Operand<T>... in) {
+  constexpr std::size_t N = sizeof...(T) + 1;
+  const int64_t stride[N] = {1, in.header->numel == 1 ? 0 : 1 ...};
+  // What broadcasts to h and has as many elements has them one for one.
+  auto even = [h](const Header& x) { return x.contiguous && x.numel == h->numel; };
+  if (h->contiguous && ((stride[I + 1] == 0 || even(*in.header)) && ...)) {
+    if (h->numel <= kGrain) return map_run(each, f, h->numel, stride, o, in.data()...);
+    parallel_for(tiles_of(h->numel), [=](int64_t tile) mutable {
+      const int64_t begin = tile * kGrain, n = std::min(kGrain, h->numel - begin);
+      map_run(each, f, n, stride, o + begin, in.data() + begin * stride[I + 1]...);
+    });
+    return;
+  }
+  const Walk<N> w = plan<N>(h->shape, h->numel, {h, in.header...});
+  parallel_for(tiles_of(h->numel), [=, &w](int64_t tile) mutable {
+    const int64_t begin = tile * kGrain, end = std::min(begin + kGrain, h->numel);
+    for_each_run(w, begin, end, [&](int64_t n, const std::array<int64_t, N>& offset) {
+      map_run(each, f, n, w.stride[0], o + offset[0], in.data() + offset[I + 1]...);
+    });
+  });
+}
+
 /// out[i] = f(in[i]...), where the inputs broadcast to out's shape. An input may be out itself, but
 /// may not overlap it otherwise.
 template <class Out, class F, class... T> void transform(F f, const Tensor& out, Operand<T>... in) {
-  constexpr std::size_t N = sizeof...(T) + 1;
-  const Header* h = Peek::header(out);
-  Out* o = reinterpret_cast<Out*>(h->data);
-  auto map_runs = [&]<std::size_t... I>(std::index_sequence<I...> each) {
-    const int64_t stride[N] = {1, in.header->numel == 1 ? 0 : 1 ...};
-    if (h->contiguous && ((stride[I + 1] == 0 || lies_like(*in.header, *h)) && ...)) {
-      parallel_for(tiles_of(h->numel), [&](int64_t tile) {
-        const int64_t begin = tile * kGrain, n = std::min(kGrain, h->numel - begin);
-        map_run(each, f, n, stride, o + begin, in.data() + begin * stride[I + 1]...);
-      });
-      return;
-    }
-    const Walk<N> w = plan<N>(h->shape, h->numel, {h, in.header...});
-    parallel_for(tiles_of(h->numel), [&](int64_t tile) {
-      const int64_t begin = tile * kGrain, end = std::min(begin + kGrain, h->numel);
-      for_each_run(w, begin, end, [&](int64_t n, const std::array<int64_t, N>& offset) {
-        map_run(each, f, n, w.stride[0], o + offset[0], in.data() + offset[I + 1]...);
-      });
-    });
-  };
-  map_runs(std::index_sequence_for<T...>{});
+  transform_all(std::index_sequence_for<T...>{}, f, Peek::header(out), elements_of<Out>(out),
+                in...);
 }
 
 [[noreturn]] void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of_a,
@@ -158,6 +157,12 @@ inline void check_pair(const char* op, const In& a, const In& b, const char* nam
   if (a.dtype() != b.dtype()) [[unlikely]]
     refuse_dtypes(op, a, b, name_of_a, name_of_b);
 }
+
+/// sum += g for gradients: of one floating dtype and shape, and nobody else sees sum's elements.
+void accumulate(const Tensor& sum, const Tensor& g);
+
+/// Uninitialised, of the shape that a and b broadcast to.
+Tensor empty_broadcast(const char* op, const In& a, const In& b, DType dtype);
 
 /// A C++ number beside an int64 tensor must be whole, and exact in a double; beside a bool tensor 0
 /// or 1: DtypeError.
@@ -177,7 +182,7 @@ template <Kinds K = Kinds::floating, class F> Tensor map(const char* op, const I
   return detail::visit<K>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     using Out = std::decay_t<decltype(f(zero))>;
-    Tensor out = detail::empty(op, x.shape(), dtype_of<Out>(), x.at);
+    Tensor out = detail::empty_like(op, x, dtype_of<Out>());
     detail::transform<Out>(f, out, detail::Operand<T>(x));
     return out;
   });
@@ -187,12 +192,10 @@ template <Kinds K = Kinds::floating, class F> Tensor map(const char* op, const I
 template <Kinds K = Kinds::floating, class F>
 Tensor zip(const char* op, const In& a, const In& b, F f) {
   detail::check_pair(op, a, b);
-  const Shape shape =
-      a.shape() == b.shape() ? a.shape() : broadcast_shapes(op, a.shape(), b.shape(), a.at);
   return detail::visit<K>(op, a.dtype(), a.at, [&](auto zero) {
     using T = decltype(zero);
     using Out = std::decay_t<decltype(f(zero, zero))>;
-    Tensor out = detail::empty(op, shape, dtype_of<Out>(), a.at);
+    Tensor out = detail::empty_broadcast(op, a, b, dtype_of<Out>());
     detail::transform<Out>(f, out, detail::Operand<T>(a), detail::Operand<T>(b));
     return out;
   });
@@ -207,7 +210,7 @@ Tensor zip(const char* op, const In& a, double b, F f) {
     using Out = std::decay_t<decltype(f(zero, zero))>;
     T number = static_cast<T>(b);
     const detail::Header header = detail::header_of(number);
-    Tensor out = detail::empty(op, a.shape(), dtype_of<Out>(), a.at);
+    Tensor out = detail::empty_like(op, a, dtype_of<Out>());
     detail::transform<Out>(f, out, detail::Operand<T>(a), detail::Operand<T>(header));
     return out;
   });

@@ -20,12 +20,12 @@ constinit thread_local Backward* running = nullptr;
 /// Where a gradient ends up. One backward at a time may feed it: two at once are a GraphError.
 struct LeafNode final : Node {
   LeafNode(const Tensor& x, At at_) : Node("leaf", at_) {
+    is_leaf = true;
     shape = x.shape();
     dtype = x.dtype();
   }
   Tensor derivative(std::size_t, const Tensor&, const Tensor&) override { return {}; }
   void release() override {}
-  bool is_leaf() const override { return true; }
 
   void replace(const Tensor& with) {
     grad = with;
@@ -40,7 +40,7 @@ struct LeafNode final : Node {
 
 LeafNode* leaf_node(const Tensor& x) {
   Node* n = Peek::node(x);
-  return n && n->is_leaf() ? static_cast<LeafNode*>(n) : nullptr;
+  return n && n->is_leaf ? static_cast<LeafNode*>(n) : nullptr;
 }
 
 // Nodes whose last owner has gone. Destroying one may drop others: they queue here, so that the
@@ -153,6 +153,8 @@ ListNode::ListNode(const char* name_, At at_, const std::vector<In>& x, Derivati
 
 namespace {
 
+constexpr auto shallower = [](const Node* a, const Node* b) { return a->depth < b->depth; };
+
 /// One backward: nodes wait in a heap by depth. A consumer is deeper than its inputs, so whatever
 /// is popped has all of its gradient; ties fall as the same program always pushes them.
 class Backward : detail::Pinned {
@@ -179,14 +181,13 @@ class Backward : detail::Pinned {
   void seed(const Tensor& output, const Tensor& gradient) {
     roots_.push_back(Peek::node(output));  // a hook may drop the user's own handle
     retain(roots_.back()->refs);
-    feed(roots_.back(), gradient);
+    feed(roots_.back(), gradient.defined() ? gradient : ones(output.shape(), output.dtype()));
   }
   void run();
   const char* current_op() const { return current_ ? current_->name : nullptr; }
   std::vector<Tensor> found;
 
  private:
-  static bool shallower(const Node* a, const Node* b) { return a->depth < b->depth; }
   bool visits(Node* n) const { return targets_.empty() || on_path_.count(n) != 0; }
   void claim(LeafNode* leaf);
   void feed(Node* n, Tensor g);
@@ -232,11 +233,10 @@ void Backward::restrict_to(const std::vector<Tensor>& outputs, const std::vector
   }
   for (std::size_t i = 0; i < wanted.size(); ++i)
     if (!allow_unused && seen.count(targets_[i]) == 0)
-      fail<GraphError>(
-          at_,
-          "grad: the outputs do not depend on inputs[{}] {}: pass allow_unused if that "
-          "is meant",
-          i, wanted[i].shape());
+      fail<GraphError>(at_,
+                       "grad: the outputs do not depend on inputs[{}] {}: pass "
+                       "allow_unused if that is meant",
+                       i, wanted[i].shape());
 }
 
 void Backward::claim(LeafNode* leaf) {
@@ -255,13 +255,13 @@ void Backward::claim(LeafNode* leaf) {
 }
 
 void Backward::feed(Node* n, Tensor g) {
-  if (n->is_leaf()) claim(static_cast<LeafNode*>(n));  // before a look at what it has
+  if (n->is_leaf) claim(static_cast<LeafNode*>(n));  // before a look at what it has
   if (!n->pending.defined()) {
     heap_.push_back(n);
     n->pending = std::move(g);
     std::push_heap(heap_.begin(), heap_.end(), shallower);
   } else if (!create_ && Peek::unique(n->pending)) {
-    n->pending += g;
+    accumulate(n->pending, g);
   } else {
     n->pending = n->pending + g;
   }
@@ -289,7 +289,7 @@ void Backward::finish(LeafNode* leaf, Tensor g) {
   if (!leaf->grad.defined()) {  // a leaf's gradient shares its elements with nobody
     leaf->grad = Peek::unique(g) ? std::move(g) : g.clone();
   } else if (Peek::unique(leaf->grad)) {
-    leaf->grad += g;
+    accumulate(leaf->grad, g);
   } else {
     leaf->grad = leaf->grad + g;
   }
@@ -317,19 +317,19 @@ Tensor Backward::fitted(const Node* n, const Node* input, Tensor g) const {
 }
 
 void Backward::expand(Node* n, const Tensor& g) {
-  if (std::none_of(n->input, n->input + n->inputs, [&](Node* x) { return x && visits(x); })) return;
+  const auto wanted = [this](Node* x) { return x && visits(x); };
+  if (!targets_.empty() && std::none_of(n->input, n->input + n->inputs, wanted)) return;
   if (n->released)
-    fail<GraphError>(
-        at_,
-        "{}: a second time through {}, whose saved tensors are gone: pass retain_graph "
-        "the first time",
-        op_, n->name);
+    fail<GraphError>(at_,
+                     "{}: a second time through {}, whose saved tensors are gone: pass "
+                     "retain_graph the first time",
+                     op_, n->name);
   Frame frame(n->at);
   current_ = n;
   Tensor y = n->saved_output(create_);
   for (std::size_t i = 0; i < n->inputs; ++i) {
     Node* input = n->input[i];
-    if (input && visits(input)) feed(input, fitted(n, input, n->derivative(i, g, y)));
+    if (wanted(input)) feed(input, fitted(n, input, n->derivative(i, g, y)));
   }
   current_ = nullptr;
   if (!retain_ && n->saves) {
@@ -347,7 +347,7 @@ void Backward::run() {
     Tensor g = run_hooks(n, std::exchange(n->pending, {}));
     for (std::size_t i = 0; i < targets_.size(); ++i)
       if (targets_[i] == n) found[i] = g;
-    if (n->is_leaf()) finish(static_cast<LeafNode*>(n), std::move(g));
+    if (n->is_leaf) finish(static_cast<LeafNode*>(n), std::move(g));
     else if (targets_.empty() || on_path_.count(n) != 0) expand(n, g);
   }
 }
@@ -368,10 +368,6 @@ void check_seed(const char* op, const Tensor& output, const Tensor& gradient, At
                      gradient.dtype(), gradient.shape(), output.dtype(), output.shape());
 }
 
-Tensor seed_of(const Tensor& output, const Tensor& gradient) {
-  return gradient.defined() ? gradient : ones(output.shape(), output.dtype());
-}
-
 }  // namespace
 }  // namespace detail
 
@@ -389,7 +385,7 @@ Tensor record(const char* name, Tensor value, const std::vector<In>& inputs,
                                                                inputs, std::move(derivative)));
 }
 
-bool Tensor::is_leaf() const { return !get().node || get().node->is_leaf(); }
+bool Tensor::is_leaf() const { return !get().node || get().node->is_leaf; }
 
 const Tensor& Tensor::requires_grad_(bool on, At at) const {
   detail::Header& h = get("requires_grad_", at);
@@ -428,7 +424,7 @@ void Tensor::backward(At at) const { backward(Tensor(), false, at); }
 void Tensor::backward(const Tensor& gradient, bool retain_graph, At at) const {
   detail::check_seed("backward", *this, gradient, at);
   detail::Backward walk("backward", false, retain_graph, at);
-  walk.seed(*this, detail::seed_of(*this, gradient));
+  walk.seed(*this, gradient);
   walk.run();
 }
 
@@ -448,8 +444,7 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
   detail::Backward walk("grad", options.create_graph, options.create_graph || options.retain_graph,
                         at);
   walk.restrict_to(outputs, inputs, options.allow_unused);
-  for (std::size_t i = 0; i < outputs.size(); ++i)
-    walk.seed(outputs[i], detail::seed_of(outputs[i], outer(i)));
+  for (std::size_t i = 0; i < outputs.size(); ++i) walk.seed(outputs[i], outer(i));
   walk.run();
   return std::move(walk.found);
 }

@@ -63,7 +63,6 @@ struct Node : Pinned {
   virtual Tensor derivative(std::size_t i, const Tensor& g, const Tensor& y) = 0;
   /// Lets go of the saved tensors.
   virtual void release() = 0;
-  virtual bool is_leaf() const { return false; }
 
   void connect(std::size_t i, const In& x);
   void disconnect();  // every derived destructor's last act: the list of inputs is the derived's
@@ -75,6 +74,7 @@ struct Node : Pinned {
   uint32_t output_version = 0;
   bool needs_output = false;
   bool saves = false, released = false;  // tensors: they go with the first backward
+  bool is_leaf = false;
   const char* name;
   At at;
   std::size_t inputs = 0;
@@ -104,7 +104,7 @@ Tensor attach(Tensor value, Node* node);
 At caller(At at);
 
 /// Whether an op on these is to be recorded.
-bool records(const auto&... x) { return grad_mode && (x.requires_grad() || ...); }
+bool records(const auto&... x) { return grad_mode && (Peek::node(x) || ...); }
 
 template <class F> struct Wrt {
   const In& x;

@@ -269,7 +269,7 @@ template <bool logarithm> Tensor normalized(const char* op, const In& x, int64_t
     return normalized<logarithm>(op, {turned, x.at}, last).transpose(d, last).contiguous();
   }
   const Tensor source = detail::packed(x);
-  Tensor out = detail::empty(op, x.shape(), x.dtype(), x.at);
+  Tensor out = detail::empty_like(op, x, x.dtype());
   detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     if (out.numel() == 0) return;

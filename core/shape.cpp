@@ -47,9 +47,8 @@ int64_t numel(const char* op, const Shape& shape, At at) {
   for (int64_t size : shape) {
     if (size < 0) fail<ShapeError>(at, "{}: shape {} has a negative size", op, shape);
     empty |= size == 0;
+    n = checked_mul(n, size == 0 ? 1 : size, op, at);
   }
-  for (int64_t size : shape)
-    if (size != 0) n = checked_mul(n, size, op, at);
   return empty ? 0 : n;
 }
 

@@ -12,70 +12,78 @@ namespace [[gnu::visibility("default")]] descent {
 namespace detail {
 
 static void drop(Storage* storage) {
-  if (!release(storage->refs)) return;
+  if (!storage || !release(storage->refs)) return;  // null where a tensor came to nothing
   int64_t bytes = storage->bytes;
   count_storage(-1, -bytes);
-  storage->~Storage();
   deallocate(storage, sizeof(Storage) + static_cast<std::size_t>(bytes));
 }
 
 void destroy(Header* header) {
   if (header->node) drop(header->node);
   drop(header->storage);
-  header->~Header();
   deallocate(header, sizeof(Header));
 }
 
-/// Takes over one reference to `storage`.
-static Header* new_header(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
-                          int64_t numel) {
-  void* place;
-  try {
-    place = allocate(sizeof(Header));
-  } catch (...) {
-    drop(storage);
-    throw;
-  }
-  return new (place)
-      Header{1, dtype, true, storage, data, nullptr, numel, shape, contiguous_strides(shape)};
+/// Without elements yet. Without `strides`, it has those of a contiguous tensor.
+[[gnu::always_inline]] static inline Header* new_header(DType dtype, const Shape& shape,
+                                                        const Strides* strides, int64_t numel) {
+  auto* h = new (allocate(sizeof(Header))) Header;
+  h->dtype = dtype, h->numel = numel, h->shape = shape;
+  h->strides = strides ? *strides : contiguous_strides(shape);
+  return h;
 }
 
 Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
               const Strides& strides) {
   int64_t n = numel("view", shape, At::unknown());
-  retain(storage->refs);
   Tensor t;
-  t.header_ = new_header(storage, data, dtype, shape, n);
-  for (int i = 0; i < shape.rank(); ++i)  // the stride of an axis of one step never matters
-    if (shape[i] != 1 && n != 0 && strides[i] != t.header_->strides[i])
-      t.header_->contiguous = false;
-  t.header_->strides = strides;
+  t.header_ = new_header(dtype, shape, &strides, n);
+  retain(storage->refs);
+  t.header_->storage = storage;
+  t.header_->data = data;
+  int64_t step = 1;
+  for (int i = shape.rank() - 1; i >= 0 && n != 0; --i) {
+    if (shape[i] == 1) continue;  // its stride never matters
+    if (strides[i] != step) t.header_->contiguous = false;
+    step *= shape[i];
+  }
+  return t;
+}
+
+/// What both of the next return.
+static Tensor uninitialised(const char* op, DType dtype, const Shape& shape, const Strides* strides,
+                            int64_t n, At at) {
+  int64_t bytes = checked_mul(n, itemsize(dtype), op, at);
+  auto total = checked_add(bytes, static_cast<int64_t>(sizeof(Storage)), op, at);
+  Header* h = new_header(dtype, shape, strides, n);
+  Tensor t;
+  Peek::set_header(t, h);
+  h->storage = new (allocate(static_cast<std::size_t>(total))) Storage;
+  h->data = h->storage->data();
+  h->storage->bytes = bytes;
+  count_storage(1, bytes);
   return t;
 }
 
 Tensor empty(const char* op, const Shape& shape, DType dtype, At at) {
-  int64_t n = numel(op, shape, at);
-  int64_t bytes = checked_mul(n, itemsize(dtype), op, at);
-  auto total = checked_add(bytes, static_cast<int64_t>(sizeof(Storage)), op, at);
-  auto* storage = new (allocate(static_cast<std::size_t>(total))) Storage;
-  storage->bytes = bytes;
-  count_storage(1, bytes);
-  Tensor t;
-  Peek::set_header(t, new_header(storage, storage->data(), dtype, shape, n));
-  return t;
+  return uninitialised(op, dtype, shape, nullptr, numel(op, shape, at), at);
+}
+
+Tensor empty_like(const char* op, const In& x, DType dtype) {
+  const Header& h = *Peek::header(x);
+  return uninitialised(op, dtype, h.shape, h.contiguous ? &h.strides : nullptr, h.numel, x.at);
 }
 
 void refuse_input(const char* op, const In& x) {
   if (!x.defined()) fail<ValueError>(x.at, "{}: an input is an undefined tensor", op);
   const Storage* s = Peek::header(x)->storage;
   const char* saved_by = backward_op();
-  fail<GraphError>(
-      x.at,
-      "{}: {} {} was changed in place by {} (it is at version {}, {} at {}): clone() it "
-      "first{}",
-      saved_by ? saved_by : op, saved_by ? "a saved tensor" : "an argument", x.shape(),
-      s->writer ? s->writer : "a write", s->version, saved_by ? "saved" : "passed", x.version,
-      saved_by ? ", or change it after backward" : "");
+  fail<GraphError>(x.at,
+                   "{}: {} {} was changed in place by {} (it is at version {}, {} at {}): "
+                   "clone() it first{}",
+                   saved_by ? saved_by : op, saved_by ? "a saved tensor" : "an argument", x.shape(),
+                   s->writer ? s->writer : "a write", s->version, saved_by ? "saved" : "passed",
+                   x.version, saved_by ? ", or change it after backward" : "");
 }
 
 void will_write(const char* op, const Tensor& x, At at) {

@@ -254,6 +254,8 @@ inline void check(const char* op, const In& x) {
 }
 /// Uninitialised, contiguous, no graph.
 Tensor empty(const char* op, const Shape& shape, DType dtype, At at);
+/// The same of x's shape.
+Tensor empty_like(const char* op, const In& x, DType dtype);
 /// Gives x's header the elements, dtype and shape of `value`: every handle on x sees them. Its
 /// gradient is dropped.
 void set_data(const Tensor& x, const Tensor& value);

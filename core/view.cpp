@@ -20,7 +20,7 @@ Tensor view(const In& x, const Shape& shape, const Strides& strides, int64_t off
 
 /// A contiguous copy, with elements of `dtype`.
 Tensor converted(const char* op, const In& x, DType dtype) {
-  Tensor out = detail::empty(op, x.shape(), dtype, x.at);
+  Tensor out = detail::empty_like(op, x, dtype);
   detail::visit<Kinds::any>(op, x.dtype(), x.at, [&](auto from) {
     detail::visit<Kinds::any>(op, dtype, x.at, [&](auto into) {
       using T = decltype(from);
@@ -38,9 +38,8 @@ Shape resolved(const In& x, const Shape& wanted) {
   int64_t known = 1;
   for (int i = 0; i < shape.rank(); ++i) {
     if (shape[i] == -1 && unknown < 0) unknown = i;
-    else
-      known =
-          shape[i] < 0 || known < 0 ? -1 : detail::checked_mul(known, shape[i], "reshape", x.at);
+    else if (shape[i] < 0) known = -1;
+    else if (known >= 0) known = detail::checked_mul(known, shape[i], "reshape", x.at);
   }
   if (unknown >= 0 && known > 0) shape[unknown] = x.numel() / known;
   const bool fits = known >= 0 && (unknown < 0 || known > 0) &&
