@@ -161,6 +161,7 @@ class Backward : detail::Pinned {
  public:
   Backward(const char* op, bool create_graph, bool retain_graph, At at)
       : op_(op), create_(create_graph), retain_(retain_graph), at_(at), mode_(create_graph) {
+    roots_.reserve(16), heap_.reserve(16), claimed_.reserve(16);  // as a rule, no more is needed
     // In a hook or a derivative of another one: what waits in that one's nodes steps aside.
     if (outer_)
       for (Node* n : outer_->heap_) set_aside_.push_back(std::exchange(n->pending, {}));
@@ -190,6 +191,10 @@ class Backward : detail::Pinned {
  private:
   bool visits(Node* n) const { return targets_.empty() || on_path_.count(n) != 0; }
   void claim(LeafNode* leaf);
+  void add(Tensor& sum, const Tensor& g) const {
+    if (!create_ && Peek::unique(sum)) accumulate(sum, g);
+    else sum = sum + g;
+  }
   void feed(Node* n, Tensor g);
   void finish(LeafNode* leaf, Tensor g);
   void expand(Node* n, const Tensor& g);
@@ -256,15 +261,10 @@ void Backward::claim(LeafNode* leaf) {
 
 void Backward::feed(Node* n, Tensor g) {
   if (n->is_leaf) claim(static_cast<LeafNode*>(n));  // before a look at what it has
-  if (!n->pending.defined()) {
-    heap_.push_back(n);
-    n->pending = std::move(g);
-    std::push_heap(heap_.begin(), heap_.end(), shallower);
-  } else if (!create_ && Peek::unique(n->pending)) {
-    accumulate(n->pending, g);
-  } else {
-    n->pending = n->pending + g;
-  }
+  if (n->pending.defined()) return add(n->pending, g);
+  heap_.push_back(n);
+  n->pending = std::move(g);
+  std::push_heap(heap_.begin(), heap_.end(), shallower);
 }
 
 Tensor Backward::run_hooks(const Node* n, Tensor g) const {
@@ -286,13 +286,8 @@ void Backward::finish(LeafNode* leaf, Tensor g) {
   if (!targets_.empty()) return;
   ++leaf->age.changes;
   ++leaf->age.added;
-  if (!leaf->grad.defined()) {  // a leaf's gradient shares its elements with nobody
-    leaf->grad = Peek::unique(g) ? std::move(g) : g.clone();
-  } else if (Peek::unique(leaf->grad)) {
-    accumulate(leaf->grad, g);
-  } else {
-    leaf->grad = leaf->grad + g;
-  }
+  if (leaf->grad.defined()) add(leaf->grad, g);
+  else leaf->grad = Peek::unique(g) ? std::move(g) : g.clone();  // it shares elements with nobody
   if (!leaf->hooks || leaf->hooks->on_accumulate.empty()) return;
   Tensor handle = leaf->output.detach();  // the leaf again: same elements, same node
   retain(leaf->refs);

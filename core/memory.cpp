@@ -162,10 +162,9 @@ void* try_system(std::size_t bytes) {
 
 void* allocate_slow(std::size_t bytes) {
   const std::size_t c = size_class(bytes);
-  if (c >= classes) {
+  if (c >= classes)
     fail<SizeError>(At::unknown(), "allocate: {} bytes are too many: sizes end at {}", bytes,
                     INT64_MAX);
-  }
   if (void* p = fetch(own_front(), c)) return p;
   if (void* p = try_system(block_bytes(bytes))) return p;
   trim();
@@ -227,9 +226,7 @@ void trim() {
 }
 
 void set_memory_limit(int64_t bytes, At at) {
-  if (bytes < 0) {
-    fail<ValueError>(at, "set_memory_limit: {} bytes: need 0 (none) or more", bytes);
-  }
+  if (bytes < 0) fail<ValueError>(at, "set_memory_limit: {} bytes: need 0 (none) or more", bytes);
   Lock lock(central.mutex);
   central.limit = bytes;
 }

@@ -177,11 +177,10 @@ void run_tiles(int64_t tiles, void (*tile)(void* context, int64_t t), void* cont
   pool.unclaimed = job.chunks;
   ++pool.round;
   for (int i = 1; i < std::min(threads, job.chunks); ++i) pool.round.notify_one();
-  if (!take_part()) {
+  if (!take_part())
     fail<Error>(At::unknown(),
                 "parallel_for: the process forked inside it: its child cannot finish the tiles "
                 "that other threads had begun");
-  }
   while (const int left = pool.unfinished) wait_while(pool.unfinished, left, owner_spins);
   stat_jobs.fetch_add(1, std::memory_order_relaxed);
   stat_tiles.fetch_add(tiles, std::memory_order_relaxed);
@@ -201,9 +200,8 @@ void reset_pool_stats() {
 }  // namespace detail
 
 void set_num_threads(int n, At at) {
-  if (n < 1 || n > detail::max_threads) {
+  if (n < 1 || n > detail::max_threads)
     fail<ValueError>(at, "set_num_threads: {}: need 1 to {}", n, detail::max_threads);
-  }
   detail::wanted_threads = n;
 }
 
