@@ -388,11 +388,8 @@ const Tensor& Tensor::requires_grad_(bool on, At at) const {
     fail<GraphError>(at, "requires_grad_: the result of an op is not a leaf: detach() it first");
   if (on && !is_floating(h.dtype))
     fail<DtypeError>(at, "requires_grad_: a tensor of {} has no gradient", h.dtype);
-  if (on && !h.node) {
-    h.node = new detail::LeafNode(*this, at);
-  } else if (!on && h.node) {
-    detail::drop(std::exchange(h.node, nullptr));
-  }
+  if (on && !h.node) h.node = new detail::LeafNode(*this, at);
+  if (!on && h.node) detail::drop(std::exchange(h.node, nullptr));
   return *this;
 }
 

@@ -177,16 +177,18 @@ template <class T>
 void im2col(const Windows& w, const Piece& b, Planes<const T> x, int64_t channel, T* to,
             int64_t step) {
   const Lanes<const T> lanes(w, b, x, channel);
-  for (int64_t tap = 0; tap < w.taps(); ++tap, to += step)
-    if (w.columns == 8)  // small images: a row is one vector
-      for_each_row(w, b, lanes, tap, [to](int64_t place, const T* cells, const T*) {
-        std::memcpy(to + place, cells, 8 * sizeof(T));
-      });
-    else
-      for_each_row(w, b, lanes, tap,
-                   [n = w.columns, to](int64_t place, const T* cells, const T* end) {
-                     copy_row(cells, n, end, to + place);
-                   });
+  simd::call([&] {
+    for (int64_t tap = 0; tap < w.taps(); ++tap, to += step)
+      if (w.columns == 8)  // small images: a row is one vector
+        for_each_row(w, b, lanes, tap, [to](int64_t place, const T* cells, const T*) {
+          std::memcpy(to + place, cells, 8 * sizeof(T));
+        });
+      else
+        for_each_row(w, b, lanes, tap,
+                     [n = w.columns, to](int64_t place, const T* cells, const T* end) {
+                       copy_row(cells, n, end, to + place);
+                     });
+  });
 }
 
 /// Its adjoint: the cells += from[tap step + place].
@@ -194,10 +196,12 @@ template <class T>
 void col2im(const Windows& w, const Piece& b, const T* from, int64_t step, Planes<T> x,
             int64_t channel) {
   Lanes<T> lanes(w, b, x, channel);
-  for (int64_t tap = 0; tap < w.taps(); ++tap, from += step)
-    for_each_row(w, b, lanes, tap, [n = w.columns, from](int64_t place, T* cells, const T*) {
-      add_row(from + place, n, cells);
-    });
+  simd::call([&] {
+    for (int64_t tap = 0; tap < w.taps(); ++tap, from += step)
+      for_each_row(w, b, lanes, tap, [n = w.columns, from](int64_t place, T* cells, const T*) {
+        add_row(from + place, n, cells);
+      });
+  });
   lanes.merge();
 }
 
