@@ -79,4 +79,9 @@ inline Tensor operator<=(const In& a, double b) { return le(a, b); }
 inline Tensor operator>(const In& a, double b) { return gt(a, b); }
 inline Tensor operator>=(const In& a, double b) { return ge(a, b); }
 
+namespace detail {
+/// sum += g for gradients: of one floating dtype and shape, and nobody else sees sum's elements.
+void accumulate(const Tensor& sum, const Tensor& g);
+}  // namespace detail
+
 }  // namespace descent

@@ -145,11 +145,11 @@ void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, T
       for (int64_t l = 0; l < k; ++l) turned[l * n + j] = b[j * ldb + l];
     return gemm(false, false, m, n, k, alpha, a, lda, turned, n, beta, c, ldc);
   }
-  // The one for long rows by long rows serves results of up to 1200 elements and up to 10^6
-  // multiplications. Where few rows would be packed for all of C, it is faster in parts.
-  if (!transpose_a && transpose_b && k >= 128 && m <= 32 && m * n > 1200 &&
-      k <= 1'000'000 / (m * n)) {
-    for (int64_t j = 0, part = 1200 / m; j < n; j += part)
+  // The one for long rows by long rows serves results of up to 1200 elements: few rows are not
+  // worth being packed, so C is cut into such parts.
+  if (constexpr int64_t served = 1200; !transpose_a && transpose_b && k >= 128 && m <= 32 &&
+                                       m * n > served && k <= unpacked / (m * n)) {
+    for (int64_t j = 0, part = served / m; j < n; j += part)
       gemm(false, true, m, std::min(part, n - j), k, alpha, a, lda, b + j * ldb, ldb, beta, c + j,
            ldc);
     return;

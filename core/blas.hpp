@@ -6,6 +6,9 @@
 /// calls at once. Callers cut a large product into tiles and run those in the thread pool.
 namespace [[gnu::visibility("default")]] descent { namespace blas {
 
+/// Up to so many multiplications OpenBLAS computes a product without packing its operands first.
+inline constexpr int64_t unpacked = 1'000'000;
+
 /// C = alpha * op(A) * op(B) + beta * C, for T float or double, all matrices row-major.
 ///
 /// op(A) is [m, k] and op(B) is [k, n], where op transposes the stored matrix if its flag is set;

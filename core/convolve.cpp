@@ -24,10 +24,8 @@ template <class T> class Im2col {
   int64_t piece_places() const {
     constexpr int64_t bytes = 1 << 20;  // of columns, to stay in a core's own cache
     const int64_t places = std::clamp<int64_t>(bytes / (c_.depth() * int64_t{sizeof(T)}), 64, 1024);
-    // Up to 10^6 multiplications OpenBLAS does without packing, which pays where channels are few.
-    const int64_t unpacked = 1'000'000 / (c_.out * c_.depth());
-    return unpacked >= std::min<int64_t>(windows.places(), 512) ? std::min(unpacked, places)
-                                                                : places;
+    const int64_t few = blas::unpacked / (c_.out * c_.depth());  // which pays for few channels
+    return few >= std::min<int64_t>(windows.places(), 512) ? std::min(few, places) : places;
   }
   int64_t weight_size() const { return c_.groups * c_.out * c_.depth(); }
 

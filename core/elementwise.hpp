@@ -117,8 +117,9 @@ void map_run(std::index_sequence<I...>, F& f, int64_t n, const int64_t* stride, 
   for (int64_t i = 0; i < n; ++i) out[i * stride[0]] = f(in[i * stride[I + 1]]...);
 }
 
+/// All runs, on the threads: `transform` with its inputs counted.
 template <std::size_t... I, class F, class Out, class... T>
-void transform_all(std::index_sequence<I...> each, F f, const Header* h, Out* o, Operand<T>... in) {
+void map_all(std::index_sequence<I...> each, F f, const Header* h, Out* o, Operand<T>... in) {
   constexpr std::size_t N = sizeof...(T) + 1;
   const int64_t stride[N] = {1, in.header->numel == 1 ? 0 : 1 ...};
   // What broadcasts to h and has as many elements has them one for one.
@@ -143,8 +144,7 @@ void transform_all(std::index_sequence<I...> each, F f, const Header* h, Out* o,
 /// out[i] = f(in[i]...), where the inputs broadcast to out's shape. An input may be out itself, but
 /// may not overlap it otherwise.
 template <class Out, class F, class... T> void transform(F f, const Tensor& out, Operand<T>... in) {
-  transform_all(std::index_sequence_for<T...>{}, f, Peek::header(out), elements_of<Out>(out),
-                in...);
+  map_all(std::index_sequence_for<T...>{}, f, Peek::header(out), elements_of<Out>(out), in...);
 }
 
 [[noreturn]] void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of_a,
@@ -157,9 +157,6 @@ inline void check_pair(const char* op, const In& a, const In& b, const char* nam
   if (a.dtype() != b.dtype()) [[unlikely]]
     refuse_dtypes(op, a, b, name_of_a, name_of_b);
 }
-
-/// sum += g for gradients: of one floating dtype and shape, and nobody else sees sum's elements.
-void accumulate(const Tensor& sum, const Tensor& g);
 
 /// Uninitialised, of the shape that a and b broadcast to.
 Tensor empty_broadcast(const char* op, const In& a, const In& b, DType dtype);

@@ -50,7 +50,7 @@ Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape
   return t;
 }
 
-/// What both of the next return.
+/// A contiguous tensor of n uninitialised elements, whatever its strides were known from.
 static Tensor uninitialised(const char* op, DType dtype, const Shape& shape, const Strides* strides,
                             int64_t n, At at) {
   int64_t bytes = checked_mul(n, itemsize(dtype), op, at);
@@ -93,8 +93,8 @@ void will_write(const char* op, const Tensor& x, At at) {
                      "NoGradGuard, or on detach()",
                      op, x.shape());
   Header* h = Peek::header(x);
-  for (int i = 0; i < h->shape.rank(); ++i)
-    if (h->numel > 0 && h->strides[i] == 0 && h->shape[i] > 1)
+  for (int i = 0; !h->contiguous && i < h->shape.rank(); ++i)
+    if (h->strides[i] == 0 && h->shape[i] > 1)
       fail<ShapeError>(at,
                        "{}: an expanded tensor {} is changed in place: several of its elements are "
                        "one in memory: clone() it first",
