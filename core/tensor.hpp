@@ -72,6 +72,7 @@ class Tensor {
     if (header_) detail::retain(header_->refs);
   }
   Tensor(Tensor&& other) noexcept : header_(std::exchange(other.header_, nullptr)) {}
+  Tensor(In&& other) noexcept;  // what a parameter only borrows is not its to give away
   Tensor& operator=(Tensor other) noexcept {
     std::swap(header_, other.header_);
     return *this;
@@ -208,11 +209,8 @@ class In : public Tensor {
   In(const In& other) : Tensor(other), at(other.at), version(other.version) {}
   In(In&& other) noexcept : In(static_cast<const In&&>(other)) {}
   /// A closure's members are const: when it moves, so do they.
-  In(const In&& other) noexcept : at(other.at), version(other.version) {
-    header_ = other.header_;
-    if (!other.borrowed_) other.header_ = nullptr;
-    else if (header_) detail::retain(header_->refs);
-  }
+  In(const In&& other) noexcept
+      : Tensor(const_cast<In&&>(other)), at(other.at), version(other.version) {}
   In& operator=(In other) noexcept {
     std::swap(header_, other.header_);
     std::swap(borrowed_, other.borrowed_);
@@ -227,9 +225,15 @@ class In : public Tensor {
   uint32_t version;
 
  private:
+  friend class Tensor;
   uint32_t now() const { return header_ ? header_->storage->version : 0; }
   bool borrowed_ = false;
 };
+
+inline Tensor::Tensor(In&& other) noexcept : header_(other.header_) {
+  if (!other.borrowed_) other.header_ = nullptr;
+  else if (header_) detail::retain(header_->refs);
+}
 
 /// The library's own way to a tensor's header.
 struct Peek {

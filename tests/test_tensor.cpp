@@ -132,6 +132,34 @@ TEST_CASE("views share elements and version; copies do not") {
         "data: tensor [3] with strides [4] is not contiguous: use contiguous()");
 }
 
+TEST_CASE("whoever hands on a tensor that it was handed owns what it makes of it") {
+  const auto owners = [](const Tensor& x) { return Peek::header(x)->refs; };
+  const auto returned = [](In x) -> Tensor { return x; };
+  const auto moved = [](In x) { return Tensor(std::move(x)); };
+  const auto either = [](In x, bool negative) -> Tensor {
+    if (!negative) return x;
+    return -x;
+  };
+  const auto held = [](In x) -> Tensor {
+    auto own = std::move(x);
+    return own;
+  };
+  const auto assigned = [](In x) {
+    Tensor y;
+    y = std::move(x);
+    return y;
+  };
+  const Tensor x = tensor({1., 2.});
+  for (int i = 0; i < 3; ++i) {
+    for (const Tensor& y : {returned(x), moved(x), either(x, false), held(x), assigned(x)})
+      CHECK(Peek::header(y) == Peek::header(x));
+    CHECK(owners(x) == 1);
+  }
+  const Tensor y = returned(x + 1.0);  // one that was only an argument
+  CHECK(owners(y) == 1);
+  CHECK(doubles(y) == Doubles{2, 3});
+}
+
 TEST_CASE("every view picks the right elements of a tensor with any strides") {
   const Shape from{2, 1, 6, 4};
   for (Layout layout : layouts) {
