@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <optional>
 #include <tuple>
 
@@ -92,6 +93,29 @@ struct GradientAge {
   uint32_t changes = 0, added = 0;
   bool operator==(const GradientAge&) const = default;
 };
+
+/// Where a gradient ends up.
+struct LeafNode final : Node {
+  LeafNode(const Tensor& x, At at_) : Node("leaf", at_) {
+    is_leaf = true;
+    shape = x.shape();
+    dtype = x.dtype();
+  }
+  Tensor derivative(std::size_t, const Tensor&, const Tensor&) override { return {}; }
+  void release() override {}
+
+  void replace(const Tensor& with) {
+    grad = with;
+    ++age.changes;
+    age.added = with.defined();
+  }
+
+  Tensor grad;
+  GradientAge age;
+  std::atomic<const void*> owner = nullptr;  // the backward that feeds it: one at a time
+};
+/// x's node if x is a leaf that requires a gradient, else null.
+LeafNode* leaf_node(const Tensor& x);
 GradientAge gradient_age(const Tensor& leaf);
 /// Where a leaf keeps its gradient, to change it and not its age; null if there is none.
 Tensor* gradient_of(const Tensor& leaf);
