@@ -15,24 +15,36 @@ constinit thread_local Backward* running = nullptr;
 
 constexpr auto shallower = [](const Node* a, const Node* b) { return a->depth < b->depth; };
 
+/// Makes room for one more, so that push_back cannot fail.
+template <class T> void make_room(std::vector<T>& list) {
+  if (list.size() == list.capacity()) list.reserve(std::max<std::size_t>(16, 2 * list.size()));
+}
+
 /// One backward: nodes wait in a heap by depth. A consumer is deeper than its inputs, so whatever
 /// is popped has all of its gradient; ties fall as the same program always pushes them.
+///
+/// Two walks of different threads that meet are refused. The first node that they share has several
+/// owners, or it would be reached from one that they share: so a walk claims the nodes of several
+/// owners that it comes to, until its end. Whatever throws leaves no claim and no gradient behind.
 class Backward : detail::Pinned {
  public:
   Backward(const char* op, bool create_graph, bool retain_graph, At at)
       : op_(op), create_(create_graph), retain_(retain_graph), at_(at), mode_(create_graph) {
-    roots_.reserve(16), heap_.reserve(16), claimed_.reserve(16);  // as a rule, no more is needed
-    // In a hook or a derivative of another one: what waits in that one's nodes steps aside.
+    make_room(roots_), make_room(heap_), make_room(claimed_);  // as a rule, no more is needed
+    if (outer_) set_aside_.reserve(outer_->heap_.size());
+    // From here on nothing fails. In a hook or a derivative of another walk, what waits in that
+    // one's nodes steps aside.
     if (outer_)
       for (Node* n : outer_->heap_) set_aside_.push_back(std::exchange(n->pending, {}));
+    running = this;
   }
   ~Backward() {
+    running = outer_;
     for (Node* n : heap_) n->pending = {};
-    for (LeafNode* leaf : claimed_) leaf->owner.store(nullptr, std::memory_order_release);
+    for (Node* n : claimed_) n->walker.store(nullptr, std::memory_order_release);
     for (Node* n : roots_) drop(n);
     for (std::size_t i = 0; i < set_aside_.size(); ++i)
       outer_->heap_[i]->pending = std::move(set_aside_[i]);
-    running = outer_;
   }
 
   /// Only nodes in `wanted`'s ancestry are visited, and gradients land in `found`, not in leaves.
@@ -46,11 +58,12 @@ class Backward : detail::Pinned {
   }
   void run();
   const char* current_op() const { return current_ ? current_->name : nullptr; }
-  std::vector<Tensor> found;
+  /// What came to each of the wanted, with elements that it shares with nobody.
+  std::vector<Tensor> take_found();
 
  private:
-  bool visits(Node* n) const { return targets_.empty() || on_path_.count(n) != 0; }
-  void claim(LeafNode* leaf);
+  bool visits(Node* n) const { return places_.empty() || on_path_.count(n) != 0; }
+  void claim(Node* n);
   void add(Tensor& sum, const Tensor& g) const {
     if (!create_ && Peek::unique(sum)) accumulate(sum, g);
     else sum = sum + g;
@@ -65,20 +78,25 @@ class Backward : detail::Pinned {
   bool create_, retain_;
   At at_;
   GradModeGuard mode_;
-  Backward* outer_ = std::exchange(running, this);
+  Backward* const outer_ = running;
   const Node* current_ = nullptr;  // whose derivative is being computed
   std::vector<Tensor> set_aside_;
   std::vector<Node*> roots_;
   std::vector<Node*> heap_;
-  std::vector<LeafNode*> claimed_;
+  std::vector<Node*> claimed_;
   std::vector<Node*> targets_;
+  std::vector<Tensor> found_;                      // by the first place of each target
+  std::unordered_map<Node*, std::size_t> places_;  // of each target
   std::unordered_set<Node*> on_path_;
 };
 
 void Backward::restrict_to(const std::vector<Tensor>& outputs, const std::vector<Tensor>& wanted,
                            bool allow_unused) {
-  for (const Tensor& t : wanted) targets_.push_back(Peek::node(t));
-  found.resize(wanted.size());
+  for (const Tensor& t : wanted) {
+    places_.emplace(Peek::node(t), targets_.size());
+    targets_.push_back(Peek::node(t));
+  }
+  found_.resize(wanted.size());
   on_path_.insert(targets_.begin(), targets_.end());
   std::unordered_set<Node*> seen;
   std::vector<std::pair<Node*, std::size_t>> stack;
@@ -104,23 +122,27 @@ void Backward::restrict_to(const std::vector<Tensor>& outputs, const std::vector
                        i, wanted[i].shape());
 }
 
-void Backward::claim(LeafNode* leaf) {
-  if (leaf->owner.load(std::memory_order_relaxed) == this) return;
-  const void* owner = nullptr;
-  if (leaf->owner.compare_exchange_strong(owner, this, std::memory_order_acquire)) {
-    claimed_.push_back(leaf);
-    return;
-  }
+void Backward::claim(Node* n) {
+  if (n->walker.load(std::memory_order_relaxed) == this) return;
+  make_room(claimed_);
+  const void* walker = nullptr;
+  if (n->walker.compare_exchange_strong(walker, this, std::memory_order_acquire))
+    return claimed_.push_back(n);
   for (const Backward* own = this; own; own = own->outer_)
-    if (own == owner) return;
+    if (own == walker) return;
+  if (n->is_leaf)
+    fail<GraphError>(at_,
+                     "{}: another backward is adding to the same leaf {} now: run them one after "
+                     "the other",
+                     op_, n->shape);
   fail<GraphError>(at_,
-                   "{}: another backward is adding to the same leaf {} now: run them one after the "
-                   "other",
-                   op_, leaf->shape);
+                   "{}: another thread's backward is passing through {} now: run them one after "
+                   "the other",
+                   op_, n->name);
 }
 
 void Backward::feed(Node* n, Tensor g) {
-  if (n->is_leaf) claim(static_cast<LeafNode*>(n));  // before a look at what it has
+  if (__atomic_load_n(&n->refs, __ATOMIC_RELAXED) > 1) claim(n);  // a root too: seed owns it
   if (n->pending.defined()) return add(n->pending, g);
   heap_.push_back(n);
   n->pending = std::move(g);
@@ -129,7 +151,7 @@ void Backward::feed(Node* n, Tensor g) {
 
 Tensor Backward::run_hooks(const Node* n, Tensor g) const {
   if (!n->hooks) return g;
-  if (!create_ && !Peek::unique(g)) g = g.clone();  // a hook may change it in place
+  if (!Peek::unique(g)) g = g.clone();  // a hook may change it in place
   for (std::size_t i = 0, count = n->hooks->on_grad.size(); i < count; ++i) {
     const TensorHook hook = n->hooks->on_grad[i];  // a hook may add others
     Tensor replaced = hook(g);
@@ -143,11 +165,16 @@ Tensor Backward::run_hooks(const Node* n, Tensor g) const {
 }
 
 void Backward::finish(LeafNode* leaf, Tensor g) {
-  if (!targets_.empty()) return;
-  ++leaf->age.changes;
-  ++leaf->age.added;
+  if (!places_.empty()) return;
+  if (g.dtype() != leaf->dtype || !(g.shape() == leaf->shape))
+    fail<GraphError>(at_,
+                     "{}: a gradient {} {} arrives at a leaf that has become {} {} meanwhile: "
+                     "convert it before the forward pass",
+                     op_, g.dtype(), g.shape(), leaf->dtype, leaf->shape);
   if (leaf->grad.defined()) add(leaf->grad, g);
   else leaf->grad = Peek::unique(g) ? std::move(g) : g.clone();  // it shares elements with nobody
+  ++leaf->age.changes;
+  ++leaf->age.added;
   if (!leaf->hooks || leaf->hooks->on_accumulate.empty()) return;
   Tensor handle = leaf->output.detach();  // the leaf again: same elements, same node
   retain(leaf->refs);
@@ -173,11 +200,11 @@ Tensor Backward::fitted(const Node* n, const Node* input, Tensor g) const {
 
 void Backward::expand(Node* n, const Tensor& g) {
   const auto wanted = [this](Node* x) { return x && visits(x); };
-  if (!targets_.empty() && std::none_of(n->input, n->input + n->inputs, wanted)) return;
+  if (!places_.empty() && std::none_of(n->input, n->input + n->inputs, wanted)) return;
   if (n->released)
     fail<GraphError>(at_,
                      "{}: a second time through {}, whose saved tensors are gone: pass "
-                     "retain_graph the first time",
+                     "retain_graph the first time, or detach() what one step hands to the next",
                      op_, n->name);
   Frame frame(n->at);
   current_ = n;
@@ -200,19 +227,28 @@ void Backward::run() {
     Node* n = heap_.back();
     heap_.pop_back();
     Tensor g = run_hooks(n, std::exchange(n->pending, {}));
-    for (std::size_t i = 0; i < targets_.size(); ++i)
-      if (targets_[i] == n) found[i] = g;
+    if (const auto place = places_.find(n); place != places_.end()) found_[place->second] = g;
     if (n->is_leaf) finish(static_cast<LeafNode*>(n), std::move(g));
-    else if (targets_.empty() || on_path_.count(n) != 0) expand(n, g);
+    else if (visits(n)) expand(n, g);
   }
+}
+
+std::vector<Tensor> Backward::take_found() {
+  std::vector<Tensor> all;
+  for (Node* target : targets_) all.push_back(found_[places_[target]]);
+  found_.clear();
+  for (Tensor& g : all)
+    if (g.defined() && !Peek::unique(g)) g = g.clone();
+  return all;
 }
 
 void check_seed(const char* op, const Tensor& output, const Tensor& gradient, At at) {
   if (!output.defined()) fail<ValueError>(at, "{}: an output is an undefined tensor", op);
   if (!output.requires_grad())
-    fail<GraphError>(
-        at, "{}: tensor {} has no graph: nothing that it was computed from requires a gradient", op,
-        output.shape());
+    fail<GraphError>(at, "{}: tensor {} has no graph: {}", op, output.shape(),
+                     grad_mode ? "nothing that it was computed from requires a gradient, or it was "
+                                 "computed under NoGradGuard"
+                               : "recording is off here (NoGradGuard)");
   if (!gradient.defined() && output.numel() != 1)
     fail<GraphError>(at,
                      "{}: tensor {} is not a scalar: pass its outer gradient, or reduce it first",
@@ -256,7 +292,7 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
   walk.restrict_to(outputs, inputs, options.allow_unused);
   for (std::size_t i = 0; i < outputs.size(); ++i) walk.seed(outputs[i], outer(i));
   walk.run();
-  return std::move(walk.found);
+  return walk.take_found();
 }
 
 static detail::Hooks& hooks_of(const char* op, const Tensor& x, At at) {
@@ -273,9 +309,9 @@ void Tensor::register_hook(TensorHook hook, At at) const {
 void Tensor::register_post_accumulate_grad_hook(AccumulateHook hook, At at) const {
   if (!is_leaf())
     fail<GraphError>(at, "register_post_accumulate_grad_hook: only a leaf accumulates");
-  hooks_of("register_post_accumulate_grad_hook", *this, at)
-      .on_accumulate.push_back(std::move(hook));
+  detail::Hooks& hooks = hooks_of("register_post_accumulate_grad_hook", *this, at);
   if (auto* leaf = detail::leaf_node(*this); !leaf->output.defined()) leaf->output = detach();
+  hooks.on_accumulate.push_back(std::move(hook));
 }
 
 }  // namespace descent

@@ -94,6 +94,8 @@ Tensor attach(Tensor value, Node* node) {
 
 void set_data(const Tensor& x, const Tensor& value) {
   Header *h = Peek::header(x), *v = Peek::header(value);
+  auto* const leaf = leaf_node(x);
+  const Tensor output = leaf && leaf->output.defined() ? value.detach() : Tensor();
   // Whoever saved x must see the change, though its new storage has versions of its own.
   v->storage->version = std::max(h->storage->version, v->storage->version) + 1;
   v->storage->writer = "set_data";
@@ -104,9 +106,9 @@ void set_data(const Tensor& x, const Tensor& value) {
   std::swap(h->numel, v->numel);
   std::swap(h->shape, v->shape);
   std::swap(h->strides, v->strides);
-  if (auto* leaf = leaf_node(x)) {
+  if (leaf) {
     leaf->replace({});
-    if (leaf->output.defined()) leaf->output = x.detach();
+    leaf->output = output;
     leaf->shape = h->shape;
     leaf->dtype = h->dtype;
   }
@@ -148,7 +150,12 @@ const Tensor& Tensor::requires_grad_(bool on, At at) const {
   return *this;
 }
 
-Tensor Tensor::grad() const {
+Tensor Tensor::grad(At at) const {
+  if (!is_leaf())
+    fail<GraphError>(at,
+                     "grad: this tensor {} is the result of {}, and only leaves keep a gradient: "
+                     "change a parameter in place, under NoGradGuard (w -= ...), or detach() it",
+                     shape(), get().node->name);
   const auto* leaf = detail::leaf_node(*this);
   return leaf ? leaf->grad : Tensor();
 }
@@ -159,7 +166,7 @@ void Tensor::set_grad(const Tensor& grad, At at) const {
   if (grad.defined() && (!(grad.shape() == shape()) || grad.dtype() != dtype()))
     fail<ShapeError>(at, "set_grad: gradient {} {} for a tensor {} {}: need the same", grad.dtype(),
                      grad.shape(), dtype(), shape());
-  leaf->replace(grad);
+  leaf->replace(grad.defined() && grad.requires_grad() ? grad.detach() : grad);
 }
 
 void Tensor::zero_grad() const {

@@ -37,8 +37,9 @@ struct GradOptions {
   bool allow_unused = false;  ///< an input that is not reached gets undefined, no error
 };
 /// The gradient of sum(outputs) with respect to each of `inputs`, leaving every leaf's own gradient
-/// alone. Outputs must have one element, unless `grad_outputs` gives their outer gradients. As with
-/// `backward`, two threads may not reach one leaf at once: GraphError.
+/// alone. Outputs must have one element, unless `grad_outputs` gives their outer gradients. Results
+/// share elements with nothing. As with `backward`, two threads may walk one graph one after the
+/// other; where two walks meet, one of them is a GraphError.
 std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
                          GradOptions options = {}, const std::vector<Tensor>& grad_outputs = {},
                          At at = At::here());
@@ -79,8 +80,9 @@ struct Node : Pinned {
   const char* name;
   At at;
   std::size_t inputs = 0;
-  Node** input = nullptr;  // null where no gradient is wanted
-  Node* next = nullptr;    // in the list of nodes to destroy
+  Node** input = nullptr;                     // null where no gradient is wanted
+  Node* next = nullptr;                       // in the list of nodes to destroy
+  std::atomic<const void*> walker = nullptr;  // the backward that is passing: one at a time
   Hooks* hooks = nullptr;
   Tensor pending;  // gradient collected so far in the running backward
   Tensor output;   // kept only if a closure wants it; never carries the node
@@ -112,7 +114,6 @@ struct LeafNode final : Node {
 
   Tensor grad;
   GradientAge age;
-  std::atomic<const void*> owner = nullptr;  // the backward that feeds it: one at a time
 };
 /// x's node if x is a leaf that requires a gradient, else null.
 LeafNode* leaf_node(const Tensor& x);

@@ -75,7 +75,9 @@ Tensor empty_like(const char* op, const In& x, DType dtype) {
 }
 
 void refuse_input(const char* op, const In& x) {
-  if (!x.defined()) fail<ValueError>(x.at, "{}: an input is an undefined tensor", op);
+  if (!x.defined())
+    fail<ValueError>(
+        x.at, "{}: an input is an undefined tensor (as a gradient is before backward())", op);
   const Storage* s = Peek::header(x)->storage;
   const char* saved_by = backward_op();
   fail<GraphError>(x.at,
@@ -106,7 +108,7 @@ void will_write(const char* op, const Tensor& x, At at) {
 }  // namespace detail
 
 void Tensor::refuse_undefined(const char* op, At at) {
-  fail<ValueError>(at, "{}: this tensor is undefined", op);
+  fail<ValueError>(at, "{}: this tensor is undefined (as a gradient is before backward())", op);
 }
 
 int64_t Tensor::size(int64_t d, At at) const {

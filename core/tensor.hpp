@@ -127,9 +127,11 @@ class Tensor {
   /// the graphs that led here. GraphError on the result of an op.
   const Tensor& requires_grad_(bool on = true, At at = At::here()) const;
   /// What backward has accumulated; undefined before the first one and after `zero_grad()`. A
-  /// handle kept on it stays as it is when more is added.
-  Tensor grad() const;
-  /// Replaces the gradient: same shape and dtype, or undefined to forget it.
+  /// handle kept on it stays as it is when more is added. GraphError on the result of an op, which
+  /// keeps none.
+  Tensor grad(At at = At::here()) const;
+  /// Replaces the gradient: same shape and dtype, or undefined to forget it. It shares elements
+  /// with `grad`, but comes without its graph, which would lead back here.
   void set_grad(const Tensor& grad, At at = At::here()) const;
   void zero_grad() const;
   /// Adds d(this)/d(leaf) to the gradient of every leaf below; this must have one element.

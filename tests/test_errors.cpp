@@ -62,7 +62,7 @@ struct Mixed : nn::Module {
 };
 struct Nothing : nn::Module {};
 
-const char* undefined = ": an input is an undefined tensor";
+const char* undefined = ": an input is an undefined tensor (as a gradient is before backward())";
 
 }  // namespace
 

@@ -175,8 +175,10 @@ TEST_CASE("backward says what it needs") {
   const Tensor y = x * x, loss = y.sum();
   CHECK(refusal<GraphError>([&] { y.backward(); }) ==
         "backward: tensor [2] is not a scalar: pass its outer gradient, or reduce it first");
-  CHECK(refusal<GraphError>([&] { loss.detach().backward(); }) ==
-        "backward: tensor [] has no graph: nothing that it was computed from requires a gradient");
+  CHECK(
+      refusal<GraphError>([&] { loss.detach().backward(); }) ==
+      "backward: tensor [] has no graph: nothing that it was computed from requires a gradient, or "
+      "it was computed under NoGradGuard");
   CHECK(refusal<ShapeError>([&] {
           y.backward(tensor({1., 1., 1.}));
         }) == "backward: gradient float32 [3] for a tensor float32 [2]: need the same");
@@ -189,7 +191,7 @@ TEST_CASE("backward says what it needs") {
   CHECK(doubles(x.grad()) == Doubles{4, 8});
   CHECK(refusal<GraphError>([&] { loss.backward(); }) ==
         "backward: a second time through mul, whose saved tensors are gone: pass retain_graph the "
-        "first time");
+        "first time, or detach() what one step hands to the next");
 }
 
 TEST_CASE("grad leaves the leaves' own gradients alone") {

@@ -380,7 +380,8 @@ TEST_CASE("any arithmetic type goes in and comes out") {
 
 TEST_CASE("an undefined tensor is named with the operation and the line") {
   const Tensor none;
-  const std::string text = "this tensor is undefined", input = "an input is an undefined tensor";
+  const std::string text = "this tensor is undefined (as a gradient is before backward())",
+                    input = "an input is an undefined tensor (as a gradient is before backward())";
   CHECK(refusal<ValueError>([&] { none.item(); }) == "item: " + text);
   CHECK(refusal<ValueError>([&] { none.to_vector<float>(); }) == "to_vector: " + text);
   CHECK(refusal<ValueError>([&] { none.data<float>(); }) == "data: " + text);
