@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <atomic>
-#include <cstring>
+#include <cstdio>
 #include <doctest/doctest.h>
 #include <future>
 #include <string>
@@ -13,6 +13,8 @@
 #include "descent/core/pointwise.hpp"
 #include "descent/core/reduction.hpp"
 #include "descent/core/view.hpp"
+
+#include "inject.hpp"
 
 using namespace descent;
 
@@ -205,4 +207,57 @@ TEST_CASE("what has no gradient says why") {
       })
           .starts_with("backward: a second time through tanh, whose saved tensors are gone: pass "
                        "retain_graph the first time, or detach() what one step hands to the next"));
+}
+
+TEST_CASE("a walk that finds no memory leaves nothing that the next one stumbles over") {
+  constexpr std::size_t kLeaves = 40;  // more than a walk makes room for at first
+  std::vector<Tensor> w;
+  for (std::size_t i = 0; i < kLeaves; ++i) w.push_back(leaf({1, 2}));
+  const Tensor inner = leaf({1});
+  const auto loss = [&] {
+    Tensor all = w[0] * 1.0;
+    for (std::size_t i = 1; i < kLeaves; ++i) all = all + w[i] * 1.0;
+    all.register_hook([&](const Tensor& g) -> Tensor {  // while others wait in the outer walk
+      EnableGradGuard enable;
+      return g * grad({inner * 2.0}, {inner})[0];
+    });
+    return (all * all.detach()).sum();
+  };
+  const auto gradients = [&] {
+    std::vector<Doubles> all;
+    for (const Tensor& x : w) all.push_back(doubles(x.grad()));
+    return all;
+  };
+  const auto forget = [&] {
+    for (const Tensor& x : w) x.zero_grad();
+  };
+  loss().backward();
+  const std::vector<Doubles> expected = gradients();
+  const auto fails_everywhere = [&](auto walk) {
+    const inject::Watch watch;
+    int64_t failed = 0;
+    for (int64_t k = 1;; ++k) {
+      CAPTURE(k);
+      const int64_t before = memory_stats().live_nodes;
+      {
+        const Tensor now = loss();
+        const int outcome = inject::fails(k, [&] { walk(now); });
+        if (outcome == 0) break;
+        failed += outcome == 1;
+      }
+      forget();
+      CHECK(memory_stats().live_nodes == before);
+      loss().backward();
+      CHECK(gradients() == expected);
+      forget();
+    }
+    return failed;
+  };
+  forget();
+  int64_t failed = fails_everywhere([](const Tensor& now) { now.backward(); });
+  CHECK(failed > 100);
+  forget();
+  failed = fails_everywhere([&](const Tensor& now) { grad({now}, w, {.create_graph = true}); });
+  CHECK(failed > 200);
+  std::printf("injected: %ld failures in backward and grad\n", static_cast<long>(inject::failures));
 }
