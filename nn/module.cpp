@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cxxabi.h>
 #include <fmt/format.h>
+#include <mutex>
 #include <unordered_set>
 
 #include "descent/core/graph.hpp"
@@ -15,7 +16,55 @@ struct Module::State {
   bool training = true;
   NamedTensors parameters, buffers;
   std::vector<std::pair<std::string, std::shared_ptr<Module>>> children;
+  std::unordered_set<std::string> reported;  // types of unregistered modules that it has called
 };
+
+/// A call of a module on this thread, in the list of those that it is part of.
+class Module::Running : detail::Pinned {
+ public:
+  explicit Running(const Module& module)
+      : module_(module), outer_(std::exchange(innermost, this)) {}
+  ~Running() { innermost = outer_; }
+  /// Notes that the innermost module asked for its mode.
+  static void ask_mode(const State* of) {
+    if (innermost && innermost->module_.state_.get() == of) innermost->asks_mode_ = true;
+  }
+  /// Reports a module that is called inside another one, where none owns it, if that matters.
+  void check_owner(At at) const {
+    if (!outer_) return;
+    const State* const parent = outer_->module_.state_.get();
+    if (__atomic_load_n(&module_.owner_, __ATOMIC_RELAXED) == parent) return;
+    for (const Running* r = outer_; r; r = r->outer_)
+      if (r->module_.owns(module_.state_.get()))
+        return __atomic_store_n(&module_.owner_, parent, __ATOMIC_RELAXED);
+    const bool has_tensors = !module_.handles().empty();
+    if (has_tensors || asks_mode_) outer_->report(module_.type(), has_tensors, at);
+  }
+
+ private:
+  void report(const std::string& type, bool has_tensors, At at) const {
+    static std::mutex mutex;  // several threads may call one model
+    {
+      const std::lock_guard lock(mutex);
+      if (!module_.state_->reported.insert(type).second) return;
+    }
+    fmt::print(stderr,
+               "descent: {} calls a {} that was never registered: {}: make it a member by "
+               "register_module(\"...\", {}(...)) {}\n",
+               module_.type(), type,
+               has_tensors
+                   ? "its parameters are neither trained nor saved, and it has a mode of its "
+                     "own"
+                   : "it does not follow train() and eval()",
+               type, where(at));
+  }
+
+  const Module& module_;
+  Running* const outer_;
+  bool asks_mode_ = false;
+  static constinit thread_local Running* innermost;
+};
+constinit thread_local Module::Running* Module::Running::innermost = nullptr;
 
 static constinit thread_local Observer* observer = nullptr;
 
@@ -42,8 +91,10 @@ Tensor Module::forward(In x) const {
 }
 
 Tensor Module::operator()(const In& x) const {
-  Frame frame(x.at, name_.empty() ? nullptr : name_.c_str());
+  const Frame frame(x.at, name_.empty() ? nullptr : name_.c_str());
+  const Running call(*this);
   Tensor y = forward(x);
+  call.check_owner(x.at);
   for (const Observer* o = observer; o; o = o->before_) {
     const auto [path, depth] = Frame::path();
     o->seen_({*this, path, depth, y});
@@ -91,6 +142,12 @@ std::vector<std::pair<std::string, Module*>> Module::named_modules() {
   return all;
 }
 
+bool Module::owns(const State* state) const {
+  return std::ranges::any_of(state_->children, [state](const auto& child) {
+    return child.second->state_.get() == state || child.second->owns(state);
+  });
+}
+
 NamedTensors Module::handles() const {
   NamedTensors all;
   visit("", [&](const std::string& prefix, const State& state) {
@@ -104,7 +161,13 @@ NamedTensors Module::state_dict() const { return cloned(handles()); }
 
 void Module::load_state_dict(const NamedTensors& source, LoadOptions options, At at) {
   const NamedTensors own = handles();
-  const std::vector<Tensor> found = fitting(own, source, type(), options.strict, at);
+  std::vector<Tensor> found = fitting(own, source, type(), options.strict, at);
+  // Whatever may fail comes first. What is a part of this module may change while it is copied.
+  const auto storage_of = [](const Tensor& t) -> const void* { return Peek::header(t)->storage; };
+  std::unordered_set<const void*> storages;
+  for (const auto& [name, t] : own) storages.insert(storage_of(t));
+  for (Tensor& t : found)
+    if (t.defined() && storages.count(storage_of(t)) != 0) t = t.detach().clone(at);
   NoGradGuard no_grad;
   for (std::size_t i = 0; i < own.size(); ++i)
     if (found[i].defined()) own[i].second.copy_(found[i]);
@@ -124,7 +187,10 @@ void Module::train(bool on) {
   state_->training = on;
   for (const auto& [name, child] : state_->children) child->train(on);
 }
-bool Module::training() const { return state_->training; }
+bool Module::training() const {
+  Running::ask_mode(state_.get());
+  return state_->training;
+}
 
 EvalGuard::EvalGuard(Module& module) {
   for (const auto& [name, m] : module.named_modules()) modes_.emplace_back(*m, m->training());
@@ -153,8 +219,12 @@ void Module::unfreeze(std::string_view pattern, At at) {
 void Module::to(DType dtype, At at) {
   if (!is_floating(dtype))
     fail<DtypeError>(at, "to: a module of {}: need float32 or float64", dtype);
-  for (const auto& [name, t] : handles())
-    if (is_floating(t.dtype()) && t.dtype() != dtype) detail::set_data(t, t.detach().to(dtype));
+  std::vector<std::pair<Tensor, Tensor>> converted;  // all, before the first is changed
+  for (const NamedTensors& list : {named_parameters(), named_buffers()})
+    for (const auto& [name, t] : list)
+      if (is_floating(t.dtype()) && t.dtype() != dtype)
+        converted.emplace_back(t, t.detach().to(dtype, at));
+  for (const auto& [t, value] : converted) detail::set_data(t, value);
 }
 
 void Module::zero_grad() const {

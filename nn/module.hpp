@@ -12,7 +12,9 @@ struct LoadOptions {
 /// Base of all layers and models: a handle on shared state (parameters, buffers, children, the
 /// training flag). Copies alias; nothing is assigned: a weight is changed in place, a layer is
 /// chosen when its module is made. A layer registers what it owns in its members' initialisers and
-/// overrides `forward`; its other members belong to each handle, and are best const:
+/// overrides `forward`; its other members belong to each handle, and are best const. A layer that a
+/// `forward` calls though nobody registered it neither trains, nor is saved, nor knows the mode:
+/// standard error says so, once:
 ///
 ///     struct Net : nn::Module {
 ///       nn::Linear fc1 = register_module("fc1", nn::Linear(784, 128));
@@ -81,16 +83,19 @@ class Module {
  private:
   friend class EvalGuard;
   struct State;
+  class Running;
   void visit(const std::string& prefix,
              const std::function<void(const std::string& prefix, const State& state)>& f) const;
   void check_tensor(const char* op, const std::string& name, const Tensor& value, At at) const;
+  bool owns(const State* state) const;
   /// The tensors of `list` in this module and below, each once, under its first name.
   NamedTensors distinct(NamedTensors State::*list) const;
   /// All parameters and buffers themselves, under every name.
   NamedTensors handles() const;
   void set_frozen(bool frozen, const char* op, std::string_view pattern, At at);
   std::shared_ptr<State> state_;
-  std::string name_;  // in the parent that this handle was registered with
+  std::string name_;                      // in the parent that this handle was registered with
+  mutable const State* owner_ = nullptr;  // a caller that is known to own it
 };
 
 /// While it lives, `module` and all below it are in evaluation mode; then each has its own mode

@@ -1,6 +1,8 @@
 #include <cmath>
+#include <cstdio>
 #include <doctest/doctest.h>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 #include "values.hpp"
@@ -352,6 +354,72 @@ TEST_CASE("copies of a module alias its parameters, modes and children") {
   CHECK(!net.training());
   nn::init::constant_(copy.fc1.weight, 3);
   CHECK(net.fc1.weight.max().item() == 3);
+}
+
+namespace {
+/// What f writes to standard error.
+template <class F> std::string standard_error(F f) {
+  std::FILE* file = std::tmpfile();
+  REQUIRE(file != nullptr);
+  std::fflush(stderr);
+  const int before = ::dup(2);
+  ::dup2(::fileno(file), 2);
+  f();
+  std::fflush(stderr);
+  ::dup2(before, 2);
+  ::close(before);
+  std::string text(static_cast<std::size_t>(std::ftell(file)), 0);
+  std::rewind(file);
+  text.resize(std::fread(text.data(), 1, text.size(), file));
+  std::fclose(file);
+  return text;
+}
+
+struct Forgetful : nn::Module {
+  nn::Linear forgotten{2, 2};
+  nn::Dropout drop{0.5};
+  nn::MaxPool2d pool{1};
+  nn::Linear out = register_module("out", nn::Linear(2, 1));
+  Tensor forward(In x) const override { return out(drop(forgotten(x))); }
+};
+}  // namespace
+
+TEST_CASE("a layer that is called inside another one and was never registered is named once") {
+  const Forgetful net;
+  const std::string text = standard_error([&] {
+    for (int i = 0; i < 3; ++i) net(ones({1, 2}));
+  });
+  CHECK(text.find("descent: Forgetful calls a Linear that was never registered: its parameters are "
+                  "neither trained nor saved, and it has a mode of its own: make it a member by "
+                  "register_module(\"...\", Linear(...)) (test_nn.cpp:") == 0);
+  const std::size_t second = text.find('\n') + 1;
+  CHECK(
+      text.find("descent: Forgetful calls a Dropout that was never registered: it does not follow "
+                "train() and eval()") == second);
+  CHECK(text.find('\n', second) + 1 == text.size());
+
+  struct Parent : nn::Module {  // a layer is everybody's below who owns it
+    nn::Sequential body = register_module("body", nn::Sequential{nn::Linear(2, 2)});
+    nn::Linear shared = register_module("shared", nn::Linear(2, 2));
+    nn::Sequential tail =
+        register_module("tail", nn::Sequential{[layer = shared](const In& x) { return layer(x); }});
+    Tensor forward(In x) const override { return nn::MaxPool2d(1)(tail(body(x)).unsqueeze(0)); }
+  } parent;
+  CHECK(standard_error([&] { parent(ones({2, 2})); }).empty());
+  nn::Linear alone(2, 2);
+  CHECK(standard_error([&] { alone(ones({2, 2})); }).empty());
+}
+
+TEST_CASE("a module may be loaded with its own tensors, each under another's name") {
+  nn::Sequential net{nn::Linear(2, 2), nn::Linear(2, 2)};
+  const NamedTensors before = net.state_dict(), own = net.named_parameters();
+  net.load_state_dict({{"0.weight", own[2].second},
+                       {"0.bias", own[3].second},
+                       {"1.weight", own[0].second},
+                       {"1.bias", own[1].second}});
+  const NamedTensors after = net.state_dict();
+  for (std::size_t i = 0; i < 4; ++i)
+    CHECK(after[i].second.to_vector<float>() == before[(i + 2) % 4].second.to_vector<float>());
 }
 
 TEST_CASE("errors name the module's path, the shapes and the caller's line") {
