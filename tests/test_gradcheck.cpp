@@ -445,7 +445,7 @@ TEST_CASE("a wrong derivative is found, and its cause named") {
     return [factor](const Tensors& in) {
       return record(
           "wrong", map("wrong", in[0], [](auto v) { return v * v; }),
-          wrt(in[0], [x = In(in[0]), factor](const Tensor& g) { return g * x * factor; }));
+          wrt(In(in[0]), [x = In(in[0]), factor](const Tensor& g) { return g * x * factor; }));
     };
   };
   CHECK(gradcheck(wrong(2), {x}).ok);
@@ -469,8 +469,9 @@ TEST_CASE("a wrong second derivative is found") {
   // The derivative is right, but its own derivative takes x for a constant.
   auto f = [](const Tensors& in) {
     const Tensor constant = in[0].detach();
-    return record("cube", map("cube", in[0], [](auto v) { return v * v * v; }),
-                  wrt(in[0], [constant](const Tensor& g) { return g * constant * constant * 3; }));
+    return record(
+        "cube", map("cube", in[0], [](auto v) { return v * v * v; }),
+        wrt(In(in[0]), [constant](const Tensor& g) { return g * constant * constant * 3; }));
   };
   const Tensor x = tensor({0.5, -1.25}, float64).requires_grad_();
   CHECK(gradcheck(f, {x}).ok);
@@ -481,4 +482,15 @@ TEST_CASE("gradcheck refuses what it cannot judge") {
   const Function id = [](const Tensors& x) { return x[0] * 1.0; };
   CHECK_THROWS_AS(gradcheck(id, {tensor({1., 2.}).requires_grad_()}), DtypeError);
   CHECK_THROWS_AS(gradcheck(id, {tensor({1., 2.}, float64)}), ValueError);
+}
+
+TEST_CASE("gradcheck takes functions that differentiate themselves") {
+  const auto slope = [](const Tensors& in) {  // |d/dx sum x^3|^2 = 9 x^4
+    return square(grad({pow(in[0], 3).sum()}, {in[0]}, {.create_graph = true})[0]).sum();
+  };
+  const Tensor x = tensor({0.5, -1.5, 2.0}, float64).requires_grad_();
+  const GradcheckResult result = gradcheck(slope, {x}, {.order = 2});
+  INFO(result.message);
+  CHECK(result.ok);
+  CHECK(result.checks == 3);  // x to both orders, and the outer gradient
 }
