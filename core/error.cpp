@@ -95,5 +95,7 @@ FormatError::~FormatError() = default;
 OutOfMemory::OutOfMemory(std::size_t bytes, std::size_t live, std::size_t limit)
     : message_(fmt::format("out of memory: {} bytes asked with {} in use{}", bytes, live,
                            limit == 0 ? "" : fmt::format(": the limit is {}", limit))) {}
+OutOfMemory::OutOfMemory(const OutOfMemory& cause, const char* op, At at)
+    : message_(fmt::format("{}: {} {}", op, cause.message_, where(at))) {}
 
 }  // namespace descent

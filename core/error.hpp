@@ -157,10 +157,13 @@ template <class E, class... A>
   throw E(detail::filled(message.text, {arguments...}), at);
 }
 
-/// Memory ran out, by the system's word or by `set_memory_limit`.
+/// Memory ran out, by the system's word or by `set_memory_limit`:
+/// "<op>: out of memory: <how much> (place)".
 class OutOfMemory : public std::bad_alloc {
  public:
   OutOfMemory(std::size_t bytes, std::size_t live, std::size_t limit);
+  /// The same in an op that somebody called.
+  OutOfMemory(const OutOfMemory& cause, const char* op, At at);
   const char* what() const noexcept override { return message_.c_str(); }
 
  private:

@@ -55,13 +55,15 @@ static Tensor uninitialised(const char* op, DType dtype, const Shape& shape, con
                             int64_t n, At at) {
   int64_t bytes = checked_mul(n, itemsize(dtype), op, at);
   auto total = checked_add(bytes, static_cast<int64_t>(sizeof(Storage)), op, at);
-  Header* h = new_header(dtype, shape, strides, n);
   Tensor t;
-  Peek::set_header(t, h);
-  h->storage = new (allocate(static_cast<std::size_t>(total))) Storage;
-  h->data = h->storage->data();
-  h->storage->bytes = bytes;
-  count_storage(1, bytes);
+  try {
+    Header* h = new_header(dtype, shape, strides, n);
+    Peek::set_header(t, h);
+    h->storage = new (allocate(static_cast<std::size_t>(total))) Storage;
+    h->data = h->storage->data();
+    h->storage->bytes = bytes;
+    count_storage(1, bytes);
+  } catch (const OutOfMemory& cause) { throw OutOfMemory(cause, op, at); }
   return t;
 }
 

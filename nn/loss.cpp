@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "descent/core/elementwise.hpp"
 #include "descent/core/graph.hpp"
 #include "descent/core/ops.hpp"
 #include "descent/core/reduce.hpp"
@@ -267,8 +268,9 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
 
 Tensor mse_loss(const In& prediction, const In& target, MseOptions options) {
   Frame frame(prediction.at);
-  detail::check("mse_loss", prediction);
-  detail::check("mse_loss", target);
+  detail::check_pair("mse_loss", prediction, target, "prediction", "target");
+  if (!is_floating(prediction.dtype()))
+    detail::refuse_dtype("mse_loss", Kinds::floating, prediction.dtype(), prediction.at);
   if (!(prediction.shape() == target.shape()))
     fail<ShapeError>(prediction.at, "mse_loss: prediction {} with target {}: need one shape",
                      prediction.shape(), target.shape());

@@ -234,8 +234,11 @@ TEST_CASE("losses say what they were given") {
   refuses<ShapeError>("mse_loss: prediction [64, 1] with target [64]: need one shape", [&] {
     nn::mse_loss(zeros({64, 1}), zeros({64}));
   });
-  refuses<DtypeError>("sub: a is float32 and b is float64: need one dtype (use to())",
-                      [&] { nn::mse_loss(zeros({2}), zeros({2}, float64)); });
+  refuses<DtypeError>(
+      "mse_loss: prediction is float32 and target is float64: need one dtype (use to())",
+      [&] { nn::mse_loss(zeros({2}), zeros({2}, float64)); });
+  refuses<DtypeError>("mse_loss: the input is int64: need float32 or float64 (use to())",
+                      [&] { nn::mse_loss(zeros({2}, int64), zeros({2}, int64)); });
   refuses<ShapeError>("accuracy: logits [64, 10] with target [3]: need [N, K] and [N], N > 0",
                       [&] { nn::accuracy(logits, zeros({3}, int64)); });
 }
@@ -265,6 +268,26 @@ TEST_CASE("sizes that are none, or too large") {
                       [] { arange(0, 1, 0); });
   refuses<ValueError>("set_num_threads: 0: need 1 to 256", [] { set_num_threads(0); });
   refuses<ValueError>("randint: [3, 3) is empty: need low < high", [] { randint(3, 3, {1}); });
+}
+
+TEST_CASE("memory that ran out") {
+  const auto text = [](const std::function<void()>& f) -> std::string {
+    trim();
+    set_memory_limit(1);
+    try {
+      f();
+    } catch (const OutOfMemory& e) {
+      set_memory_limit(0);
+      return e.what();
+    }
+    set_memory_limit(0);
+    return "nothing was thrown";
+  };
+  const std::string made = text([] { zeros({1 << 20}); });
+  CHECK(made.starts_with("zeros: out of memory: "));
+  CHECK(made.find(": the limit is 1 (test_errors.cpp:") != std::string::npos);
+  const Tensor x = ones({1 << 20});
+  CHECK(text([&] { exp(x); }).starts_with("exp: out of memory: "));
 }
 
 TEST_CASE("optimizers and schedules") {
@@ -336,7 +359,7 @@ TEST_CASE("an error that arises in backward names the line of the forward op") {
   });
   const Tensor leaf = ones({2}).requires_grad_();
   loss = record("mine", map("mine", leaf, [](auto v) { return v; }),
-                wrt(leaf, [](const Tensor& g) { return matmul(g, zeros({5})); }));
+                wrt(In(leaf), [](const Tensor& g) { return matmul(g, zeros({5})); }));
   refuses<ShapeError>(
       "matmul: a [2] and b [5] do not chain: need a [k] and b [k]",
       [&] { loss.backward(ones({2})); }, "", __builtin_LINE() - 4);
