@@ -252,22 +252,22 @@ void detail::accumulate(const Tensor& sum, const Tensor& g) {
   });
 }
 
-const Tensor& Tensor::operator+=(const In& b) const { return apply("add_", *this, b, plus); }
-const Tensor& Tensor::operator+=(Scalar b) const { return apply("add_", *this, b, plus); }
-const Tensor& Tensor::operator-=(const In& b) const { return apply("sub_", *this, b, minus); }
-const Tensor& Tensor::operator-=(Scalar b) const { return apply("sub_", *this, b, minus); }
-const Tensor& Tensor::operator*=(const In& b) const { return apply("mul_", *this, b, times); }
-const Tensor& Tensor::operator*=(Scalar b) const { return apply("mul_", *this, b, times); }
-const Tensor& Tensor::operator/=(const In& b) const {
+const Tensor& Tensor::operator+=(const In& b) const& { return apply("add_", *this, b, plus); }
+const Tensor& Tensor::operator+=(Scalar b) const& { return apply("add_", *this, b, plus); }
+const Tensor& Tensor::operator-=(const In& b) const& { return apply("sub_", *this, b, minus); }
+const Tensor& Tensor::operator-=(Scalar b) const& { return apply("sub_", *this, b, minus); }
+const Tensor& Tensor::operator*=(const In& b) const& { return apply("mul_", *this, b, times); }
+const Tensor& Tensor::operator*=(Scalar b) const& { return apply("mul_", *this, b, times); }
+const Tensor& Tensor::operator/=(const In& b) const& {
   return apply<Kinds::floating>("div_", *this, b, over);
 }
-const Tensor& Tensor::operator/=(Scalar b) const {
+const Tensor& Tensor::operator/=(Scalar b) const& {
   return apply<Kinds::floating>("div_", *this, b, over);
 }
-const Tensor& Tensor::copy_(const In& source) const {
+const Tensor& Tensor::copy_(const In& source) const& {
   return apply<Kinds::any>("copy_", *this, source, second);
 }
-const Tensor& Tensor::fill_(double value, At at) const {
+const Tensor& Tensor::fill_(double value, At at) const& {
   get("fill_", at);
   return apply<Kinds::any>("fill_", *this, Scalar(value, at), second);
 }

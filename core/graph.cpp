@@ -55,6 +55,13 @@ void Node::connect(std::size_t i, const In& x) {
   depth = std::max(depth, input[i]->depth + 1);
 }
 
+void refuse_reference(const char* op, const In& x) {
+  fail<GraphError>(x.at,
+                   "{}: its derivative captures an argument {} by reference, which is gone when it "
+                   "is called: capture it by value ([x])",
+                   op, x.shape());
+}
+
 Tensor Node::saved_output(bool create_graph) {
   if (!needs_output) return {};
   const Storage* s = Peek::header(output)->storage;
@@ -139,7 +146,7 @@ Tensor record(const char* name, Tensor value, const std::vector<In>& inputs,
 
 bool Tensor::is_leaf() const { return !get().node || get().node->is_leaf; }
 
-const Tensor& Tensor::requires_grad_(bool on, At at) const {
+const Tensor& Tensor::requires_grad_(bool on, At at) const& {
   detail::Header& h = get("requires_grad_", at);
   if (!is_leaf())
     fail<GraphError>(at, "requires_grad_: the result of an op is not a leaf: detach() it first");

@@ -136,6 +136,21 @@ template <class F> struct Wrt {
   F f;
 };
 
+[[noreturn]] void refuse_reference(const char* op, const In& x);
+/// GraphError if the closure f holds a pointer to one of the op's arguments, which go when it
+/// returns: it captures it by reference.
+template <class F>
+void check_captures(const char* op, const F& f, std::initializer_list<const In*> arguments) {
+  if constexpr (sizeof(F) >= sizeof(void*))
+    for (std::size_t i = 0; i + sizeof(void*) <= sizeof(F); i += sizeof(void*)) {
+      const void* captured;
+      __builtin_memcpy(&captured, reinterpret_cast<const char*>(&f) + i, sizeof captured);
+      for (const In* x : arguments)
+        if (captured == x) [[unlikely]]
+          refuse_reference(op, *x);
+    }
+}
+
 template <class... F> class OpNode final : public Node {
  public:
   OpNode(const char* name_, At at_, Wrt<F>&... wrt) : Node(name_, at_) {
@@ -198,14 +213,22 @@ class ListNode final : public Node {
 /// How the result depends on `x`: `derivative(g)` or `derivative(g, y)` turns the gradient g of the
 /// result y into the gradient of x, in ops, so that it has a derivative of its own. It may return
 /// the result's broadcast shape: the engine sums it back to x's.
+///
+/// It is called long after the op has returned: what it captures, it captures by value, and tensors
+/// as the In that they came as (`[x]`), whose elements are then checked for change. Captured by
+/// reference (`[&]`), arguments and local variables are gone: a GraphError for x itself, undefined
+/// behaviour for others.
 template <class F> detail::Wrt<F> wrt(const In& x, F derivative) {
   return {x, std::move(derivative)};
 }
+/// A tensor whose version nobody knows: pass the In that the op was handed, or In(x).
+template <class F> detail::Wrt<F> wrt(const Tensor& x, F derivative) = delete;
 
 /// Makes `value` the result of an op called `name` (a literal). `value` is computed from raw
 /// elements (`map`, `zip`, `data`), or is a view.
 template <class... F> Tensor record(const char* name, Tensor value, detail::Wrt<F>... inputs) {
   if (!detail::records(inputs.x...)) return value;
+  (detail::check_captures(name, inputs.f, {&inputs.x...}), ...);
   const At places[] = {inputs.x.at...};
   return detail::attach(std::move(value),
                         new detail::OpNode<F...>(name, detail::caller(places[0]), inputs...));

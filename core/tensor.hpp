@@ -83,8 +83,10 @@ class Tensor {
 
   /// False for a default-constructed handle, which has no elements, shape or dtype.
   bool defined() const { return header_ != nullptr; }
-  const Shape& shape() const { return get().shape; }
-  const Strides& strides() const { return get().strides; }
+  const Shape& shape() const& { return get().shape; }
+  const Strides& strides() const& { return get().strides; }
+  Shape shape() && { return get().shape; }  // a result that nobody holds takes its own along
+  Strides strides() && { return get().strides; }
   int dim() const { return get().shape.rank(); }
   /// The size of axis `d`; negative ones count from the back.
   int64_t size(int64_t d, At at = At::here()) const;
@@ -93,13 +95,15 @@ class Tensor {
   bool is_contiguous() const { return get().contiguous; }
 
   /// The elements of a contiguous tensor, for reading. T must be the dtype's C++ type.
-  template <class T> const T* data(At at = At::here()) const {
+  template <class T> const T* data(At at = At::here()) const& {
     return static_cast<const T*>(elements("data", dtype_of<T>(), at));
   }
   /// The elements of a contiguous tensor, for writing: counts as a change in place.
-  template <class T> T* mutable_data(At at = At::here()) const {
+  template <class T> T* mutable_data(At at = At::here()) const& {
     return static_cast<T*>(mutable_elements(dtype_of<T>(), at));
   }
+  template <class T> const T* data() && = delete;  // of a result that dies: give it a name
+  template <class T> T* mutable_data() && = delete;
   /// The elements in row-major order, converted to T.
   template <class T> std::vector<T> to_vector(At at = At::here()) const {
     get("to_vector", at);
@@ -125,7 +129,10 @@ class Tensor {
   bool is_leaf() const;
   /// Makes a floating leaf (not) collect a gradient. `false` forgets the gradient, the hooks and
   /// the graphs that led here. GraphError on the result of an op.
-  const Tensor& requires_grad_(bool on = true, At at = At::here()) const;
+  const Tensor& requires_grad_(bool on = true, At at = At::here()) const&;
+  Tensor requires_grad_(bool on = true, At at = At::here()) && {
+    return std::as_const(*this).requires_grad_(on, at);
+  }
   /// What backward has accumulated; undefined before the first one and after `zero_grad()`. A
   /// handle kept on it stays as it is when more is added. GraphError on the result of an op, which
   /// keeps none.
@@ -170,16 +177,29 @@ class Tensor {
 
   // ---- in place: not for a tensor that requires a gradient, but under NoGradGuard. The right
   // side broadcasts to this shape and has this dtype.
-  const Tensor& operator+=(const In& other) const;
-  const Tensor& operator-=(const In& other) const;
-  const Tensor& operator*=(const In& other) const;
-  const Tensor& operator/=(const In& other) const;
-  const Tensor& operator+=(Scalar other) const;
-  const Tensor& operator-=(Scalar other) const;
-  const Tensor& operator*=(Scalar other) const;
-  const Tensor& operator/=(Scalar other) const;
-  const Tensor& copy_(const In& source) const;
-  const Tensor& fill_(double value, At at = At::here()) const;
+  const Tensor& operator+=(const In& other) const&;
+  const Tensor& operator-=(const In& other) const&;
+  const Tensor& operator*=(const In& other) const&;
+  const Tensor& operator/=(const In& other) const&;
+  const Tensor& operator+=(Scalar other) const&;
+  const Tensor& operator-=(Scalar other) const&;
+  const Tensor& operator*=(Scalar other) const&;
+  const Tensor& operator/=(Scalar other) const&;
+  const Tensor& copy_(const In& source) const&;
+  const Tensor& fill_(double value, At at = At::here()) const&;
+  // The same on a result that nobody holds, or a view: by value, for a reference would dangle.
+  Tensor operator+=(const In& other) && { return std::as_const(*this) += other; }
+  Tensor operator-=(const In& other) && { return std::as_const(*this) -= other; }
+  Tensor operator*=(const In& other) && { return std::as_const(*this) *= other; }
+  Tensor operator/=(const In& other) && { return std::as_const(*this) /= other; }
+  Tensor operator+=(Scalar other) && { return std::as_const(*this) += other; }
+  Tensor operator-=(Scalar other) && { return std::as_const(*this) -= other; }
+  Tensor operator*=(Scalar other) && { return std::as_const(*this) *= other; }
+  Tensor operator/=(Scalar other) && { return std::as_const(*this) /= other; }
+  Tensor copy_(const In& source) && { return std::as_const(*this).copy_(source); }
+  Tensor fill_(double value, At at = At::here()) && {
+    return std::as_const(*this).fill_(value, at);
+  }
 
  protected:
   detail::Header& get(const char* op = "tensor", At at = At::unknown()) const {
@@ -199,8 +219,9 @@ class Tensor {
 };
 
 /// A tensor argument: the tensor, where the caller stands, and its storage's version at that
-/// moment. A closure that captures one saves the tensor; using it after the elements have changed
-/// throws. Like a reference, it needs the tensor that it was made of; a copy of it does not.
+/// moment. A closure that captures a copy of one saves the tensor: whatever reads its elements
+/// after they have changed throws. Like a reference, it needs the tensor that it was made of; a
+/// copy of it does not, and a closure that captures it by reference (`[&]`) holds nothing.
 class In : public Tensor {
  public:
   In(const Tensor& tensor, At at_ = At::here()) : at(at_), borrowed_(true) {
@@ -223,11 +244,62 @@ class In : public Tensor {
   ~In() {
     if (borrowed_) header_ = nullptr;
   }
+
+  // Tensor's readers, after a look at the version.
+  template <class T> const T* data(At a = At::here()) const { return checked("data").data<T>(a); }
+  template <class T> std::vector<T> to_vector(At a = At::here()) const {
+    return checked("to_vector").to_vector<T>(a);
+  }
+  template <class T = double> T item(At a = At::here()) const { return checked("item").item<T>(a); }
+  Tensor detach() const { return checked("detach").detach(); }
+  Tensor reshape(const Shape& s, At a = At::here()) const {
+    return checked("reshape").reshape(s, a);
+  }
+  Tensor t(At a = At::here()) const { return checked("t").t(a); }
+  Tensor transpose(int64_t i, int64_t j, At a = At::here()) const {
+    return checked("transpose").transpose(i, j, a);
+  }
+  Tensor permute(const Dims& d, At a = At::here()) const {
+    return checked("permute").permute(d, a);
+  }
+  Tensor narrow(int64_t dim, int64_t start, int64_t length, At a = At::here()) const {
+    return checked("narrow").narrow(dim, start, length, a);
+  }
+  Tensor select(int64_t dim, int64_t index, At a = At::here()) const {
+    return checked("select").select(dim, index, a);
+  }
+  Tensor squeeze(int64_t dim, At a = At::here()) const {
+    return checked("squeeze").squeeze(dim, a);
+  }
+  Tensor squeeze(At a = At::here()) const { return checked("squeeze").squeeze(a); }
+  Tensor unsqueeze(int64_t d, At a = At::here()) const {
+    return checked("unsqueeze").unsqueeze(d, a);
+  }
+  Tensor expand(const Shape& s, At a = At::here()) const { return checked("expand").expand(s, a); }
+  Tensor contiguous(At a = At::here()) const { return checked("contiguous").contiguous(a); }
+  Tensor clone(At a = At::here()) const { return checked("clone").clone(a); }
+  Tensor to(DType dtype, At a = At::here()) const { return checked("to").to(dtype, a); }
+  Tensor sum(const Dims& dims = {}, bool keepdim = false, At a = At::here()) const {
+    return checked("sum").sum(dims, keepdim, a);
+  }
+  Tensor mean(const Dims& dims = {}, bool keepdim = false, At a = At::here()) const {
+    return checked("mean").mean(dims, keepdim, a);
+  }
+  Tensor max(const Dims& dims = {}, bool keepdim = false, At a = At::here()) const {
+    return checked("max").max(dims, keepdim, a);
+  }
+  Tensor argmax(At a = At::here()) const { return checked("argmax").argmax(a); }
+  Tensor argmax(int64_t dim, bool keepdim = false, At a = At::here()) const {
+    return checked("argmax").argmax(dim, keepdim, a);
+  }
+
   At at;
   uint32_t version;
 
  private:
   friend class Tensor;
+  /// GraphError if the elements are not those of when it was taken or saved.
+  const Tensor& checked(const char* op) const;
   uint32_t now() const { return header_ ? header_->storage->version : 0; }
   bool borrowed_ = false;
 };
@@ -258,6 +330,14 @@ inline void check(const char* op, const In& x) {
   if (!h || h->storage->version != x.version) [[unlikely]]
     refuse_input(op, x);
 }
+}  // namespace detail
+
+inline const Tensor& In::checked(const char* op) const {
+  detail::check(op, *this);
+  return *this;
+}
+
+namespace detail {
 /// Uninitialised, contiguous, no graph.
 Tensor empty(const char* op, const Shape& shape, DType dtype, At at);
 /// The same of x's shape.

@@ -369,7 +369,7 @@ TEST_CASE("a hook or a derivative may run a backward of its own") {
     NoGradGuard no_grad;
     value = body(x);
   }
-  Tensor y = record("checkpoint", value, wrt(x, [&](const Tensor& g) {
+  Tensor y = record("checkpoint", value, wrt(In(x), [&](const Tensor& g) {
                       EnableGradGuard enable;
                       const Tensor in = x.detach().requires_grad_();
                       body(in).backward(g);
@@ -414,6 +414,69 @@ TEST_CASE("a saved tensor that was changed in place is refused, by whatever way 
         "clone() it first, or change it after backward");
 }
 
+TEST_CASE("a derivative that reads a saved tensor after its change is refused, however it reads") {
+  const std::pair<const char*, Tensor (*)(const In&, const Tensor&)> readers[] = {
+      {"data", [](const In& x, const Tensor& g) { return g * x.data<float>()[0]; }},
+      {"item", [](const In& x, const Tensor& g) { return g * x.item(); }},
+      {"to_vector", [](const In& x, const Tensor& g) { return g * x.to_vector<float>()[0]; }},
+      {"detach", [](const In& x, const Tensor& g) { return g * x.detach(); }},
+      {"clone", [](const In& x, const Tensor& g) { return g * x.clone(); }},
+      {"reshape", [](const In& x, const Tensor& g) { return g * x.reshape({1}); }},
+      {"sum", [](const In& x, const Tensor& g) { return g * x.sum(); }},
+      {"narrow", [](const In& x, const Tensor& g) { return g * x.narrow(0, 0, 1); }},
+      {"an op", [](const In& x, const Tensor& g) { return g * x; }}};
+  for (const auto& [name, read] : readers) {
+    CAPTURE(name);
+    const auto times = [read = read](const In& x, const In& constant) {
+      return record("times", map("times", x, [](auto v) { return v * 3; }),
+                    wrt(x, [read, constant](const Tensor& g) { return read(constant, g); }));
+    };
+    const Tensor x = leaf({1}), constant = tensor({3.});
+    times(x, constant).backward();
+    CHECK(doubles(x.grad()) == Doubles{3});
+    const Tensor y = times(x, constant);
+    constant += 1;
+    CHECK(refusal<GraphError>([&] { y.backward(); })
+              .starts_with("times: a saved tensor [1] was changed in place by add_ (it is at "
+                           "version 1, saved at 0)"));
+  }
+}
+
+template <class X>
+concept Versioned = requires(X x) {
+  wrt(x, [](const Tensor& g) { return g; });
+};
+
+TEST_CASE("what a derivative cannot keep is refused where the op is recorded") {
+  static_assert(Versioned<const In&> && Versioned<In>);
+  static_assert(!Versioned<const Tensor&> && !Versioned<Tensor>);
+  const auto square_of = [](const In& x) {
+    return record("mine", map("mine", x, [](auto v) { return v * v; }),
+                  wrt(x, [&x](const Tensor& g) { return g * x * 2.0; }));
+  };
+  const auto product = [](const In& a, const In& b) {
+    return record("product", zip("product", a, b, [](auto u, auto v) { return u * v; }),
+                  wrt(a, [b](const Tensor& g) { return g * b; }),
+                  wrt(b, [&](const Tensor& g) { return g * a; }));
+  };
+  const Tensor w = leaf({2, 3});
+  const std::string rule =
+      ": its derivative captures an argument [2] by reference, which is gone when it is called: "
+      "capture it by value ([x])";
+  CHECK(refusal<GraphError>([&] { square_of(w * 1.0); }) == "mine" + rule);
+  CHECK(refusal<GraphError>([&] { product(w, w * 1.0); }) == "product" + rule);
+  CHECK(doubles(square_of(w.detach())) == Doubles{4, 9});  // nothing is kept of it
+  int calls = 0;  // what outlives the op may be referred to
+  mine(w,
+       [&calls](const Tensor& g) {
+         ++calls;
+         return g;
+       })
+      .sum()
+      .backward();
+  CHECK(calls == 1);
+}
+
 TEST_CASE("an op that does not need a value does not mind that it changes") {
   const Tensor w = leaf({1, 2}), x = tensor({3., 4.});
   const Tensor y = w + x, loss = (y * 2).sum();
@@ -456,8 +519,8 @@ TEST_CASE("a wrong gradient from a user's derivative names the op") {
 
 TEST_CASE("an op's value may be its input, or a view of it") {
   const Tensor x = leaf({1, 2});
-  const Tensor same = record("same", x, wrt(x, [](const Tensor& g) { return g * 5; }));
-  const Tensor view = record("first", x.detach().narrow(0, 0, 1), wrt(x, [](const Tensor& g) {
+  const Tensor same = record("same", x, wrt(In(x), [](const Tensor& g) { return g * 5; }));
+  const Tensor view = record("first", x.detach().narrow(0, 0, 1), wrt(In(x), [](const Tensor& g) {
                                return cat({g, g * 0});
                              }));
   CHECK(x.is_leaf());

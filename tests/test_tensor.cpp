@@ -124,9 +124,10 @@ TEST_CASE("views share elements and version; copies do not") {
   CHECK(In(x).version == before.version + 1);
   CHECK(In(whole).version == In(x).version);
   CHECK(In(copy).version == 0);
-  CHECK(x.contiguous().data<double>() == x.data<double>());
+  const Tensor itself = x.contiguous(), still = x.to(float64);
+  CHECK(itself.data<double>() == x.data<double>());
   CHECK(column.contiguous().is_contiguous());
-  CHECK(x.to(float64).data<double>() == x.data<double>());
+  CHECK(still.data<double>() == x.data<double>());
   CHECK_FALSE(column.is_contiguous());
   CHECK(refusal<ShapeError>([&] { column.data<double>(); }) ==
         "data: tensor [3] with strides [4] is not contiguous: use contiguous()");
@@ -158,6 +159,42 @@ TEST_CASE("whoever hands on a tensor that it was handed owns what it makes of it
   const Tensor y = returned(x + 1.0);  // one that was only an argument
   CHECK(owners(y) == 1);
   CHECK(doubles(y) == Doubles{2, 3});
+}
+
+// What refers to a tensor does not compile on one that nobody holds, or becomes a value.
+template <class T>
+concept GivesElements = requires(T x) {
+  static_cast<T>(x).template data<float>();
+};
+template <class T>
+concept GivesElementsToWrite = requires(T x) {
+  static_cast<T>(x).template mutable_data<float>();
+};
+
+TEST_CASE("nothing refers to a tensor that nobody holds") {
+  static_assert(GivesElements<const Tensor&> && GivesElementsToWrite<const Tensor&>);
+  static_assert(!GivesElements<Tensor&&> && !GivesElementsToWrite<Tensor&&>);
+  const Tensor& w = zeros({2}).requires_grad_();
+  const Tensor& filled = zeros({2}).fill_(3);
+  const Tensor& sum = zeros({2}) += filled;
+  const Tensor& scaled = ones({2}) *= 4.0;
+  const Tensor& copied = zeros({2}).copy_(filled);
+  const Shape& shape = (ones({4, 2}) + 1.0).shape();
+  const Strides& strides = (ones({4, 2}) + 1.0).strides();
+  const Tensor other = full({2}, 777), more = other * 2.0;  // in the memory that is free again
+  CHECK(w.requires_grad());
+  CHECK(doubles(w) == Doubles{0, 0});
+  for (const Tensor& three : {filled, sum, copied}) CHECK(doubles(three) == Doubles{3, 3});
+  CHECK(doubles(scaled) == Doubles{4, 4});
+  CHECK(shape == Shape{4, 2});
+  CHECK(strides == Strides{2, 1});
+  Shape sizes;
+  for (const int64_t size : (ones({4, 2}) + 1.0).shape()) sizes.push_back(size);
+  CHECK(sizes == shape);
+  Tensor matrix = zeros({2, 2});
+  matrix.select(0, 1) += 1.0;  // a view that nobody holds is still changed
+  matrix.select(0, 0).fill_(2);
+  CHECK(doubles(matrix) == Doubles{2, 2, 1, 1});
 }
 
 TEST_CASE("every view picks the right elements of a tensor with any strides") {

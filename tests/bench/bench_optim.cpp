@@ -73,9 +73,10 @@ class Bench {
   void add_bare(int states) {
     contestants_.push_back({"bare_" + std::to_string(states), 12 + 8 * states, [this, states] {
                               NoGradGuard no_grad;
+                              const Tensor gradient = theta_.grad();
                               float* s[3];
                               for (int i = 0; i < 3; ++i) s[i] = spare_[i].mutable_data<float>();
-                              bare_loop(theta_.mutable_data<float>(), theta_.grad().data<float>(),
+                              bare_loop(theta_.mutable_data<float>(), gradient.data<float>(),
                                         s, states, n_);
                             }});
   }
