@@ -8,16 +8,61 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace detail {
 
-void refuse_ragged(std::size_t row, std::size_t first, std::size_t found, At at) {
-  fail<ShapeError>(at, "tensor: row {} has {} elements, row 0 has {}: need equal rows", row, found,
-                   first);
-}
-
 void refuse_count(std::size_t count, const Shape& shape, At at) {
   fail<ShapeError>(at, "tensor: {} values do not fill shape {}", count, shape);
 }
 
 }  // namespace detail
+
+namespace {
+using List = std::initializer_list<detail::Literal>;
+
+/// The list's shape, as its first elements have it.
+Shape shape_of(List list) {
+  Shape shape;
+  for (const List* rows = &list; rows; rows = &rows->begin()->rows) {
+    shape.push_back(static_cast<int64_t>(rows->size()));
+    if (rows->size() == 0 || !rows->begin()->is_list) break;
+  }
+  return shape;
+}
+
+/// What holds all of its numbers: fractions before integers before bools.
+DType dtype_of(List list) {
+  DType widest = boolean;
+  for (const detail::Literal& item : list) {
+    const DType own = item.is_list ? dtype_of(item.rows) : item.dtype;
+    if (own == float32 || (own == int64 && widest == boolean)) widest = own;
+  }
+  return list.size() == 0 ? float32 : widest;
+}
+
+/// Writes the list, which is axis `axis` of `out` here, from element `next` on.
+void fill(const Tensor& out, List list, int axis, std::size_t& next, At at) {
+  const bool of_lists = axis + 1 < out.dim();
+  for (const detail::Literal& item : list) {
+    const auto row = &item - list.begin();
+    const auto size = static_cast<int64_t>(item.rows.size());
+    if (item.is_list != of_lists)
+      fail<ShapeError>(at, "tensor: element {} is {}, element 0 is {}: need all of a kind", row,
+                       item.is_list ? "a list" : "a number", of_lists ? "a list" : "a number");
+    if (of_lists && size != out.size(axis + 1))
+      fail<ShapeError>(at, "tensor: row {} has {} elements, row 0 has {}: need equal rows", row,
+                       size, out.size(axis + 1));
+    if (of_lists) fill(out, item.rows, axis + 1, next, at);
+    else if (item.exact) detail::store(&item.integer, 1, out, next++);
+    else detail::store(&item.number, 1, out, next++);
+  }
+}
+}  // namespace
+
+Tensor tensor(List list, DType dtype, At at) {
+  const Tensor out = detail::empty("tensor", shape_of(list), dtype, at);
+  std::size_t next = 0;
+  fill(out, list, 0, next, at);
+  return out;
+}
+Tensor tensor(List list, At at) { return tensor(list, dtype_of(list), at); }
 
 Tensor empty(const Shape& shape, DType dtype, At at) {
   return detail::empty("empty", shape, dtype, at);

@@ -30,7 +30,6 @@ void store(Iterator values, std::size_t count, const Tensor& out, std::size_t of
   });
 }
 Tensor arange(double start, double end, double step, DType dtype, At at);
-[[noreturn]] void refuse_ragged(std::size_t row, std::size_t first, std::size_t found, At at);
 [[noreturn]] void refuse_count(std::size_t count, const Shape& shape, At at);
 
 /// Literals: integers make int64, bools bool, and 1. a float32, as in PyTorch.
@@ -39,6 +38,25 @@ template <class T> constexpr DType literal_dtype() {
 }
 template <class T>
 concept Number = std::is_arithmetic_v<T>;
+
+/// A number between braces, or a list of them that is no longer than the expression it stands in.
+struct Literal {
+  template <Number T>
+  Literal(T value)
+      : dtype(literal_dtype<T>()),
+        exact(std::is_integral_v<T> &&
+              (std::is_signed_v<T> || static_cast<uint64_t>(value) <= INT64_MAX)),
+        integer(exact ? static_cast<int64_t>(value) : 0),
+        number(static_cast<double>(value)) {}
+  Literal(std::initializer_list<Literal> list) : rows(list), is_list(true) {}
+
+  std::initializer_list<Literal> rows = {};
+  bool is_list = false;
+  DType dtype = boolean;  // of a number
+  bool exact = false;     // `integer` is the number, and `number` may be rounded
+  int64_t integer = 0;
+  double number = 0;
+};
 
 template <class T, class Iterator>
 Tensor copied(Iterator values, std::size_t count, const Shape& shape, At at) {
@@ -72,27 +90,11 @@ Tensor tensor(T value, DType dtype = detail::literal_dtype<T>(), At at = At::her
   detail::store(&value, 1, out);
   return out;
 }
-/// A vector: `tensor({1., 2., 3.})`.
-template <detail::Number T>
-Tensor tensor(std::initializer_list<T> values, DType dtype = detail::literal_dtype<T>(),
-              At at = At::here()) {
-  Tensor out = empty({static_cast<int64_t>(values.size())}, dtype, at);
-  detail::store(values.begin(), values.size(), out);
-  return out;
-}
-/// A matrix, by rows: `tensor({{1., 2.}, {3., 4.}})`. ShapeError if the rows differ in length.
-template <detail::Number T>
-Tensor tensor(std::initializer_list<std::initializer_list<T>> rows,
-              DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
-  const std::size_t columns = rows.begin()->size();
-  Tensor out = empty({static_cast<int64_t>(rows.size()), static_cast<int64_t>(columns)}, dtype, at);
-  for (const auto& row : rows) {
-    const auto i = static_cast<std::size_t>(&row - rows.begin());
-    if (row.size() != columns) detail::refuse_ragged(i, columns, row.size(), at);
-    detail::store(row.begin(), columns, out, i * columns);
-  }
-  return out;
-}
+/// Numbers as they are written: `tensor({1., 2., 3.})` is a vector, `tensor({{1., 2.}, {3., 4.}})`
+/// a matrix by rows, and so on. Where one is a fraction, all are: float32, as in PyTorch, unless
+/// `dtype` says otherwise. ShapeError if the rows are not all alike.
+Tensor tensor(std::initializer_list<detail::Literal> list, At at = At::here());
+Tensor tensor(std::initializer_list<detail::Literal> list, DType dtype, At at = At::here());
 /// A copy of `values` in row-major order; its dtype is T's own: double makes float64.
 template <detail::Number T>
 Tensor tensor(std::span<const T> values, const Shape& shape, At at = At::here()) {

@@ -10,7 +10,12 @@ namespace [[gnu::visibility("default")]] descent {
 
 /// Tensors with their dotted names, in a fixed order: how models, optimizers and files exchange
 /// parameters.
-using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
+  using vector::vector;
+  NamedTensors() = default;
+  NamedTensors(const std::vector<Tensor>& unnamed) __attribute__((
+      unavailable("give named parameters: net.named_parameters(), or {{\"w\", w}, {\"b\", b}}")));
+};
 
 /// Whether `name` fits `pattern`, in which '*' stands for any characters and '?' for one.
 bool matches(std::string_view pattern, std::string_view name);

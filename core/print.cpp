@@ -123,5 +123,7 @@ std::string str(const Tensor& x) {
 }
 
 std::ostream& operator<<(std::ostream& out, const Tensor& x) { return out << str(x); }
+std::ostream& operator<<(std::ostream& out, const Shape& shape) { return out << str(shape); }
+std::ostream& operator<<(std::ostream& out, DType dtype) { return out << str(dtype); }
 
 }  // namespace descent

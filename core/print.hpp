@@ -18,5 +18,7 @@ namespace [[gnu::visibility("default")]] descent {
 std::string str(const Tensor& x);
 /// Writes str(x).
 std::ostream& operator<<(std::ostream& out, const Tensor& x);
+std::ostream& operator<<(std::ostream& out, const Shape& shape);
+std::ostream& operator<<(std::ostream& out, DType dtype);
 
 }  // namespace descent

@@ -91,7 +91,8 @@ Axes choice_axes(const char* op, const In& x, const Dims& dims) {
 }
 
 /// The largest or smallest element: Fold is Larger or Smaller.
-template <class Fold> Tensor extreme(const char* op, const In& x, const Dims& dims, bool keepdim) {
+template <class Fold>
+Tensor extreme(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes = choice_axes(op, x, dims);
   return record(op, reduce<Fold, Kinds::numeric>(op, x, axes, axes.left(keepdim)),
                 wrt(x, [x, axes](const Tensor& g, const Tensor& y) {
@@ -102,7 +103,8 @@ template <class Fold> Tensor extreme(const char* op, const In& x, const Dims& di
 }
 
 /// The first index along the reduced axes (one, or all) where x is its extreme.
-template <class Fold> Tensor position(const char* op, const In& x, const Dims& dims, bool keepdim) {
+template <class Fold>
+Tensor position(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes = choice_axes(op, x, dims);
   const In source(detail::packed(x), x.at);
   const Tensor best = reduce<Fold, Kinds::numeric>(op, source, axes, axes.left(keepdim));
@@ -129,7 +131,7 @@ template <class Fold> Tensor position(const char* op, const In& x, const Dims& d
 
 }  // namespace
 
-Tensor sum(const In& x, const Dims& dims, bool keepdim) {
+Tensor sum(const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes("sum", x, dims);
   return record("sum", reduce<Plus, Kinds::any>("sum", x, axes, axes.left(keepdim)),
                 wrt(x, [axes](const Tensor& g) { return expand(axes.spread(g), axes.whole); }));
@@ -148,7 +150,7 @@ Tensor sum_to(const In& x, const Shape& shape) {
                 wrt(x, [whole = x.shape()](const Tensor& g) { return expand(g, whole); }));
 }
 
-Tensor mean(const In& x, const Dims& dims, bool keepdim) {
+Tensor mean(const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes("mean", x, dims);
   const auto n = static_cast<double>(axes.count);
   Tensor value = reduce<Plus, Kinds::floating>("mean", x, axes, axes.left(keepdim));
@@ -158,19 +160,19 @@ Tensor mean(const In& x, const Dims& dims, bool keepdim) {
                 }));
 }
 
-Tensor max(const In& x, const Dims& dims, bool keepdim) {
+Tensor max(const In& x, const Dims& dims, KeepDim keepdim) {
   return extreme<Larger>("max", x, dims, keepdim);
 }
-Tensor min(const In& x, const Dims& dims, bool keepdim) {
+Tensor min(const In& x, const Dims& dims, KeepDim keepdim) {
   return extreme<Smaller>("min", x, dims, keepdim);
 }
 
 Tensor argmax(const In& x) { return position<Larger>("argmax", x, Dims{}, false); }
-Tensor argmax(const In& x, int64_t dim, bool keepdim) {
+Tensor argmax(const In& x, int64_t dim, KeepDim keepdim) {
   return position<Larger>("argmax", x, dim, keepdim);
 }
 Tensor argmin(const In& x) { return position<Smaller>("argmin", x, Dims{}, false); }
-Tensor argmin(const In& x, int64_t dim, bool keepdim) {
+Tensor argmin(const In& x, int64_t dim, KeepDim keepdim) {
   return position<Smaller>("argmin", x, dim, keepdim);
 }
 
@@ -212,7 +214,7 @@ Tensor norm(const In& x, const Dims& dims, NormOptions options) {
                 }));
 }
 
-Tensor logsumexp(const In& x, const Dims& dims, bool keepdim) {
+Tensor logsumexp(const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes("logsumexp", x, dims);
   const Tensor value = x.detach();
   const Tensor top = reduce<Larger, Kinds::floating>("logsumexp", x, axes, axes.left(true));
@@ -225,14 +227,14 @@ Tensor logsumexp(const In& x, const Dims& dims, bool keepdim) {
 }
 
 /// How many elements over `dims` are not zero.
-static Tensor count(const char* op, const In& x, const Dims& dims, bool keepdim) {
+static Tensor count(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes(op, x, dims);
   return reduce<Plus, Kinds::any>(op, {to(x, boolean), x.at}, axes, axes.left(keepdim));
 }
-Tensor any(const In& x, const Dims& dims, bool keepdim) {
+Tensor any(const In& x, const Dims& dims, KeepDim keepdim) {
   return count("any", x, dims, keepdim) > 0;
 }
-Tensor all(const In& x, const Dims& dims, bool keepdim) {
+Tensor all(const In& x, const Dims& dims, KeepDim keepdim) {
   const auto n = static_cast<double>(Axes("all", x, dims).count);
   return count("all", x, dims, keepdim) == n;
 }

@@ -11,25 +11,25 @@
 namespace [[gnu::visibility("default")]] descent {
 
 /// The sum of the elements. Any dtype; int64 and bool (a count) give int64. Of no elements it is 0.
-Tensor sum(const In& x, const Dims& dims = {}, bool keepdim = false);
+Tensor sum(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
 /// The sum of x over the axes along which it is wider than `shape`: a tensor of that shape, which
 /// must broadcast to x's (ShapeError). The opposite of `expand`.
 Tensor sum_to(const In& x, const Shape& shape);
 
 /// The sum over the number of elements. Floating; of no elements it is NaN.
-Tensor mean(const In& x, const Dims& dims = {}, bool keepdim = false);
+Tensor mean(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
 
 /// The largest (smallest) element; NaN if there is one. float32, float64, int64; ShapeError if
 /// there are no elements. Equal extremes share the gradient equally, as in torch.amax.
-Tensor max(const In& x, const Dims& dims = {}, bool keepdim = false);
-Tensor min(const In& x, const Dims& dims = {}, bool keepdim = false);
+Tensor max(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
+Tensor min(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
 
 /// The index of the largest (smallest) element, the first of equal ones; NaN is more extreme than
 /// any number. int64: in row-major order over all of x, or along `dim`. Errors as for `max`.
 Tensor argmax(const In& x);
-Tensor argmax(const In& x, int64_t dim, bool keepdim = false);
+Tensor argmax(const In& x, int64_t dim, KeepDim keepdim = false);
 Tensor argmin(const In& x);
-Tensor argmin(const In& x, int64_t dim, bool keepdim = false);
+Tensor argmin(const In& x, int64_t dim, KeepDim keepdim = false);
 
 struct VarOptions {
   double correction = 1;  ///< 1: unbiased (Bessel's); 0: of the population
@@ -51,11 +51,11 @@ struct NormOptions {
 Tensor norm(const In& x, const Dims& dims = {}, NormOptions options = {});
 
 /// log(sum exp(x)), finite for any finite x. Floating; of no elements it is -inf.
-Tensor logsumexp(const In& x, const Dims& dims = {}, bool keepdim = false);
+Tensor logsumexp(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
 
 /// Whether any (each) element is not zero: a bool tensor. Any dtype; of no elements false (true).
-Tensor any(const In& x, const Dims& dims = {}, bool keepdim = false);
-Tensor all(const In& x, const Dims& dims = {}, bool keepdim = false);
+Tensor any(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
+Tensor all(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
 
 /// exp(x) / sum exp(x) along `dim`, by default the last: the result has x's shape, its elements are
 /// positive and add up to 1 along `dim`. Computed from x - max x, so that finite elements of any

@@ -1,4 +1,5 @@
 #pragma once
+#include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <string>
@@ -17,6 +18,8 @@ class Shape {
   Shape(std::initializer_list<int64_t> sizes) {
     for (int64_t size : sizes) push_back(size);
   }
+  template <std::integral I>
+  Shape(I size) __attribute__((unavailable("write the sizes as one list: zeros({2, 3})")));
   /// `rank` axes of size `size`.
   static Shape filled(int rank, int64_t size) {
     Shape s;
@@ -70,6 +73,20 @@ using Strides = Shape;
 struct Dims : Shape {
   Dims(int64_t dim) : Shape{dim} {}
   Dims(std::initializer_list<int64_t> dims) : Shape(dims) {}
+  template <class T>
+  requires(std::same_as<T, bool> || std::floating_point<T>) Dims(T dim)
+  __attribute__((
+      unavailable("an axis is an integer, or a list of them: sum(x, 0), sum(x, {0, 1}, true)")));
+};
+
+/// Whether the axes that a reduction takes away stay, with size 1: a bool, and not another axis.
+struct KeepDim {
+  KeepDim(bool on_) : on(on_) {}
+  template <std::integral I>
+  KeepDim(I on_) __attribute__((
+      unavailable("keepdim is true or false; write several axes as one list: sum(x, {0, 1})")));
+  operator bool() const { return on; }
+  bool on;
 };
 
 /// "[2, 3]".

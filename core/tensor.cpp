@@ -168,17 +168,17 @@ Tensor Tensor::contiguous(At at) const { return descent::contiguous({*this, at})
 Tensor Tensor::clone(At at) const { return descent::clone({*this, at}); }
 Tensor Tensor::to(DType dtype, At at) const { return descent::to({*this, at}, dtype); }
 
-Tensor Tensor::sum(const Dims& dims, bool keepdim, At at) const {
+Tensor Tensor::sum(const Dims& dims, KeepDim keepdim, At at) const {
   return descent::sum({*this, at}, dims, keepdim);
 }
-Tensor Tensor::mean(const Dims& dims, bool keepdim, At at) const {
+Tensor Tensor::mean(const Dims& dims, KeepDim keepdim, At at) const {
   return descent::mean({*this, at}, dims, keepdim);
 }
-Tensor Tensor::max(const Dims& dims, bool keepdim, At at) const {
+Tensor Tensor::max(const Dims& dims, KeepDim keepdim, At at) const {
   return descent::max({*this, at}, dims, keepdim);
 }
 Tensor Tensor::argmax(At at) const { return descent::argmax({*this, at}); }
-Tensor Tensor::argmax(int64_t dim, bool keepdim, At at) const {
+Tensor Tensor::argmax(int64_t dim, KeepDim keepdim, At at) const {
   return descent::argmax({*this, at}, dim, keepdim);
 }
 

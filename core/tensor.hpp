@@ -167,13 +167,23 @@ class Tensor {
   Tensor contiguous(At at = At::here()) const;
   Tensor clone(At at = At::here()) const;
   Tensor to(DType dtype, At at = At::here()) const;
+  // Not PyTorch's lists without braces: the last argument is where the caller stands.
+  template <std::integral... D>
+  Tensor reshape(int64_t size0, int64_t size1, D... more) const
+      __attribute__((unavailable("write the sizes as one list: reshape({2, 3})")));
+  template <std::integral... D>
+  Tensor permute(int64_t dim0, int64_t dim1, D... more) const
+      __attribute__((unavailable("write the axes as one list: permute({1, 0})")));
+  template <std::integral... D>
+  Tensor expand(int64_t size0, int64_t size1, D... more) const
+      __attribute__((unavailable("write the sizes as one list: expand({2, 3})")));
 
   // ---- reductions; see reduction.hpp
-  Tensor sum(const Dims& dims = {}, bool keepdim = false, At at = At::here()) const;
-  Tensor mean(const Dims& dims = {}, bool keepdim = false, At at = At::here()) const;
-  Tensor max(const Dims& dims = {}, bool keepdim = false, At at = At::here()) const;
+  Tensor sum(const Dims& dims = {}, KeepDim keepdim = false, At at = At::here()) const;
+  Tensor mean(const Dims& dims = {}, KeepDim keepdim = false, At at = At::here()) const;
+  Tensor max(const Dims& dims = {}, KeepDim keepdim = false, At at = At::here()) const;
   Tensor argmax(At at = At::here()) const;
-  Tensor argmax(int64_t dim, bool keepdim = false, At at = At::here()) const;
+  Tensor argmax(int64_t dim, KeepDim keepdim = false, At at = At::here()) const;
 
   // ---- in place: not for a tensor that requires a gradient, but under NoGradGuard. The right
   // side broadcasts to this shape and has this dtype.

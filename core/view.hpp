@@ -18,6 +18,9 @@ Tensor t(const In& x);
 Tensor transpose(const In& x, int64_t dim0, int64_t dim1);
 /// Axis i of the result is axis dims[i] of x; dims is a permutation of all axes.
 Tensor permute(const In& x, const Dims& dims);
+template <std::integral... D>
+Tensor permute(const In& x, int64_t dim0, int64_t dim1, D... more)
+    __attribute__((unavailable("write the axes as one list: permute(x, {1, 0})")));
 /// Indices [start, start + length) along `dim`.
 Tensor narrow(const In& x, int64_t dim, int64_t start, int64_t length);
 /// Indices start, start + step, ... below `end` along `dim`, as x[start:end:step] in Python:

@@ -100,10 +100,16 @@ template <Dataset D> class Subset {
 /// The numbers 0 to size - 1, shuffled and dealt out: int64 [sizes[0]], [sizes[1]], ...
 /// Fractions are rounded down, and what is left goes to the first parts, one each. ValueError if a
 /// part is negative, or if the sizes do not add up to `size` or the fractions to 1.
-std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes, uint64_t seed,
+std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes, uint64_t seed = 0,
                          At at = At::here());
-std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uint64_t seed,
+std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uint64_t seed = 0,
                          At at = At::here());
+/// Sizes or fractions as a list: `deal(10, {8, 2})`, `deal(10, {0.8, 0.2})`.
+template <class T, std::size_t N>
+std::vector<Tensor> deal(int64_t size, const T (&parts)[N], uint64_t seed = 0, At at = At::here()) {
+  using Part = std::conditional_t<std::is_floating_point_v<T>, double, int64_t>;
+  return deal(size, std::vector<Part>(parts, parts + N), seed, at);
+}
 
 /// Subsets that share no example and together have all of them, in an order that follows from
 /// `seed` alone: `auto [train, test] = split(dataset, {0.8, 0.2});`, or by sizes, `{50000, 10000}`.
@@ -111,9 +117,7 @@ std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uin
 template <Dataset D, class T, std::size_t N>
 std::array<Subset<D>, N> split(const D& dataset, const T (&parts)[N], uint64_t seed = 0,
                                At at = At::here()) {
-  using Part = std::conditional_t<std::is_floating_point_v<T>, double, int64_t>;
-  const std::vector<Tensor> index =
-      deal(dataset.size(), std::vector<Part>(parts, parts + N), seed, at);
+  const std::vector<Tensor> index = deal(dataset.size(), parts, seed, at);
   return [&]<std::size_t... I>(std::index_sequence<I...>) {
     return std::array<Subset<D>, N>{Subset<D>(dataset, index[I])...};
   }

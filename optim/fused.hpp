@@ -185,6 +185,12 @@ template <template <class> class R, class Rule> struct Formula {
     moment.theta = static_cast<double>(theta.value());
   }
 };
+
+/// PyTorch's options of Adam and its kin, where a rule's own have beta1 and beta2.
+struct PairOfBetas {
+  double lr = 0, betas[2] = {}, eps = 0, weight_decay = 0;
+  bool amsgrad = false, maximize = false;
+};
 }  // namespace detail
 
 /// Applies the update rule R to registered parameters: one fused, threaded pass per step.
@@ -218,6 +224,11 @@ class Optimizer final : public OptimizerBase {
     check_options(at);
     add(parameters, at);
   }
+  // A template, so that whatever suits the constructor above goes there.
+  template <int = 0>
+  Optimizer(const NamedTensors& parameters, detail::PairOfBetas options, At at = At::here())
+      __attribute__((
+          unavailable("write .beta1 and .beta2, the formula's letters, in place of .betas")));
 
   /// The default group's options, to read and to change at any time.
   Rule& options() { return rule(0); }

@@ -176,6 +176,24 @@ TEST_CASE("a split deals out every example once, by the seed") {
   CHECK(other.index().to_vector<int64_t>() != train.index().to_vector<int64_t>());
 }
 
+TEST_CASE("sizes and fractions are dealt by lists, arrays and vectors alike") {
+  auto dealt = [](const std::vector<Tensor>& parts) {
+    std::vector<int64_t> all;
+    for (const Tensor& part : parts) {
+      all.push_back(part.size(0));
+      for (int64_t i : part.to_vector<int64_t>()) all.push_back(i);
+    }
+    return all;
+  };
+  const std::vector<int64_t> want = dealt(data::deal(10, std::vector<int64_t>{8, 2}, 1));
+  CHECK(want.size() == 12);
+  CHECK(want[0] == 8);
+  CHECK(dealt(data::deal(10, {8, 2}, 1)) == want);
+  CHECK(dealt(data::deal(10, {0.8, 0.2}, 1)) == want);
+  CHECK(dealt(data::deal(10, std::vector<double>{0.8, 0.2}, 1)) == want);
+  CHECK(dealt(data::deal(10, {8, 2})) == dealt(data::deal(10, {0.8, 0.2}, 0)));
+}
+
 TEST_CASE("standardised columns have mean 0 and deviation 1, and come back") {
   const Tensor x = tensor({{1., 5.}, {2., 5.}, {6., 5.}}, float64);
   const data::Standardizer s(x);

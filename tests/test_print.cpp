@@ -24,6 +24,14 @@ TEST_CASE("scalars, empty and undefined tensors take one line") {
   CHECK(str(Tensor()) == "undefined");
 }
 
+TEST_CASE("shapes, strides and dtypes go into a stream as they are shown in messages") {
+  std::ostringstream out;
+  const Tensor x = zeros({2, 3}, float64);
+  out << x.shape() << ' ' << x.strides() << ' ' << Shape{} << ' ' << Dims{0, -1} << ' ' << x.dtype()
+      << ' ' << boolean << ' ' << 7;
+  CHECK(out.str() == "[2, 3] [3, 1] [] [0, -1] float64 bool 7");
+}
+
 TEST_CASE("columns are aligned, and dtype and shape stand on the last line") {
   CHECK(str(tensor({1, 20, -3})) == "[ 1, 20, -3]\nint64 [3]");
   CHECK(str(tensor({{1., 2.5}, {-10., 0.}})) ==

@@ -88,6 +88,30 @@ TEST_CASE("data and shape are never confused") {
   CHECK(tensor({1, 2}, float64).dtype() == float64);
 }
 
+TEST_CASE("numbers of several types between braces make the tensor that holds them all") {
+  CHECK(tensor({1, 2.5}).dtype() == float32);
+  CHECK(tensor({1, 2.5}).to_vector<double>() == std::vector<double>{1, 2.5});
+  CHECK(tensor({INFINITY, 1.}).to_vector<double>() == std::vector<double>{INFINITY, 1});
+  CHECK(tensor({{1, 2.5}, {3.f, 4}}).to_vector<double>() == std::vector<double>{1, 2.5, 3, 4});
+  CHECK(tensor({{1}, {2.5}}).shape() == Shape{2, 1});
+  CHECK(tensor({0.1, 1}, float64).to_vector<double>() == std::vector<double>{0.1, 1});
+  CHECK(tensor({true, 2}).dtype() == int64);
+  const int64_t beyond = (int64_t{1} << 53) + 1;  // a double's 53 bits
+  CHECK(tensor({beyond, int64_t{1}}).to_vector<int64_t>() == std::vector<int64_t>{beyond, 1});
+  CHECK(tensor({1, beyond, INT64_MIN}).to_vector<int64_t>() ==
+        std::vector<int64_t>{1, beyond, INT64_MIN});
+  const Tensor cube = tensor({{{1, 2.}, {3, 4}}, {{5, 6}, {7, 8}}});
+  CHECK(cube.shape() == Shape{2, 2, 2});
+  CHECK(cube.to_vector<double>() == std::vector<double>{1, 2, 3, 4, 5, 6, 7, 8});
+  CHECK(tensor({}).shape() == Shape{0});
+  CHECK_THROWS_WITH_AS(tensor({{1}, {2.5, 3}}),
+                       doctest::Contains("row 1 has 2 elements, row 0 has 1"), ShapeError);
+  CHECK_THROWS_WITH_AS(tensor({1, {2.5, 3}}),
+                       doctest::Contains("tensor: element 1 is a list, element 0 is a number"),
+                       ShapeError);
+  CHECK_THROWS_AS(tensor({{1, 2}, 3}), ShapeError);
+}
+
 TEST_CASE("factories make what they say") {
   CHECK(doubles(ones({2, 2})) == Doubles{1, 1, 1, 1});
   CHECK(doubles(full({3}, -2.5)) == Doubles{-2.5, -2.5, -2.5});

@@ -1,0 +1,88 @@
+// What the compiler says to mistakes that are easily made: `test_compile_errors` compiles each case
+// of this file by itself, as the body of a function with the arguments below. A case begins with
+//     // refused: TEXT   TEXT stands in the first lines of the errors
+//     // accepted        it compiles: the same thing, written correctly
+
+using namespace descent;
+using Net = nn::Linear;
+template <class... T> void use(const T&...) {}
+void body(Tensor x, Net net, NamedTensors named) {}
+
+// accepted
+use(x.permute({1, 0}), x.sum({0, 1}), x.sum(0, true), sum(x, -1, true), x.argmax(0, true));
+use(x.max(0), max(x, {0}, true), var(x, 0, {.keepdim = true}), x.sum({}, true), all(x, {}, true));
+use(zeros({2, 3}), x.reshape({2, 3}), x.expand({4}), tensor(std::vector<double>{1, 2}, {2, 1}));
+
+// refused: write the axes as one list: permute({1, 0})
+x.permute(1, 0);
+
+// refused: write the axes as one list: permute({1, 0})
+x.permute(2, 0, 1);
+
+// refused: write the axes as one list: permute(x, {1, 0})
+permute(x, 1, 0);
+
+// refused: keepdim is true or false; write several axes as one list: sum(x, {0, 1})
+x.sum(0, 1);
+
+// refused: keepdim is true or false; write several axes as one list: sum(x, {0, 1})
+logsumexp(x, 0, -1);
+
+// refused: keepdim is true or false; write several axes as one list: sum(x, {0, 1})
+argmax(x, 0, 1);
+
+// refused: an axis is an integer, or a list of them: sum(x, 0), sum(x, {0, 1}, true)
+x.sum(true);
+
+// refused: an axis is an integer, or a list of them: sum(x, 0), sum(x, {0, 1}, true)
+mean(x, 1.5);
+
+// refused: write the sizes as one list: zeros({2, 3})
+zeros(3);
+
+// refused: write the sizes as one list: reshape({2, 3})
+x.reshape(2, 3);
+
+// refused: write the sizes as one list: expand({2, 3})
+x.expand(4, -1, 2);
+
+// refused: write the sizes as one list: zeros({2, 3})
+rand(5);
+
+// accepted
+std::cout << x << x.shape() << x.strides() << x.dtype() << Dims{0, 1};
+
+// accepted
+use(tensor({1, 2.5}), tensor({INFINITY, 1.}), tensor({{1, 2.5}, {3., 4}}), tensor({1, 2.5}, float64));
+use(tensor({NAN, 1}), tensor({1, 2L}), tensor({true, false}), tensor({{1}, {2.5}}), tensor({{1.}}));
+use(tensor({1}, int64), tensor({{{1, 2.}}, {{3, 4}}}));
+
+// accepted
+use(data::deal(10, {0.8, 0.2}), data::deal(10, {8, 2}, 1), data::deal(10, {0.8, 0.2}, 1));
+use(data::deal(10, std::vector<int64_t>{8, 2}, 1), data::deal(10, std::vector<double>{0.5, 0.5}, 1));
+
+// accepted
+optim::Adam a(named), b(named, {}), c(named, {.lr = 1}), d(named, {.beta1 = 0.5, .eps = 1e-3});
+optim::SGD e({{"w", x}}, {.lr = 0.1}), f({{"w", x}, {"b", x}}), g({}), h(net.named_parameters());
+use(optim::clip_grad_norm(named, 1), optim::clip_grad_norm({{"w", x}}, 1));
+
+// refused: write .beta1 and .beta2, the formula's letters, in place of .betas
+optim::Adam opt(named, {.betas = {0.9, 0.99}});
+
+// refused: write .beta1 and .beta2, the formula's letters, in place of .betas
+optim::AdamW opt(named, {.lr = 1e-3, .betas = {0.9, 0.99}, .weight_decay = 0.1});
+
+// refused: give named parameters: net.named_parameters(), or {{"w", w}, {"b", b}}
+optim::Adam opt(net.parameters(), {.lr = 1e-3});
+
+// refused: give named parameters: net.named_parameters(), or {{"w", w}, {"b", b}}
+optim::SGD opt(net.parameters());
+
+// refused: give named parameters: net.named_parameters(), or {{"w", w}, {"b", b}}
+optim::LBFGS opt(net.parameters());
+
+// refused: give named parameters: net.named_parameters(), or {{"w", w}, {"b", b}}
+optim::clip_grad_norm(net.parameters(), 1.);
+
+// refused: give named parameters: net.named_parameters(), or {{"w", w}, {"b", b}}
+optim::WeightAverage average(net.parameters());
