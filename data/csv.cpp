@@ -15,15 +15,18 @@
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
-constexpr std::size_t kLongestRow = 1 << 20, kLongestFile = std::size_t{4} << 30;
+constexpr std::size_t kLongestRow = 1 << 20, kLongestFile = std::size_t{4} << 30;  // bytes
+constexpr std::size_t kChunk = 1 << 16;
 
-/// A field as errors show it: short, and in printable characters.
-std::string shown(std::string_view field) {
-  std::string text(field.substr(0, 40));
-  for (char& c : text)
+/// A text as errors show it: short, and in printable characters.
+std::string printable(std::string_view text) {
+  std::string shown(text.substr(0, 40));
+  for (char& c : shown)
     if (static_cast<unsigned char>(c) < ' ') c = '?';
-  return fmt::format("\"{}{}\"", text, field.size() > 40 ? "..." : "");
+  return text.size() > 40 ? shown + "..." : shown;
 }
+
+std::string quoted(std::string_view text) { return fmt::format("\"{}\"", printable(text)); }
 
 /// The number that a field holds: NaN if it is missing, infinity if it is not finite or out of
 /// range; nothing if it is another text.
@@ -39,33 +42,32 @@ std::optional<double> parse(std::string_view field, const std::vector<std::strin
   return error == std::errc{} && std::isfinite(value) ? value : INFINITY;
 }
 
+/// Goes through the file once, a chunk at a time, with one row in hand.
 class Reader {
  public:
   Reader(const std::string& path, const CsvOptions& options, At at)
-      : path_(path), options_(options), at_(at) {
-    InputFile file("read_csv", path, at);
-    content_ = file.take(kLongestFile + 1);
-    if (content_.size() > kLongestFile) file.refuse(kLongestFile, "the file is larger than 4 GiB");
-    rest_ = content_;
-    if (rest_.starts_with("\xEF\xBB\xBF")) rest_.remove_prefix(3);
+      : path_(path), options_(options), at_(at), file_("read_csv", path, at) {
+    if (more() && rest_.starts_with("\xEF\xBB\xBF")) rest_.remove_prefix(3);
   }
 
   Csv read() {
-    bool more = next_row();
-    if (!more) fail<FormatError>(at_, "read_csv: {}: row 1: the file is empty", path_);
+    bool found = next_row();
+    if (!found) refuse_row("the file is empty");
+    if (blank_) refuse_row("an empty line");
     Csv csv;
     if (is_header()) {
       csv.columns = row_;
-      more = next_row();
+      found = next_row();
     } else {
       for (std::size_t i = 0; i < row_.size(); ++i) csv.columns.push_back(fmt::to_string(i));
     }
     const std::size_t width = csv.columns.size();
     std::vector<double> values;
-    for (; more; more = next_row()) {
+    for (; found; found = next_row()) {
+      if (row_.size() != width && blank_) refuse_row("an empty line");
       if (row_.size() != width)
-        fail<FormatError>(at_, "read_csv: {}: row {}: {} fields, the first row has {}", path_,
-                          row_number_, row_.size(), width);
+        refuse_row(
+            fmt::format("{} fields, the first row has {}{}", row_.size(), width, trailing()));
       for (std::size_t i = 0; i < width; ++i) values.push_back(number(i, csv.columns[i]));
     }
     const auto rows = static_cast<int64_t>(values.size() / width);
@@ -76,80 +78,125 @@ class Reader {
  private:
   bool is_header() const {
     if (options_.header != Header::automatic) return options_.header == Header::present;
-    const auto names = std::count_if(row_.begin(), row_.end(), [this](const std::string& field) {
-      return !parse(field, options_.missing);
-    });
-    if (names > 0 && names < std::ssize(row_))
-      fail<FormatError>(at_,
-                        "read_csv: {}: row 1: numbers beside other text: say in the options "
-                        "whether this is a header",
-                        path_);
-    return names > 0;
+    bool numbers = false, names = false;
+    for (const std::string& field : row_) {
+      const std::optional<double> value = parse(field, options_.missing);
+      if (!value) names = true;
+      else if (!std::isnan(*value)) numbers = true;  // a missing value can stand in either
+    }
+    if (names && numbers)
+      refuse_row("numbers beside other text: say in the options whether this is a header" +
+                 trailing());
+    return names;
   }
 
   double number(std::size_t column, const std::string& name) const {
     const std::optional<double> value = parse(row_[column], options_.missing);
     if (value && !std::isinf(*value)) return *value;
-    fail<FormatError>(
-        at_, "read_csv: {}: row {}, column {}: ({}): {} is not {}", path_, row_number_, column + 1,
-        name, shown(row_[column]),
-        value ? "finite and in float64's range" : "a number, nor a missing value of the options");
+    refuse_row(fmt::format("column {}: ({}): {} is not {}{}", column + 1, printable(name),
+                           quoted(row_[column]),
+                           value ? "finite and in float64's range"
+                                 : "a number, nor a missing value of the options",
+                           trailing_ && column + 1 == row_.size() ? trailing() : ""),
+               ", ");
+  }
+
+  /// What a delimiter that nothing follows has done: in the row in hand, or else in the first.
+  std::string trailing() const {
+    if (!trailing_ && !first_trailing_) return "";
+    return fmt::format(": row {} ends in {}, which makes an empty last field",
+                       trailing_ ? row_number_ : 1,
+                       options_.delimiter == '\t' ? "a tab" : quoted({&options_.delimiter, 1}));
   }
 
   /// Reads the next row's fields; false at the end of the file.
   bool next_row() {
-    if (rest_.empty()) return false;
+    if (!more()) return false;
     ++row_number_;
     row_.clear();
-    const std::size_t before = rest_.size();
+    row_bytes_ = 0;
     do {
+      const std::size_t before = row_bytes_;
       read_field(row_.emplace_back());
-      if (before - rest_.size() > kLongestRow) refuse("the row is longer than 1 MiB");
+      trailing_ = row_.size() > 1 && row_bytes_ == before;
     } while (take(options_.delimiter));
-    if (take('\r') && !rest_.starts_with('\n'))
-      refuse("a carriage return that no line feed follows");
-    if (!take('\n') && !rest_.empty()) refuse("a quoted field goes on after its closing quote");
+    blank_ = row_bytes_ == 0;
+    if (row_number_ == 1) first_trailing_ = trailing_;
+    if (take('\r')) {
+      if (!take('\n')) refuse("a carriage return that no line feed follows");
+    } else if (!take('\n') && more()) {
+      refuse("a quoted field goes on after its closing quote");
+    }
     return true;
   }
 
   void read_field(std::string& field) {
     if (take('"')) {
       for (;;) {
-        const std::size_t n = rest_.find('"');
-        if (n == std::string_view::npos) refuse("a quote that is never closed");
-        field += rest_.substr(0, n);
-        rest_.remove_prefix(n + 1);
+        append_until("\"", field);
+        if (!take('"')) refuse("a quote that is never closed");
         if (!take('"')) break;
         field += '"';  // two quotes stand for one
       }
     } else {
-      const char ends[] = {options_.delimiter, '\r', '\n', '"', '\0'};
-      field = rest_.substr(0, rest_.find_first_of(ends));
-      rest_.remove_prefix(field.size());
-      if (rest_.starts_with('"')) refuse("a quote inside an unquoted field");
+      const char ends[] = {options_.delimiter, '\r', '\n', '"'};
+      append_until({ends, sizeof ends}, field);
+      if (more() && rest_.front() == '"') refuse("a quote inside an unquoted field");
     }
     if (field.find('\0') != std::string::npos) refuse("a NUL byte");
   }
 
+  /// Appends to `field` what comes before one of `ends`, or before the end of the file.
+  void append_until(std::string_view ends, std::string& field) {
+    while (more()) {
+      const std::size_t n = std::min(rest_.find_first_of(ends), rest_.size());
+      field += rest_.substr(0, n);
+      advance(n);
+      if (!rest_.empty()) return;
+    }
+  }
+
   bool take(char c) {
-    if (!rest_.starts_with(c)) return false;
-    rest_.remove_prefix(1);
+    if (!more() || rest_.front() != c) return false;
+    advance(1);
     return true;
+  }
+
+  void advance(std::size_t bytes) {
+    rest_.remove_prefix(bytes);
+    row_bytes_ += bytes;
+    if (row_bytes_ > kLongestRow) refuse("the row is longer than 1 MiB");
+  }
+
+  /// Whether the file goes on: then something of it is in hand.
+  bool more() {
+    if (!rest_.empty()) return true;
+    chunk_ = file_.take(kChunk);
+    rest_ = chunk_;
+    file_bytes_ += chunk_.size();
+    if (file_bytes_ > kLongestFile) file_.refuse(kLongestFile, "the file is larger than 4 GiB");
+    return !rest_.empty();
   }
 
   /// Refuses the field in hand.
   [[noreturn]] void refuse(const char* what) const {
-    fail<FormatError>(at_, "read_csv: {}: row {}, column {}: {}", path_, row_number_, row_.size(),
-                      what);
+    refuse_row(fmt::format("column {}: {}", row_.size(), what), ", ");
+  }
+  [[noreturn]] void refuse_row(const std::string& what, const char* separator = ": ") const {
+    fail<FormatError>(at_, "read_csv: {}: row {}{}{}", path_, std::max<int64_t>(row_number_, 1),
+                      separator, what);
   }
 
   const std::string& path_;
   const CsvOptions& options_;
   At at_;
-  std::string content_;
-  std::string_view rest_;         // of content_
+  InputFile file_;
+  std::string chunk_;
+  std::string_view rest_;         // of chunk_: what no field has taken yet
   std::vector<std::string> row_;  // the fields of the row in hand
+  bool blank_ = false, trailing_ = false, first_trailing_ = false;
   int64_t row_number_ = 0;
+  std::size_t row_bytes_ = 0, file_bytes_ = 0;
 };
 
 }  // namespace
@@ -158,7 +205,7 @@ Csv read_csv(const std::string& path, const CsvOptions& options, At at) {
   constexpr std::string_view reserved("\"\r\n.+-\0", 7);
   const char c = options.delimiter;
   if (reserved.find(c) != std::string_view::npos || std::isalnum(static_cast<unsigned char>(c)))
-    fail<ValueError>(at, "read_csv: delimiter {} could be part of a field", shown({&c, 1}));
+    fail<ValueError>(at, "read_csv: delimiter {} could be part of a field", quoted({&c, 1}));
   return Reader(path, options, at).read();
 }
 
@@ -166,7 +213,7 @@ Tensor Csv::column(const std::string& name, At at) const {
   const auto found = std::find(columns.begin(), columns.end(), name);
   if (found == columns.end() || std::find(found + 1, columns.end(), name) != columns.end())
     fail<ValueError>(at, "column: {} columns are called {}: there are {}",
-                     std::count(columns.begin(), columns.end(), name), shown(name), columns);
+                     std::count(columns.begin(), columns.end(), name), quoted(name), columns);
   return select(In(values, at), 1, found - columns.begin());
 }
 

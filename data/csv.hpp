@@ -6,8 +6,8 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// Whether a CSV file's first row names its columns. `automatic`: it does if it has no number; a
-/// row of numbers and names is a FormatError.
+/// Whether a CSV file's first row names its columns. `automatic`: it does if it has texts and no
+/// number, whatever stands for a missing value aside; numbers beside texts are a FormatError.
 enum class Header { automatic, present, absent };
 
 struct CsvOptions {
@@ -28,12 +28,12 @@ struct Csv {
 };
 
 /// Reads a table of numbers: RFC 4180, lines ending in LF or CRLF, at most 1 MiB per row and 4 GiB
-/// in all. The file may be gzip-compressed, whatever its name.
+/// in all. The file may be gzip-compressed, whatever its name. It is never in memory as a whole.
 ///
-/// Every row has as many fields as the first. Numbers are decimal with a point, whatever the
-/// locale, and may have spaces round them. A byte order mark is skipped. IoError if the file cannot
-/// be read; FormatError with the path, row and column (both from 1, the header being a row);
-/// ValueError for a delimiter that could be part of a number or a quote.
+/// Every row has as many fields as the first, which is not an empty line. Numbers are decimal with
+/// a point, whatever the locale, and may have spaces round them. A byte order mark is skipped.
+/// IoError if the file cannot be read; FormatError with the path, row and column (both from 1, the
+/// header being a row); ValueError for a delimiter that could be part of a number or a quote.
 Csv read_csv(const std::string& path, const CsvOptions& options = {}, At at = At::here());
 
 }}  // namespace descent::data

@@ -3,6 +3,7 @@
 #include <descent/descent.hpp>
 #include <doctest/doctest.h>
 #include <locale>
+#include <sys/resource.h>
 
 #include "files.hpp"
 
@@ -63,6 +64,75 @@ TEST_CASE("a header is found by itself, or as the options say") {
       refused("a,b\n1,2\n", {.header = data::Header::absent}) ==
       "table.csv: row 1, column 1: (0): \"a\" is not a number, nor a missing value of the options");
   CHECK(refused("a,1\n").find("row 1: numbers beside other text") != std::string::npos);
+}
+
+TEST_CASE("a file whose first line is empty is no table") {
+  for (const char* text : {"\n", "\r\n", "\xEF\xBB\xBF\n", "\n\n\n", "\n1\n2\n"})
+    for (const Names& missing : {Names{}, Names{""}})
+      CHECK(refused(text, {.missing = missing}) == "table.csv: row 1: an empty line");
+  CHECK(refused(gzipped("\n")) == "table.csv: row 1: an empty line");
+  CHECK(refused("\xEF\xBB\xBF") == "table.csv: row 1: the file is empty");
+  CHECK(refused("a,b\n1,2\n\n") == "table.csv: row 3: an empty line");
+  const data::Csv quoted = read("\"\"\n1\n", {.missing = {""}});
+  CHECK(quoted.values.shape() == Shape{2, 1});
+}
+
+TEST_CASE("a header is found although a name is empty or stands for a missing value") {
+  const data::Csv index = read(",x\n0,\n1,5\n", {.missing = {""}});
+  CHECK(index.columns == Names{"", "x"});
+  CHECK(index.column("").to_vector<double>() == Doubles{0, 1});
+  CHECK(std::isnan(index.column("x").to_vector<double>()[0]));
+  CHECK(read("NA,a\n1,2\n", {.missing = {"NA"}}).columns == Names{"NA", "a"});
+  CHECK(read(",x\n0,1\n").columns == Names{"", "x"});
+  CHECK(read("NA,1\n2,3\n", {.missing = {"NA"}}).columns == Names{"0", "1"});
+  CHECK(read("NA,\n2,3\n", {.missing = {"NA", ""}}).values.shape() == Shape{2, 2});
+  CHECK(refused("a,NA,1\n", {.missing = {"NA"}}).find("row 1: numbers beside other text") !=
+        std::string::npos);
+}
+
+TEST_CASE("a trailing delimiter is named where it makes a row too long, or a number missing") {
+  CHECK(
+      refused("a,b\n1,2,\n") ==
+      "table.csv: row 2: 3 fields, the first row has 2: row 2 ends in \",\", which makes an empty "
+      "last field");
+  CHECK(
+      refused("a,b,\n1,2\n") ==
+      "table.csv: row 2: 2 fields, the first row has 3: row 1 ends in \",\", which makes an empty "
+      "last field");
+  CHECK(refused("a;b;\n1;2;\n", {.delimiter = ';'}) ==
+        "table.csv: row 2, column 3: (): \"\" is not a number, nor a missing value of the options: "
+        "row 2 ends in \";\", which makes an empty last field");
+  CHECK(refused("1,2,\n3,4,\n").find("a header: row 1 ends in \",\"") != std::string::npos);
+  CHECK(refused("a,b\n1,\n").find("row 2 ends in \",\"") != std::string::npos);
+  CHECK(values("a,b\n1,\n", {.missing = {""}}).size() == 2);
+}
+
+TEST_CASE("a row that is too long is refused before the file is in memory") {
+  const Folder folder("csv");
+  std::string packed;  // of a GiB, in a MB
+  const std::string member = gzipped(std::string(1 << 20, '1'));
+  for (int i = 0; i < 1024; ++i) packed += member;
+  const std::string path = folder.write("bomb.csv", packed);
+  rusage before{}, after{};
+  getrusage(RUSAGE_SELF, &before);
+  CHECK(refusal<FormatError>([&] {
+          data::read_csv(path);
+        }).find("row 1, column 1: the row is longer than 1 MiB") != std::string::npos);
+  getrusage(RUSAGE_SELF, &after);
+  CHECK(after.ru_maxrss - before.ru_maxrss < 64 << 10);  // KiB
+  for (const char* start : {"\"", "1,2\n\"\n", "1,"})
+    CHECK(refused(start + std::string(1 << 20, '1')).find("the row is longer than 1 MiB") !=
+          std::string::npos);
+}
+
+TEST_CASE("rows of any length lie across the chunks that a file is read in") {
+  for (std::size_t length : {65533, 65534, 65535, 65536, 65537, 131072}) {
+    const std::string zeros(length - 4, '0');
+    const std::string text = zeros + "1,2\r\n\"" + zeros + "\"\"\"," + "x\n";
+    CHECK(refused(text).find("row 2, column 1: (0): \"0000") != std::string::npos);
+    CHECK(values(zeros + "1,2\r\n\"" + zeros + "3\",4\r\n5,6\r\n") == Doubles{1, 2, 3, 4, 5, 6});
+    CHECK(values(gzipped(zeros + "1,2\n3,4")) == Doubles{1, 2, 3, 4});
+  }
 }
 
 TEST_CASE("quotes, line ends and a byte order mark are those of RFC 4180") {
