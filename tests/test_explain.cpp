@@ -190,3 +190,26 @@ TEST_CASE("a ledger keeps what was asked for, and the loss as predicted and as i
   opt.step();
   CHECK(ledger.entries().size() == 2);
 }
+
+TEST_CASE("any name survives a ledger's tables, and is found again") {
+  struct Case {
+    std::string name, csv, json;
+  };
+  for (const Case& c : {Case{"w", "w", "w"}, Case{"", "", ""}, Case{"w[0]", "w[0]", "w[0]"},
+                        Case{"a,b", "\"a,b\"", "a,b"}, Case{"a\"b", "\"a\"\"b\"", "a\\\"b"},
+                        Case{"a\nb", "\"a\nb\"", "a\\nb"}, Case{"a\rb", "\"a\rb\"", "a\\rb"},
+                        Case{"gr\xC3\xBC\xC3\x9F", "gr\xC3\xBC\xC3\x9F", "gr\xC3\xBC\xC3\x9F"},
+                        Case{"gr\xFC\xDF.w", "gr\xFC\xDF.w", "gr\xEF\xBF\xBD\xEF\xBF\xBD.w"}}) {
+    const Tensor w = tensor({1.0}, float64).requires_grad_();
+    optim::SGD opt({{c.name, w}}, {.lr = 0.5});
+    optim::Ledger ledger;
+    opt.trace(ledger);
+    w.set_grad(tensor({1.0}, float64));
+    opt.step();
+    CHECK(ledger.csv().find("\n1," + c.csv + ",0,1,1,1,1,-0.5,0.5,") != std::string::npos);
+    CHECK(ledger.json_lines().find("\"parameter\":\"" + c.json + "\",\"element\":0,") !=
+          std::string::npos);
+    CHECK(ledger.explain(c.name + "[0]", 1).find("step 1 of " + c.name + "[0]") !=
+          std::string::npos);
+  }
+}

@@ -177,7 +177,7 @@ namespace {
 
 /// "w[2, 5]" as a name and its indices.
 std::pair<std::string, std::vector<int64_t>> parse_element(std::string_view text, At at) {
-  const auto bracket = std::min(text.find('['), text.size());
+  const auto bracket = std::min(text.rfind('['), text.size());  // a name may have some too
   std::vector<int64_t> index;
   const char *p = text.data() + bracket, *end = text.data() + text.size();
   while (p != end && (*p == '[' || *p == ',')) {
@@ -314,6 +314,14 @@ std::vector<std::pair<std::string, double>> row(const Ledger& ledger, const Name
   }
   return all;
 }
+
+/// A field of a CSV table, in quotes if it could be mistaken: RFC 4180.
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (char c : text) quoted.append(c == '"' ? 2 : 1, c);
+  return quoted + '"';
+}
 }  // namespace
 
 std::string Ledger::csv() const {
@@ -323,8 +331,8 @@ std::string Ledger::csv() const {
     for (const Element& e : entry.elements) {
       const auto numbers = row(*this, rule_->state, entry, e);
       if (std::exchange(header, false))
-        for (const auto& [name, number] : numbers) all += "," + name;
-      all += fmt::format("\n{},{},{}", entry.step, entry.parameter, e.index);
+        for (const auto& [name, number] : numbers) all += "," + csv_field(name);
+      all += fmt::format("\n{},{},{}", entry.step, csv_field(entry.parameter), e.index);
       for (const auto& [name, number] : numbers) all += "," + shortest(number, false);
     }
   return all + "\n";
@@ -340,7 +348,8 @@ std::string Ledger::json_lines() const {
                                   {"rule", rule_->name},
                                   {"dtype", str(entry.dtype)}};
       for (const auto& [name, number] : row(*this, rule_->state, entry, e)) line[name] = number;
-      all += line.dump() + "\n";
+      // Names are bytes, and JSON has none that are not UTF-8.
+      all += line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
     }
   return all;
 }

@@ -57,10 +57,11 @@ class Ledger : descent::detail::Pinned {
 
   /// A line for each parameter in each step.
   std::string text() const;
-  /// A row for each element in each step, with a header; numbers read back the same bits, and what
-  /// a rule did not use or nobody knows is nan.
+  /// A row for each element in each step, with a header, as RFC 4180 says; numbers read back the
+  /// same bits, and what a rule did not use or nobody knows is nan.
   std::string csv() const;
-  /// The same as an object a line, with null for nan.
+  /// The same as an object a line, with null for nan, and U+FFFD for bytes of a name that are not
+  /// UTF-8.
   std::string json_lines() const;
 
  private:
