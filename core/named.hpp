@@ -13,6 +13,7 @@ namespace [[gnu::visibility("default")]] descent {
 struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
   using vector::vector;
   NamedTensors() = default;
+  NamedTensors(vector all) : vector(std::move(all)) {}
   NamedTensors(const std::vector<Tensor>& unnamed) __attribute__((
       unavailable("give named parameters: net.named_parameters(), or {{\"w\", w}, {\"b\", b}}")));
 };

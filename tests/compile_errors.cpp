@@ -64,6 +64,8 @@ use(data::deal(10, std::vector<int64_t>{8, 2}, 1), data::deal(10, std::vector<do
 // accepted
 optim::Adam a(named), b(named, {}), c(named, {.lr = 1}), d(named, {.beta1 = 0.5, .eps = 1e-3});
 optim::SGD e({{"w", x}}, {.lr = 0.1}), f({{"w", x}, {"b", x}}), g({}), h(net.named_parameters());
+std::vector<std::pair<std::string, Tensor>> pairs{{"w", x}};
+optim::SGD k(pairs), l(NamedTensors({{"w", x}}));
 use(optim::clip_grad_norm(named, 1), optim::clip_grad_norm({{"w", x}}, 1));
 
 // refused: write .beta1 and .beta2, the formula's letters, in place of .betas

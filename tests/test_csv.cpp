@@ -126,7 +126,7 @@ TEST_CASE("a row that is too long is refused before the file is in memory") {
 }
 
 TEST_CASE("rows of any length lie across the chunks that a file is read in") {
-  for (std::size_t length : {65533, 65534, 65535, 65536, 65537, 131072}) {
+  for (std::size_t length : {65533U, 65534U, 65535U, 65536U, 65537U, 131072U}) {
     const std::string zeros(length - 4, '0');
     const std::string text = zeros + "1,2\r\n\"" + zeros + "\"\"\"," + "x\n";
     CHECK(refused(text).find("row 2, column 1: (0): \"0000") != std::string::npos);
