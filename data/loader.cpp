@@ -7,6 +7,8 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
+static std::string shown(const Tensor& x) { return x.defined() ? str(x.shape()) : "undefined"; }
+
 DataLoader::DataLoader(int64_t examples, const LoaderOptions& options, At at)
     : options_(options), at_(at), examples_(examples) {
   if (options.batch_size < 0)
@@ -42,6 +44,12 @@ Batch DataLoader::Iterator::operator*() const {
   const int64_t start = place_.batch * loader_.batch_size_;
   const int64_t count = std::min(loader_.batch_size_, loader_.examples_ - start);
   Batch batch = loader_.load_(order_, start, count);
+  for (const Tensor* t : {&batch.x, &batch.y})
+    if (t->defined() && (t->dim() == 0 || t->shape()[0] != count))
+      fail<ShapeError>(loader_.at_,
+                       "DataLoader: the dataset's batch of {} examples has x {} and y {}: need a "
+                       "first axis of that size",
+                       count, shown(batch.x), shown(batch.y));
   loader_.next_loop_ = {place_.epoch + 1, 0};
   loader_.state_ = place_.batch + 1 < loader_.batches_ ? LoaderState{place_.epoch, place_.batch + 1}
                                                        : loader_.next_loop_;

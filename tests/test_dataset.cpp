@@ -1,6 +1,7 @@
 #include <cmath>
 #include <descent/descent.hpp>
 #include <doctest/doctest.h>
+#include <memory>
 #include <numeric>
 #include <set>
 
@@ -127,6 +128,52 @@ TEST_CASE("an error in a batch names the line that made the loader") {
   } catch (const IndexError& e) {
     INFO(e.what());
     CHECK(std::string(e.what()).ends_with("test_dataset.cpp:" + std::to_string(line) + ")"));
+  }
+}
+
+TEST_CASE("a dataset that throws leaves the loader at the batch that failed") {
+  struct Flaky {
+    std::shared_ptr<bool> broken;
+    int64_t size() const { return 10; }
+    data::Example get(int64_t i) const {
+      if (*broken && i == 5) throw std::runtime_error("the disk is gone");
+      return {tensor({static_cast<double>(i)}), tensor(i)};
+    }
+  };
+  const auto broken = std::make_shared<bool>(false);
+  const data::LoaderOptions options{.batch_size = 2, .shuffle = true, .seed = 3};
+  data::DataLoader whole(Flaky{broken}, options), loader(Flaky{broken}, options);
+  std::vector<Doubles> want, second, got, next;
+  auto collect = [](data::DataLoader& from, std::vector<Doubles>& into) {
+    for (const data::Batch& batch : from) into.push_back(batch.x.to_vector<double>());
+  };
+  collect(whole, want);
+  collect(whole, second);
+  *broken = true;
+  CHECK_THROWS_WITH_AS(collect(loader, got), "the disk is gone", std::runtime_error);
+  CHECK(loader.state().epoch == 0);
+  CHECK(loader.state().batch == static_cast<int64_t>(got.size()));
+  *broken = false;
+  loader.set_state(loader.state());  // without it the next loop is the next epoch
+  collect(loader, got);
+  CHECK(got == want);
+  collect(loader, next);
+  CHECK(next == second);
+}
+
+TEST_CASE("a dataset that makes batches of another size is refused") {
+  struct Wrong {
+    int64_t x, y;
+    int64_t size() const { return 4; }
+    data::Example get(int64_t i) const { return {tensor(i), tensor(i)}; }
+    data::Batch batch(const Tensor&) const { return {zeros({x, 3}), zeros({y})}; }
+  };
+  for (const Wrong& wrong : {Wrong{1, 2}, Wrong{2, 3}}) {
+    data::DataLoader loader(wrong, {.batch_size = 2});
+    CHECK(message([&] { loader.begin().operator*(); }) ==
+          "DataLoader: the dataset's batch of 2 examples has x " + str(Shape{wrong.x, 3}) +
+              " and y " + str(Shape{wrong.y}) + ": need a first axis of that size");
+    CHECK(loader.state().batch == 0);
   }
 }
 

@@ -97,6 +97,11 @@ TEST_CASE("a header that is not one, or promises too much, is refused before mem
   has(refused(folder.write("x", idx(7, {1}, "a"))), "need 00 00, a type");
   has(refused(folder.write("x", std::string("\0\0\x08\x09", 4) + std::string(99, '\1'))),
       "a rank (01 to 08)");
+  for (const char* text : {"", "\n", "\r\n", "\n\n\n"})
+    for (const std::string& file : {std::string(text), gzipped(text)})
+      has(refused(folder.write("x", file)),
+          "the file ends in the 4 bytes that an IDX file begins with");
+  has(refused(folder.write("x", "\n\n\n\n")), "0a 0a 0a 0a is not how an IDX file begins");
   has(refused(folder.write("x", idx(8, {65535, 65535, 65535}, ""))), "makes more than 4 GiB");
   has(refused(folder.write("x", idx(8, {1000000000}, "abc"))),
       "needs 1000000000 bytes of elements, the file has 3");
