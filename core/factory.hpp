@@ -10,6 +10,15 @@ namespace [[gnu::visibility("default")]] descent {
 Tensor empty(const Shape& shape, DType dtype = float32, At at = At::here());
 Tensor zeros(const Shape& shape, DType dtype = float32, At at = At::here());
 Tensor ones(const Shape& shape, DType dtype = float32, At at = At::here());
+template <std::integral... D>
+Tensor empty(int64_t size0, int64_t size1, D... more)
+    __attribute__((unavailable("write the sizes as one list: empty({2, 3})")));
+template <std::integral... D>
+Tensor zeros(int64_t size0, int64_t size1, D... more)
+    __attribute__((unavailable("write the sizes as one list: zeros({2, 3})")));
+template <std::integral... D>
+Tensor ones(int64_t size0, int64_t size1, D... more)
+    __attribute__((unavailable("write the sizes as one list: ones({2, 3})")));
 /// Every element is `value`.
 Tensor full(const Shape& shape, double value, DType dtype = float32, At at = At::here());
 Tensor zeros_like(const In& x);
@@ -90,9 +99,17 @@ Tensor tensor(T value, DType dtype = detail::literal_dtype<T>(), At at = At::her
   detail::store(&value, 1, out);
   return out;
 }
-/// Numbers as they are written: `tensor({1., 2., 3.})` is a vector, `tensor({{1., 2.}, {3., 4.}})`
-/// a matrix by rows, and so on. Where one is a fraction, all are: float32, as in PyTorch, unless
-/// `dtype` says otherwise. ShapeError if the rows are not all alike.
+/// A vector: `tensor({1., 2., 3.})`.
+template <detail::Number T>
+Tensor tensor(std::initializer_list<T> values, DType dtype = detail::literal_dtype<T>(),
+              At at = At::here()) {
+  Tensor out = empty({static_cast<int64_t>(values.size())}, dtype, at);
+  detail::store(values.begin(), values.size(), out);
+  return out;
+}
+/// The same of numbers of several types, `tensor({1, 2.5})`, a matrix by rows,
+/// `tensor({{1., 2.}, {3., 4.}})`, and so on. Where one is a fraction, all are: float32, as in
+/// PyTorch, unless `dtype` says otherwise. ShapeError if the rows are not all alike.
 Tensor tensor(std::initializer_list<detail::Literal> list, At at = At::here());
 Tensor tensor(std::initializer_list<detail::Literal> list, DType dtype, At at = At::here());
 /// A copy of `values` in row-major order; its dtype is T's own: double makes float64.

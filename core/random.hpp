@@ -57,6 +57,12 @@ Tensor rand(const Shape& shape, DType dtype = float32, Generator& generator = de
 /// Normal with mean 0 and variance 1; floating. Box & Muller's transform (1958).
 Tensor randn(const Shape& shape, DType dtype = float32, Generator& generator = default_generator(),
              At at = At::here());
+template <std::integral... D>
+Tensor rand(int64_t size0, int64_t size1, D... more)
+    __attribute__((unavailable("write the sizes as one list: rand({2, 3})")));
+template <std::integral... D>
+Tensor randn(int64_t size0, int64_t size1, D... more)
+    __attribute__((unavailable("write the sizes as one list: randn({2, 3})")));
 /// bool: true with probability p, to within 2^-33. ValueError unless 0 <= p <= 1.
 Tensor bernoulli(const Shape& shape, double p, Generator& generator = default_generator(),
                  At at = At::here());

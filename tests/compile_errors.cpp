@@ -40,6 +40,12 @@ mean(x, 1.5);
 // refused: write the sizes as one list: zeros({2, 3})
 zeros(3);
 
+// refused: write the sizes as one list: zeros({2, 3})
+zeros(2, 3);
+
+// refused: write the sizes as one list: randn({2, 3})
+randn(2, 3, 4);
+
 // refused: write the sizes as one list: reshape({2, 3})
 x.reshape(2, 3);
 
@@ -55,7 +61,7 @@ std::cout << x << x.shape() << x.strides() << x.dtype() << Dims{0, 1};
 // accepted
 use(tensor({1, 2.5}), tensor({INFINITY, 1.}), tensor({{1, 2.5}, {3., 4}}), tensor({1, 2.5}, float64));
 use(tensor({NAN, 1}), tensor({1, 2L}), tensor({true, false}), tensor({{1}, {2.5}}), tensor({{1.}}));
-use(tensor({1}, int64), tensor({{{1, 2.}}, {{3, 4}}}));
+use(tensor(std::initializer_list<double>{1, 2}), tensor({1}, int64), tensor({{{1, 2.}}, {{3, 4}}}));
 
 // accepted
 use(data::deal(10, {0.8, 0.2}), data::deal(10, {8, 2}, 1), data::deal(10, {0.8, 0.2}, 1));
