@@ -289,17 +289,17 @@ class In : public Tensor {
   Tensor contiguous(At a = At::here()) const { return checked("contiguous").contiguous(a); }
   Tensor clone(At a = At::here()) const { return checked("clone").clone(a); }
   Tensor to(DType dtype, At a = At::here()) const { return checked("to").to(dtype, a); }
-  Tensor sum(const Dims& dims = {}, bool keepdim = false, At a = At::here()) const {
+  Tensor sum(const Dims& dims = {}, KeepDim keepdim = false, At a = At::here()) const {
     return checked("sum").sum(dims, keepdim, a);
   }
-  Tensor mean(const Dims& dims = {}, bool keepdim = false, At a = At::here()) const {
+  Tensor mean(const Dims& dims = {}, KeepDim keepdim = false, At a = At::here()) const {
     return checked("mean").mean(dims, keepdim, a);
   }
-  Tensor max(const Dims& dims = {}, bool keepdim = false, At a = At::here()) const {
+  Tensor max(const Dims& dims = {}, KeepDim keepdim = false, At a = At::here()) const {
     return checked("max").max(dims, keepdim, a);
   }
   Tensor argmax(At a = At::here()) const { return checked("argmax").argmax(a); }
-  Tensor argmax(int64_t dim, bool keepdim = false, At a = At::here()) const {
+  Tensor argmax(int64_t dim, KeepDim keepdim = false, At a = At::here()) const {
     return checked("argmax").argmax(dim, keepdim, a);
   }
 
