@@ -12,9 +12,9 @@ namespace {
 
 // Not std::plus and its like: with types of this file's own, the kernels made of them are its own
 // too. No other file's compiler flags reach them, and the linker has less to merge.
-constexpr auto plus = [](auto a, auto b) { return a + b; };
-constexpr auto minus = [](auto a, auto b) { return a - b; };
-constexpr auto times = [](auto a, auto b) { return a * b; };
+constexpr auto plus = [](auto a, auto b) { return detail::ring::add(a, b); };
+constexpr auto minus = [](auto a, auto b) { return detail::ring::sub(a, b); };
+constexpr auto times = [](auto a, auto b) { return detail::ring::mul(a, b); };
 constexpr auto over = [](auto a, auto b) { return a / b; };
 constexpr auto equal = [](auto a, auto b) { return a == b; };
 constexpr auto unequal = [](auto a, auto b) { return a != b; };
@@ -46,30 +46,30 @@ Tensor div(const In& a, const In& b) {
                 wrt(b, [b](const Tensor& g, const Tensor& y) { return -g * y / b; }));
 }
 Tensor neg(const In& x) {
-  return record("neg", map<Kinds::numeric>("neg", x, [](auto v) { return -v; }),
+  return record("neg", map<Kinds::numeric>("neg", x, [](auto v) { return detail::ring::neg(v); }),
                 wrt(x, [](const Tensor& g) { return -g; }));
 }
 
-Tensor add(const In& a, double b) {
+Tensor add(const In& a, Number b) {
   return record("add", zip<Kinds::numeric>("add", a, b, plus),
                 wrt(a, [](const Tensor& g) { return g; }));
 }
-Tensor sub(const In& a, double b) {
+Tensor sub(const In& a, Number b) {
   return record("sub", zip<Kinds::numeric>("sub", a, b, minus),
                 wrt(a, [](const Tensor& g) { return g; }));
 }
-Tensor sub(double a, const In& b) {
-  return record("sub", zip<Kinds::numeric>("sub", b, a, [](auto x, auto c) { return c - x; }),
+Tensor sub(Number a, const In& b) {
+  return record("sub", zip<Kinds::numeric>("sub", b, a, [](auto x, auto c) { return minus(c, x); }),
                 wrt(b, [](const Tensor& g) { return -g; }));
 }
-Tensor mul(const In& a, double b) {
+Tensor mul(const In& a, Number b) {
   return record("mul", zip<Kinds::numeric>("mul", a, b, times),
                 wrt(a, [b](const Tensor& g) { return g * b; }));
 }
-Tensor div(const In& a, double b) {
+Tensor div(const In& a, Number b) {
   return record("div", zip("div", a, b, over), wrt(a, [b](const Tensor& g) { return g / b; }));
 }
-Tensor div(double a, const In& b) {
+Tensor div(Number a, const In& b) {
   return record("div", zip("div", b, a, [](auto x, auto c) { return c / x; }),
                 wrt(b, [b](const Tensor& g, const Tensor& y) { return -g * y / b; }));
 }
@@ -108,14 +108,17 @@ Tensor minimum(const In& a, const In& b) {
       wrt(b, [a, b](const Tensor& g) { return share(g, b < a, a == b); }));
 }
 
-Tensor clamp(const In& x, double low, double high) {
-  if (!(low <= high))
+Tensor clamp(const In& x, Number low, Number high) {
+  detail::check("clamp", x);
+  for (const Number& end : {low, high}) detail::check_scalar("clamp", x.dtype(), end, x.at);
+  const auto bottom = low.to<double>(), top = high.to<double>();
+  if (!(bottom <= top))
     fail<ValueError>(x.at, "clamp: low {} and high {}: need low <= high", low, high);
   return record("clamp",
                 map("clamp", x,
-                    [low, high](auto v) {
-                      const auto lo = static_cast<decltype(v)>(low);
-                      const auto hi = static_cast<decltype(v)>(high);
+                    [bottom, top](auto v) {
+                      const auto lo = static_cast<decltype(v)>(bottom);
+                      const auto hi = static_cast<decltype(v)>(top);
                       return v < lo ? lo : v > hi ? hi : v;
                     }),
                 wrt(x, [x, low, high](const Tensor& g) {
@@ -133,10 +136,10 @@ void check_bool(const char* op, const In& x) {
 }
 
 /// The number beside x as a tensor of x's dtype.
-Tensor beside(const In& x, double number) {
+Tensor beside(const In& x, Number number) {
   detail::check("where", x);
   detail::check_scalar("where", x.dtype(), number, x.at);
-  return full({}, number, x.dtype());
+  return full({}, number, x.dtype(), x.at);
 }
 
 }  // namespace
@@ -157,25 +160,25 @@ Tensor where(const In& condition, const In& a, const In& b) {
                 wrt(a, [condition](const Tensor& g) { return where(condition, g, 0.0); }),
                 wrt(b, [condition](const Tensor& g) { return where(condition, 0.0, g); }));
 }
-Tensor where(const In& condition, const In& a, double b) {
+Tensor where(const In& condition, const In& a, Number b) {
   return where(condition, a, {beside(a, b), a.at});
 }
-Tensor where(const In& condition, double a, const In& b) {
+Tensor where(const In& condition, Number a, const In& b) {
   return where(condition, {beside(b, a), b.at}, b);
 }
 
 Tensor eq(const In& a, const In& b) { return zip<Kinds::any>("eq", a, b, equal); }
-Tensor eq(const In& a, double b) { return zip<Kinds::any>("eq", a, b, equal); }
+Tensor eq(const In& a, Number b) { return zip<Kinds::any>("eq", a, b, equal); }
 Tensor ne(const In& a, const In& b) { return zip<Kinds::any>("ne", a, b, unequal); }
-Tensor ne(const In& a, double b) { return zip<Kinds::any>("ne", a, b, unequal); }
+Tensor ne(const In& a, Number b) { return zip<Kinds::any>("ne", a, b, unequal); }
 Tensor lt(const In& a, const In& b) { return zip<Kinds::numeric>("lt", a, b, less); }
-Tensor lt(const In& a, double b) { return zip<Kinds::numeric>("lt", a, b, less); }
+Tensor lt(const In& a, Number b) { return zip<Kinds::numeric>("lt", a, b, less); }
 Tensor le(const In& a, const In& b) { return zip<Kinds::numeric>("le", a, b, less_equal); }
-Tensor le(const In& a, double b) { return zip<Kinds::numeric>("le", a, b, less_equal); }
+Tensor le(const In& a, Number b) { return zip<Kinds::numeric>("le", a, b, less_equal); }
 Tensor gt(const In& a, const In& b) { return zip<Kinds::numeric>("gt", a, b, greater); }
-Tensor gt(const In& a, double b) { return zip<Kinds::numeric>("gt", a, b, greater); }
+Tensor gt(const In& a, Number b) { return zip<Kinds::numeric>("gt", a, b, greater); }
 Tensor ge(const In& a, const In& b) { return zip<Kinds::numeric>("ge", a, b, greater_equal); }
-Tensor ge(const In& a, double b) { return zip<Kinds::numeric>("ge", a, b, greater_equal); }
+Tensor ge(const In& a, Number b) { return zip<Kinds::numeric>("ge", a, b, greater_equal); }
 
 Tensor logical_and(const In& a, const In& b) {
   check_bool("logical_and", a);
@@ -233,7 +236,7 @@ const Tensor& apply(const char* op, const Tensor& self, Scalar number, F f) {
     using T = decltype(zero);
     detail::check_scalar(op, self.dtype(), number.value, number.at);
     detail::will_write(op, self, number.at);
-    T value = static_cast<T>(number.value);
+    T value = number.value.to<T>();
     const detail::Header header = detail::header_of(value);
     detail::transform<T>(f, self, detail::Operand<T>(self), detail::Operand<T>(header));
   });
@@ -267,7 +270,7 @@ const Tensor& Tensor::operator/=(Scalar b) const& {
 const Tensor& Tensor::copy_(const In& source) const& {
   return apply<Kinds::any>("copy_", *this, source, second);
 }
-const Tensor& Tensor::fill_(double value, At at) const& {
+const Tensor& Tensor::fill_(Number value, At at) const& {
   get("fill_", at);
   return apply<Kinds::any>("fill_", *this, Scalar(value, at), second);
 }

@@ -3,12 +3,13 @@
 
 // Arithmetic, comparisons and choice. Two tensors broadcast by NumPy's rule and have one dtype; a
 // C++ number adopts the tensor's dtype: DtypeError if an int64 tensor meets one that is not whole
-// and below 2^53, or a bool tensor one that is not 0 or 1. Shapes that do not broadcast are a
-// ShapeError.
+// and in its range, or a bool tensor one that is not 0 or 1; ValueError if a float32 tensor meets a
+// finite one that is infinite in float32. Shapes that do not broadcast are a ShapeError.
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// a + b, a - b, a b, elementwise; float32, float64, int64.
+/// a + b, a - b, a b, elementwise; float32, float64, int64. int64 wraps around at its ends, here
+/// and in every other sum, difference and product.
 Tensor add(const In& a, const In& b);
 Tensor sub(const In& a, const In& b);
 Tensor mul(const In& a, const In& b);
@@ -32,8 +33,8 @@ Tensor minimum(const In& a, const In& b);
 Tensor clamp(const In& x, double low, double high);
 /// a where `condition` (bool) holds, b elsewhere; all three broadcast.
 Tensor where(const In& condition, const In& a, const In& b);
-Tensor where(const In& condition, const In& a, double b);
-Tensor where(const In& condition, double a, const In& b);
+Tensor where(const In& condition, const In& a, Number b);
+Tensor where(const In& condition, Number a, const In& b);
 
 /// Comparisons: bool tensors, no gradient. NaN compares unequal to everything.
 Tensor eq(const In& a, const In& b);
@@ -42,12 +43,12 @@ Tensor lt(const In& a, const In& b);
 Tensor le(const In& a, const In& b);
 Tensor gt(const In& a, const In& b);
 Tensor ge(const In& a, const In& b);
-Tensor eq(const In& a, double b);
-Tensor ne(const In& a, double b);
-Tensor lt(const In& a, double b);
-Tensor le(const In& a, double b);
-Tensor gt(const In& a, double b);
-Tensor ge(const In& a, double b);
+Tensor eq(const In& a, Number b);
+Tensor ne(const In& a, Number b);
+Tensor lt(const In& a, Number b);
+Tensor le(const In& a, Number b);
+Tensor gt(const In& a, Number b);
+Tensor ge(const In& a, Number b);
 /// Of bool tensors.
 Tensor logical_and(const In& a, const In& b);
 Tensor logical_or(const In& a, const In& b);
@@ -58,26 +59,26 @@ inline Tensor operator-(const In& a, const In& b) { return sub(a, b); }
 inline Tensor operator*(const In& a, const In& b) { return mul(a, b); }
 inline Tensor operator/(const In& a, const In& b) { return div(a, b); }
 inline Tensor operator-(const In& x) { return neg(x); }
-inline Tensor operator+(const In& a, double b) { return add(a, b); }
-inline Tensor operator+(double a, const In& b) { return add(b, a); }
-inline Tensor operator-(const In& a, double b) { return sub(a, b); }
-inline Tensor operator-(double a, const In& b) { return sub(a, b); }
-inline Tensor operator*(const In& a, double b) { return mul(a, b); }
-inline Tensor operator*(double a, const In& b) { return mul(b, a); }
-inline Tensor operator/(const In& a, double b) { return div(a, b); }
-inline Tensor operator/(double a, const In& b) { return div(a, b); }
+inline Tensor operator+(const In& a, Number b) { return add(a, b); }
+inline Tensor operator+(Number a, const In& b) { return add(b, a); }
+inline Tensor operator-(const In& a, Number b) { return sub(a, b); }
+inline Tensor operator-(Number a, const In& b) { return sub(a, b); }
+inline Tensor operator*(const In& a, Number b) { return mul(a, b); }
+inline Tensor operator*(Number a, const In& b) { return mul(b, a); }
+inline Tensor operator/(const In& a, Number b) { return div(a, b); }
+inline Tensor operator/(Number a, const In& b) { return div(a, b); }
 inline Tensor operator==(const In& a, const In& b) { return eq(a, b); }
 inline Tensor operator!=(const In& a, const In& b) { return ne(a, b); }
 inline Tensor operator<(const In& a, const In& b) { return lt(a, b); }
 inline Tensor operator<=(const In& a, const In& b) { return le(a, b); }
 inline Tensor operator>(const In& a, const In& b) { return gt(a, b); }
 inline Tensor operator>=(const In& a, const In& b) { return ge(a, b); }
-inline Tensor operator==(const In& a, double b) { return eq(a, b); }
-inline Tensor operator!=(const In& a, double b) { return ne(a, b); }
-inline Tensor operator<(const In& a, double b) { return lt(a, b); }
-inline Tensor operator<=(const In& a, double b) { return le(a, b); }
-inline Tensor operator>(const In& a, double b) { return gt(a, b); }
-inline Tensor operator>=(const In& a, double b) { return ge(a, b); }
+inline Tensor operator==(const In& a, Number b) { return eq(a, b); }
+inline Tensor operator!=(const In& a, Number b) { return ne(a, b); }
+inline Tensor operator<(const In& a, Number b) { return lt(a, b); }
+inline Tensor operator<=(const In& a, Number b) { return le(a, b); }
+inline Tensor operator>(const In& a, Number b) { return gt(a, b); }
+inline Tensor operator>=(const In& a, Number b) { return ge(a, b); }
 
 namespace detail {
 /// sum += g for gradients: of one floating dtype and shape, and nobody else sees sum's elements.

@@ -1,7 +1,6 @@
 #include "descent/core/elementwise.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <fmt/format.h>
 
 namespace [[gnu::visibility("default")]] descent {
@@ -42,14 +41,6 @@ void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of
 Tensor empty_broadcast(const char* op, const In& a, const In& b, DType dtype) {
   if (a.shape() == b.shape()) return empty_like(op, a, dtype);
   return empty(op, broadcast_shapes(op, a.shape(), b.shape(), a.at), dtype, a.at);
-}
-
-void check_scalar(const char* op, DType dtype, double value, At at) {
-  if (dtype == int64 && !(value == std::trunc(value) && std::abs(value) <= 0x1p53))
-    fail<DtypeError>(at, "{}: an int64 tensor with {}: need a whole number up to 2^53 (use to())",
-                     op, value);
-  if (dtype == boolean && value != 0 && value != 1)
-    fail<DtypeError>(at, "{}: a bool tensor with {}: need 0 or 1 (use to())", op, value);
 }
 
 }  // namespace detail

@@ -161,9 +161,14 @@ inline void check_pair(const char* op, const In& a, const In& b, const char* nam
 /// Uninitialised, of the shape that a and b broadcast to.
 Tensor empty_broadcast(const char* op, const In& a, const In& b, DType dtype);
 
-/// A C++ number beside an int64 tensor must be whole, and exact in a double; beside a bool tensor 0
-/// or 1: DtypeError.
-void check_scalar(const char* op, DType dtype, double value, At at);
+/// Sums, differences and products of elements: int64 wraps around at its ends.
+namespace ring {
+template <class T> using Number = std::conditional_t<std::is_same_v<T, int64_t>, uint64_t, T>;
+template <class T> T add(T a, T b) { return static_cast<T>(Number<T>(a) + Number<T>(b)); }
+template <class T> T sub(T a, T b) { return static_cast<T>(Number<T>(a) - Number<T>(b)); }
+template <class T> T mul(T a, T b) { return static_cast<T>(Number<T>(a) * Number<T>(b)); }
+template <class T> T neg(T a) { return static_cast<T>(-Number<T>(a)); }
+}  // namespace ring
 
 }  // namespace detail
 
@@ -199,13 +204,13 @@ Tensor zip(const char* op, const In& a, const In& b, F f) {
 }
 /// The same with a C++ number in b's place, as a's dtype holds it.
 template <Kinds K = Kinds::floating, class F>
-Tensor zip(const char* op, const In& a, double b, F f) {
+Tensor zip(const char* op, const In& a, Number b, F f) {
   detail::check(op, a);
   detail::check_scalar(op, a.dtype(), b, a.at);
   return detail::visit<K>(op, a.dtype(), a.at, [&](auto zero) {
     using T = decltype(zero);
     using Out = std::decay_t<decltype(f(zero, zero))>;
-    T number = static_cast<T>(b);
+    T number = b.to<T>();
     const detail::Header header = detail::header_of(number);
     Tensor out = detail::empty_like(op, a, dtype_of<Out>());
     detail::transform<Out>(f, out, detail::Operand<T>(a), detail::Operand<T>(header));

@@ -1,5 +1,6 @@
 #include "descent/core/factory.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -50,8 +51,7 @@ void fill(const Tensor& out, List list, int axis, std::size_t& next, At at) {
       fail<ShapeError>(at, "tensor: row {} has {} elements, row 0 has {}: need equal rows", row,
                        size, out.size(axis + 1));
     if (of_lists) fill(out, item.rows, axis + 1, next, at);
-    else if (item.exact) detail::store(&item.integer, 1, out, next++);
-    else detail::store(&item.number, 1, out, next++);
+    else item.value.visit([&](auto number) { detail::store(&number, 1, out, at, next++); });
   }
 }
 }  // namespace
@@ -68,7 +68,7 @@ Tensor empty(const Shape& shape, DType dtype, At at) {
   return detail::empty("empty", shape, dtype, at);
 }
 
-static Tensor filled(const char* op, const Shape& shape, double value, DType dtype, At at) {
+static Tensor filled(const char* op, const Shape& shape, Number value, DType dtype, At at) {
   detail::check_scalar(op, dtype, value, at);
   return detail::empty(op, shape, dtype, at).fill_(value, at);
 }
@@ -79,42 +79,82 @@ Tensor zeros(const Shape& shape, DType dtype, At at) {
   return out;
 }
 Tensor ones(const Shape& shape, DType dtype, At at) { return filled("ones", shape, 1, dtype, at); }
-Tensor full(const Shape& shape, double value, DType dtype, At at) {
+Tensor full(const Shape& shape, Number value, DType dtype, At at) {
   return filled("full", shape, value, dtype, at);
 }
 Tensor zeros_like(const In& x) { return zeros(x.shape(), x.dtype(), x.at); }
 Tensor ones_like(const In& x) { return ones(x.shape(), x.dtype(), x.at); }
-Tensor full_like(const In& x, double value) { return full(x.shape(), value, x.dtype(), x.at); }
+Tensor full_like(const In& x, Number value) { return full(x.shape(), value, x.dtype(), x.at); }
 
-/// start + i * step for i in [0, count).
-static Tensor ramp(const char* op, double start, double step, int64_t count, DType dtype, At at) {
+namespace {
+
+__extension__ using int128 = __int128;  // products and differences of two int64 fit
+
+/// A finite number as a whole one: a fraction is rounded up, or down.
+int128 rounded(const Number& number, bool up) {
+  return number.visit([up]<class V>(V v) -> int128 {
+    if constexpr (!std::is_same_v<V, double>) return v;
+    else return static_cast<int128>(std::clamp(up ? std::ceil(v) : std::floor(v), -0x1p99, 0x1p99));
+  });
+}
+
+/// [count]: whole(i) if `dtype` is int64, real(i) if it is floating.
+template <class Whole, class Real>
+Tensor sequence(const char* op, int64_t count, DType dtype, At at, Whole whole, Real real) {
   Tensor out = detail::empty(op, {count}, dtype, at);
-  detail::visit<Kinds::numeric>(op, dtype, at, [&](auto zero) {
-    auto* p = reinterpret_cast<decltype(zero)*>(Peek::header(out)->data);
-    for (int64_t i = 0; i < count; ++i)
-      p[i] = static_cast<decltype(zero)>(start + static_cast<double>(i) * step);
+  detail::visit<Kinds::numeric>(op, dtype, at, [&]<class T>(T) {
+    T* p = detail::elements_of<T>(out);
+    for (int64_t i = 0; i < count; ++i) {
+      if constexpr (std::is_same_v<T, int64_t>) p[i] = static_cast<int64_t>(whole(i));
+      else p[i] = static_cast<T>(real(i));
+    }
   });
   return out;
 }
 
-Tensor detail::arange(double start, double end, double step, DType dtype, At at) {
-  if (step == 0 || !std::isfinite(start) || !std::isfinite(end) || !std::isfinite(step))
+}  // namespace
+
+Tensor detail::arange(Number start, Number end, Number step, DType dtype, At at) {
+  const auto from = start.to<double>(), to = end.to<double>(), by = step.to<double>();
+  if (by == 0 || !std::isfinite(from) || !std::isfinite(to) || !std::isfinite(by))
     fail<ValueError>(at, "arange: from {} to {} by {}: need finite ends and a step that is not 0",
                      start, end, step);
-  for (double value : {start, step}) check_scalar("arange", dtype, value, at);
-  double count = std::max(0.0, std::ceil((end - start) / step));
+  for (const Number& number : {start, step}) check_scalar("arange", dtype, number, at);
+  const bool exact =
+      dtype == int64 || (start.is_integer() && end.is_integer() && step.is_integer());
+  const int128 first = rounded(start, false), stride = rounded(step, false),
+               distance = rounded(end, by > 0) - first;
+  if (exact ? distance != 0 && (distance < 0) != (by < 0) : (to - from) * by < 0)
+    fail<ValueError>(at, "arange: from {} to {} by {}: the step leads away from the end", start,
+                     end, step);
+  const int128 whole_count = exact ? (distance + stride - (by > 0 ? 1 : -1)) / stride : 0;
+  const double count = exact ? static_cast<double>(whole_count) : std::ceil((to - from) / by);
   if (count > 9e18) fail<SizeError>(at, "arange: {} elements", count);
-  return ramp("arange", start, step, static_cast<int64_t>(count), dtype, at);
+  const auto n = exact ? static_cast<int64_t>(whole_count) : static_cast<int64_t>(count);
+  const int128 last = first + (n - 1) * stride;
+  if (dtype == int64 && n > 0 && last != static_cast<int64_t>(last))
+    fail<ValueError>(at, "arange: from {} to {} by {}: int64 ends before the last element", start,
+                     end, step);
+  if (dtype != int64) check_scalar("arange", dtype, from + static_cast<double>(n) * by - by, at);
+  return sequence(
+      "arange", n, dtype, at, [=](int64_t i) { return first + i * stride; },
+      [=](int64_t i) { return from + static_cast<double>(i) * by; });
 }
 
-Tensor linspace(double start, double end, int64_t count, DType dtype, At at) {
-  Tensor out =
-      ramp("linspace", start, count > 1 ? (end - start) / static_cast<double>(count - 1) : 0, count,
-           dtype, at);
-  if (count > 1)
-    detail::store(&end, 1, out,
-                  static_cast<std::size_t>(count - 1));  // exactly, whatever the step's rounding
-  return out;
+Tensor linspace(Number start, Number end, int64_t count, DType dtype, At at) {
+  const auto from = start.to<double>(), to = end.to<double>();
+  if (!std::isfinite(from) || !std::isfinite(to))
+    fail<ValueError>(at, "linspace: from {} to {}: need finite ends", start, end);
+  for (const Number& number : {start, end}) detail::check_scalar("linspace", dtype, number, at);
+  const int128 first = rounded(start, false), last = rounded(end, false);
+  const int64_t steps = std::max<int64_t>(count, 2) - 1;
+  const auto n = static_cast<double>(steps);
+  const double step = std::isfinite(to - from) ? (to - from) / n : to / n - from / n;
+  return sequence(
+      "linspace", count, dtype, at,
+      [=](int64_t i) { return (first * (steps - i) + last * i) / steps; },
+      // The end comes out exactly, whatever the step's rounding.
+      [=](int64_t i) { return i > 0 && i == steps ? to : from + static_cast<double>(i) * step; });
 }
 
 Tensor eye(int64_t n, DType dtype, At at) {
@@ -122,7 +162,7 @@ Tensor eye(int64_t n, DType dtype, At at) {
   Tensor out = zeros({n, n}, dtype, at);
   const int one = 1;
   for (std::size_t i = 0, size = static_cast<std::size_t>(n); i < size; ++i)
-    detail::store(&one, 1, out, i * size + i);
+    detail::store(&one, 1, out, at, i * size + i);
   return out;
 }
 

@@ -60,9 +60,11 @@ struct Fetch {
 };
 struct Add {
   static constexpr bool meet = true;  // several partners in one element, in their order
-  template <class T> static void one(T& picked, const T& partner) { picked += partner; }
+  template <class T> static void one(T& picked, const T& partner) {
+    picked = detail::ring::add(picked, partner);
+  }
   template <class T> static void row(int64_t n, T* picked, const T* partner) {
-    simd::for_each([](T& p, const T& q) { p += q; }, n, picked, partner);
+    simd::for_each([](T& p, const T& q) { p = detail::ring::add(p, q); }, n, picked, partner);
   }
 };
 
@@ -222,7 +224,7 @@ Tensor index(const In& x, const In& index) {
                  shape);
 }
 
-Tensor masked_fill(const In& x, const In& mask, double value) {
+Tensor masked_fill(const In& x, const In& mask, Number value) {
   detail::check("masked_fill", x);
   check_kind("masked_fill", "mask", mask, boolean);
   broadcast_shapes("masked_fill", x.shape(), mask.shape(), x.at);

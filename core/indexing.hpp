@@ -22,7 +22,7 @@ Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src);
 Tensor index(const In& x, const In& index);
 
 /// `value` where mask (bool) holds, x elsewhere; both broadcast.
-Tensor masked_fill(const In& x, const In& mask, double value);
+Tensor masked_fill(const In& x, const In& mask, Number value);
 /// [count, rank] int64: the indices of the elements that are not zero, in row-major order.
 Tensor nonzero(const In& x);
 

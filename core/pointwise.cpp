@@ -32,7 +32,8 @@ Tensor sqrt(const In& x) {
                 wrt(x, [](const Tensor& g, const Tensor& y) { return g / (y * 2); }));
 }
 Tensor square(const In& x) {
-  return record("square", map<Kinds::numeric>("square", x, [](auto v) { return v * v; }),
+  return record("square",
+                map<Kinds::numeric>("square", x, [](auto v) { return detail::ring::mul(v, v); }),
                 wrt(x, [x](const Tensor& g) { return g * (x * 2); }));
 }
 Tensor reciprocal(const In& x) {
@@ -40,8 +41,11 @@ Tensor reciprocal(const In& x) {
                 wrt(x, [](const Tensor& g, const Tensor& y) { return -g * y * y; }));
 }
 Tensor abs(const In& x) {
-  return record("abs", map<Kinds::numeric>("abs", x, [](auto v) { return v <= 0 ? 0 - v : v; }),
-                wrt(x, [x](const Tensor& g) { return g * sign(x); }));
+  return record(
+      "abs",
+      map<Kinds::numeric>("abs", x,
+                          [](auto v) { return v <= 0 ? detail::ring::sub<decltype(v)>(0, v) : v; }),
+      wrt(x, [x](const Tensor& g) { return g * sign(x); }));
 }
 Tensor sin(const In& x) {
   return record("sin", map("sin", x, [](auto v) { return std::sin(v); }),

@@ -12,11 +12,11 @@ Tensor log(const In& x);
 Tensor log1p(const In& x);
 /// Its gradient at 0 is inf.
 Tensor sqrt(const In& x);
-/// x x; numeric dtypes.
+/// x x; numeric dtypes, int64 as for `mul`.
 Tensor square(const In& x);
 /// 1 / x.
 Tensor reciprocal(const In& x);
-/// |x|; numeric dtypes. The gradient at 0 is 0.
+/// |x|; numeric dtypes; of -2^63 it is -2^63. The gradient at 0 is 0.
 Tensor abs(const In& x);
 /// -1, 0 or 1; numeric dtypes. The gradient is 0.
 Tensor sign(const In& x);
@@ -29,7 +29,7 @@ Tensor erf(const In& x);
 Tensor sigmoid(const In& x);
 /// max(x, 0); the gradient at 0 is 0.
 Tensor relu(const In& x);
-/// To a whole number: down, up, to the nearest (ties to even). The gradient is 0.
+/// To a whole number: down, up, to the nearest (ties to even). The gradient is 0, as for `sign`.
 Tensor floor(const In& x);
 Tensor ceil(const In& x);
 Tensor round(const In& x);

@@ -18,7 +18,7 @@ namespace [[gnu::visibility("default")]] descent { namespace detail {
 
 struct Plus {
   template <class A> static A identity() { return 0; }
-  template <class A> static A combine(A a, A b) { return a + b; }
+  template <class A> static A combine(A a, A b) { return ring::add(a, b); }
 };
 /// NaN is larger than everything, for Smaller smaller: one NaN makes the result NaN.
 struct Larger {

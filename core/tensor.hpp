@@ -6,6 +6,7 @@
 
 #include "descent/core/dtype.hpp"
 #include "descent/core/memory.hpp"
+#include "descent/core/number.hpp"
 #include "descent/core/shape.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
@@ -52,9 +53,9 @@ inline bool release(uint32_t& refs) {                              // true: that
 /// A C++ number as the right side of a change in place, and where the caller stands.
 struct Scalar {
   template <class T>
-  requires std::is_arithmetic_v<T> Scalar(T v, At at_ = At::here())
-      : value(static_cast<double>(v)), at(at_) {}
-  double value;
+  requires std::is_arithmetic_v<T> Scalar(T v, At at_ = At::here()) : value(v), at(at_) {}
+  Scalar(Number v, At at_) : value(v), at(at_) {}
+  Number value;
   At at;
 };
 
@@ -104,22 +105,29 @@ class Tensor {
   }
   template <class T> const T* data() && = delete;  // of a result that dies: give it a name
   template <class T> T* mutable_data() && = delete;
-  /// The elements in row-major order, converted to T.
+  /// The elements in row-major order, converted to T as C++ does: ValueError for one that an
+  /// integer T does not hold.
   template <class T> std::vector<T> to_vector(At at = At::here()) const {
     get("to_vector", at);
     const Tensor source = detach().contiguous(at);
     std::vector<T> values(static_cast<std::size_t>(numel()));
     detail::visit<Kinds::any>("to_vector", dtype(), at, [&](auto zero) {
       const auto* p = source.data<decltype(zero)>();
-      for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(p[i]);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        detail::check_element<T>("to_vector", p[i], static_cast<int64_t>(i), shape(), at);
+        values[i] = static_cast<T>(p[i]);
+      }
     });
     return values;
   }
-  /// The only element of a tensor with one element (ShapeError otherwise), converted to T.
+  /// The only element of a tensor with one element (ShapeError otherwise), converted to T: see
+  /// `to_vector`.
   template <class T = double> T item(At at = At::here()) const {
     const detail::Header& h = sole_element(at);
     return detail::visit<Kinds::any>("item", h.dtype, at, [&](auto zero) {
-      return static_cast<T>(*reinterpret_cast<const decltype(zero)*>(h.data));
+      const auto v = *reinterpret_cast<const decltype(zero)*>(h.data);
+      detail::check_element<T>("item", v, 0, {}, at);
+      return static_cast<T>(v);
     });
   }
 
@@ -196,7 +204,7 @@ class Tensor {
   const Tensor& operator*=(Scalar other) const&;
   const Tensor& operator/=(Scalar other) const&;
   const Tensor& copy_(const In& source) const&;
-  const Tensor& fill_(double value, At at = At::here()) const&;
+  const Tensor& fill_(Number value, At at = At::here()) const&;
   // The same on a result that nobody holds, or a view: by value, for a reference would dangle.
   Tensor operator+=(const In& other) && { return std::as_const(*this) += other; }
   Tensor operator-=(const In& other) && { return std::as_const(*this) -= other; }
@@ -207,7 +215,7 @@ class Tensor {
   Tensor operator*=(Scalar other) && { return std::as_const(*this) *= other; }
   Tensor operator/=(Scalar other) && { return std::as_const(*this) /= other; }
   Tensor copy_(const In& source) && { return std::as_const(*this).copy_(source); }
-  Tensor fill_(double value, At at = At::here()) && {
+  Tensor fill_(Number value, At at = At::here()) && {
     return std::as_const(*this).fill_(value, at);
   }
 

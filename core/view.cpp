@@ -1,6 +1,7 @@
 #include "descent/core/view.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "descent/core/checked.hpp"
@@ -18,6 +19,19 @@ Tensor view(const In& x, const Shape& shape, const Strides& strides, int64_t off
                         strides);
 }
 
+/// ValueError if Out has no number for an element of x, whose elements are T.
+template <class T, class Out> void check_elements(const char* op, const In& x) {
+  const Tensor source = detail::packed(x), fits = detail::empty_like(op, x, boolean);
+  detail::transform<bool>([](T v) { return detail::holds<Out>(v); }, fits,
+                          detail::Operand<T>(source));
+  const bool* first = detail::elements_of<bool>(fits);
+  const auto* misfit =
+      static_cast<const bool*>(std::memchr(first, 0, static_cast<std::size_t>(fits.numel())));
+  if (!misfit) return;
+  const int64_t i = misfit - first;
+  detail::check_element<Out>(op, detail::elements_of<T>(source)[i], i, x.shape(), x.at);
+}
+
 /// A contiguous copy, with elements of `dtype`.
 Tensor converted(const char* op, const In& x, DType dtype) {
   Tensor out = detail::empty_like(op, x, dtype);
@@ -25,6 +39,8 @@ Tensor converted(const char* op, const In& x, DType dtype) {
     detail::visit<Kinds::any>(op, dtype, x.at, [&](auto into) {
       using T = decltype(from);
       using Out = decltype(into);
+      if constexpr (std::is_same_v<Out, int64_t> && std::is_floating_point_v<T>)
+        check_elements<T, Out>(op, x);
       detail::transform<Out>([](T v) { return static_cast<Out>(v); }, out, detail::Operand<T>(x));
     });
   });

@@ -39,7 +39,8 @@ Tensor expand(const In& x, const Shape& shape);
 Tensor contiguous(const In& x);
 /// A copy with elements of its own, in the graph.
 Tensor clone(const In& x);
-/// Converted to another dtype (to bool: whether not zero); x itself if it has it.
+/// Converted to another dtype (to bool: whether not zero; to int64: without its fraction); x itself
+/// if it has it. ValueError for an element that int64 does not hold: NaN, or too large.
 /// The gradient flows between floating dtypes.
 Tensor to(const In& x, DType dtype);
 

