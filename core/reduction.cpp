@@ -67,6 +67,7 @@ namespace {
 
 using detail::Axes;
 using detail::Larger;
+using detail::packed;
 using detail::Plus;
 using detail::reduce;
 using detail::Smaller;
@@ -81,6 +82,32 @@ void check_floating(const char* op, const In& x) {
 
 /// y, but 1 for 0: what 0 may be divided by.
 Tensor nonzero(const Tensor& y) { return where(y == 0, 1, y); }
+
+/// Whether all of the elements, which are few, are as `right` says.
+template <class F> bool every(const Tensor& y, F right) {
+  return detail::visit<Kinds::floating>("every", y.dtype(), At::unknown(), [&]<class T>(T) {
+    const T* p = detail::elements_of<T>(y);
+    bool all = true;
+    for (int64_t i = 0, n = y.numel(); i < n; ++i) all &= right(p[i]);
+    return all;
+  });
+}
+constexpr auto is_finite = [](auto v) {
+  return vmath::abs(v) <= std::numeric_limits<decltype(v)>::max();
+};
+
+/// The mean of x over `axes`: the value alone. A sum that the dtype does not hold is one of parts.
+Tensor average(const char* op, const In& x, const Axes& axes, bool keepdim) {
+  const Shape shape = axes.left(keepdim);
+  const auto n = static_cast<double>(axes.count);
+  Tensor value = reduce<Plus, Kinds::floating>(op, x, axes, shape);
+  value /= n;
+  if (every(value, is_finite) || axes.count == 0) return value;
+  const double part = std::exp2(-std::ceil(std::log2(n)));
+  const In parts(x.detach() * part, x.at);
+  return where(isfinite(value), value,
+               reduce<Plus, Kinds::floating>(op, parts, axes, shape) / (n * part));
+}
 
 /// The axes of a choice: ShapeError if there is nothing to choose from.
 Axes choice_axes(const char* op, const In& x, const Dims& dims) {
@@ -97,7 +124,10 @@ Tensor extreme(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
   return record(op, reduce<Fold, Kinds::numeric>(op, x, axes, axes.left(keepdim)),
                 wrt(x, [x, axes](const Tensor& g, const Tensor& y) {
                   const Tensor best = axes.spread(y);
-                  const Tensor hits = to(x == best, g.dtype());
+                  const bool numbers =
+                      !is_floating(y.dtype()) || every(y, [](auto v) { return v == v; });
+                  const Tensor equal = numbers ? x == best : logical_or(x == best, x != x);
+                  const Tensor hits = to(equal, g.dtype());
                   return axes.spread(g) * (hits / sum_to(hits, best.shape()));
                 }));
 }
@@ -152,10 +182,8 @@ Tensor sum_to(const In& x, const Shape& shape) {
 
 Tensor mean(const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes("mean", x, dims);
-  const auto n = static_cast<double>(axes.count);
-  Tensor value = reduce<Plus, Kinds::floating>("mean", x, axes, axes.left(keepdim));
-  value /= n;
-  return record("mean", std::move(value), wrt(x, [axes, n = std::max(n, 1.0)](const Tensor& g) {
+  const double n = std::max(static_cast<double>(axes.count), 1.0);
+  return record("mean", average("mean", x, axes, keepdim), wrt(x, [axes, n](const Tensor& g) {
                   return expand(axes.spread(g / n), axes.whole);
                 }));
 }
@@ -176,22 +204,140 @@ Tensor argmin(const In& x, int64_t dim, KeepDim keepdim) {
   return position<Smaller>("argmin", x, dim, keepdim);
 }
 
+// ---- var
+
+namespace {
+
+/// Of each group of a reduction: its mean, as a double and what that lacks of it, and the sum of
+/// the squared distances from it. float64, shaped axes.left(true).
+struct Moments {
+  Tensor mean, rest, squares;
+};
+
+/// mean + rest = base + shift, exactly (Knuth, The Art of Computer Programming 2, 4.2.2).
+void add_exactly(double base, double shift, double& mean, double& rest) {
+  mean = base + shift;
+  const double part = mean - base;
+  rest = is_finite(mean) ? (base - (mean - part)) + (shift - part) : 0;
+}
+
+/// x minus the means, a linear function of x: the means are its own.
+Tensor centered(const In& x, const Axes& axes, const Moments& m) {
+  Tensor off = detail::empty_like("var", x, x.dtype());
+  detail::visit<Kinds::floating>("var", x.dtype(), x.at, [&]<class T>(T) {
+    detail::transform<T>([](T v, double mean) { return static_cast<T>(v - mean); }, off,
+                         detail::Operand<T>(x), detail::Operand<double>(m.mean));
+  });
+  if (x.dtype() == float64) off -= m.rest;
+  return record("var_backward", std::move(off),
+                wrt(x, [n = static_cast<double>(axes.count), shape = m.mean.shape()](
+                           const Tensor& g) { return g - sum_to(g, shape) / n; }));
+}
+
+/// Whether each group is a row of elements that lie together, not too many for one thread.
+bool groups_are_rows(const Axes& axes) {
+  int kept = 0;
+  while (kept < axes.whole.rank() && !axes.contain(kept)) ++kept;
+  for (int i = kept; i < axes.whole.rank(); ++i)
+    if (!axes.contain(i) && axes.whole[i] != 1) return false;
+  return axes.count > 0 && axes.count <= detail::kGrain;
+}
+
+/// The mean is counted from a number of the group, so that equal ones are exactly it.
+template <class T> void moments_of_rows(const T* x, int64_t n, const Moments& m) {
+  auto *mean = detail::elements_of<double>(m.mean), *rest = detail::elements_of<double>(m.rest),
+       *squares = detail::elements_of<double>(m.squares);
+  const int64_t rows = m.mean.numel(), per_tile = std::max<int64_t>(detail::kGrain / n, 1);
+  parallel_for(detail::ceil_div(rows, per_tile), [=](int64_t tile) {
+    simd::call([=] {
+      for (int64_t i = tile * per_tile; i < std::min(rows, (tile + 1) * per_tile); ++i) {
+        const T* row = x + i * n;
+        const double base = row[0];
+        auto shifted = [base](T v) { return v - base; };
+        const double sum = detail::reduce_row<Plus>(row, n, shifted);
+        add_exactly(base, sum / static_cast<double>(n), mean[i], rest[i]);
+        auto square = [center = mean[i], left = rest[i]](T v) {
+          const double off = (v - center) - left;
+          return off * off;
+        };
+        squares[i] = detail::reduce_row<Plus>(row, n, square);
+      }
+    });
+  });
+}
+
+Moments moments(const In& x, const Axes& axes) {
+  const Shape shape = axes.left(true);
+  const In value(x.detach(), x.at);
+  Moments m{empty(shape, float64), empty(shape, float64), {}};
+  if (groups_are_rows(axes)) {
+    m.squares = empty(shape, float64);
+    const Tensor source = detail::packed(x);
+    if (x.dtype() == float32) moments_of_rows(detail::elements_of<float>(source), axes.count, m);
+    else moments_of_rows(detail::elements_of<double>(source), axes.count, m);
+    return m;
+  }
+  // The first of each group, as in rows; without it, the sum of equal floats is exact in doubles.
+  Tensor base = value;
+  for (int d = 0; d < x.dim(); ++d)
+    if (axes.contain(d)) base = base.narrow(d, 0, std::min<int64_t>(x.shape()[d], 1));
+  base = x.dtype() == float64 && axes.count > 0 ? base.contiguous() : zeros(shape, float64);
+  const In shifted(x.dtype() == float64 ? value - base : Tensor(value), x.at);
+  auto wide = [](auto v) { return static_cast<double>(v); };
+  const Tensor sums = reduce<Plus, Kinds::floating>("var", shifted, axes, shape, wide);
+  const double *from = base.data<double>(), *sum = sums.data<double>();
+  auto *mean = detail::elements_of<double>(m.mean), *rest = detail::elements_of<double>(m.rest);
+  for (int64_t i = 0; i < sums.numel(); ++i)
+    add_exactly(from[i], sum[i] / static_cast<double>(axes.count), mean[i], rest[i]);
+  const In off(centered(value, axes, m), x.at);
+  m.squares = reduce<Plus, Kinds::floating>("var", off, axes, shape, squared);
+  return m;
+}
+
+}  // namespace
+
 Tensor var(const In& x, const Dims& dims, VarOptions options) {
   check_floating("var", x);
   const Axes axes("var", x, dims);
-  const auto n = static_cast<double>(axes.count);
-  const double degrees = std::max(0.0, n - options.correction);
-  const Tensor value = x.detach();
-  const In off(value - mean(value, dims, true), x.at);
-  const Tensor squares =
-      reduce<Plus, Kinds::floating>("var", off, axes, axes.left(options.keepdim), squared);
+  const double degrees = std::max(0.0, static_cast<double>(axes.count) - options.correction);
   const double scale = axes.count == 0 ? 0 : 2 / degrees;
-  return record("var", to(squares / degrees, x.dtype()),
-                wrt(x, [x, axes, n, scale](const Tensor& g) {
-                  const Tensor outer = axes.spread(g * scale);
-                  return (x - sum_to(x, outer.shape()) / n) * outer;
+  const Moments m = moments(x, axes);
+  Tensor value = to(m.squares / degrees, x.dtype());
+  return record("var", reshape(value, axes.left(options.keepdim)),
+                wrt(x, [x, axes, m, scale](const Tensor& g) {
+                  return centered(x, axes, m) * axes.spread(g * scale);
                 }));
 }
+
+// ---- norm
+
+namespace {
+
+/// (sum |x|^p)^(1/p) in float64. Where powers could leave the range of numbers, they are those of
+/// x / unit: a power of two near the largest |x|, or that itself.
+Tensor length(const In& x, const Axes& axes, double p, const Shape& shape) {
+  auto total = [&](const In& v, auto f) {
+    return reduce<Plus, Kinds::floating>("norm", v, axes, shape, f);
+  };
+  if (p == 1) return total(x, magnitude);
+  if (p == 2) {
+    const Tensor plain = total(x, squared);
+    if (every(plain, [](double v) { return v >= 0x1p-960 && v <= 0x1p1020; })) return sqrt(plain);
+  }
+  const Tensor wide = to(x.detach(), float64);
+  const Tensor top = reduce<Larger, Kinds::floating>("norm", x, axes, shape, magnitude);
+  const Tensor unit = map("norm", top, [p](double v) {
+    if (v == 0 || !is_finite(v)) return 1.0;
+    return p == 2 ? std::exp2(std::clamp(std::logb(v), -1022.0, 1022.0)) : v;
+  });
+  const In scaled(wide / axes.spread(unit), x.at);
+  if (p == 2) return sqrt(total(scaled, squared)) * unit;
+  const Tensor sum = total(scaled, [p](auto v) { return std::pow(magnitude(v), p); });
+  const Tensor root = pow(sum, 0.5 / p);  // its square could be infinite where the norm is not
+  return unit * root * root;
+}
+
+}  // namespace
 
 Tensor norm(const In& x, const Dims& dims, NormOptions options) {
   const double p = options.p;
@@ -199,18 +345,18 @@ Tensor norm(const In& x, const Dims& dims, NormOptions options) {
   if (!(p > 0)) fail<ValueError>(x.at, "norm: p is {}: need a number above 0", p);
   if (std::isinf(p)) return extreme<Larger>("norm", {abs(x), x.at}, dims, options.keepdim);
   const Axes axes("norm", x, dims);
-  auto total = [&](auto f) {
-    return reduce<Plus, Kinds::floating>("norm", x, axes, axes.left(options.keepdim), f);
-  };
-  auto raised = [p](auto v) { return std::pow(magnitude(v), p); };
-  Tensor value = p == 2   ? sqrt(total(squared))
-                 : p == 1 ? total(magnitude)
-                          : pow(total(raised), 1 / p);
-  return record("norm", to(value, x.dtype()),
-                wrt(x, [x, p, axes](const Tensor& g, const Tensor& y) {
-                  const Tensor outer = axes.spread(g), length = nonzero(axes.spread(y));
-                  if (p == 2) return x * (outer / length);
-                  return outer * sign(x) * pow(nonzero(abs(x)) / length, p - 1);
+  Tensor value = to(length(x, axes, p, axes.left(options.keepdim)), x.dtype());
+  return record("norm", std::move(value), wrt(x, [x, p, axes](const Tensor& g, const Tensor& y) {
+                  const Tensor outer = axes.spread(g), length = axes.spread(y);
+                  if (p == 1) return outer * sign(x);
+                  if (p == 2) {
+                    const Tensor scale = outer / length;
+                    if (every(packed({scale, x.at}), is_finite)) return x * scale;
+                    return where(length == 0, 0.0, outer * (x / length));
+                  }
+                  Tensor share = abs(x) / nonzero(length);
+                  if (p < 1) share = nonzero(share);  // not 0^(p - 1), which is infinite
+                  return outer * sign(x) * pow(share, p - 1);
                 }));
 }
 
@@ -235,8 +381,7 @@ Tensor any(const In& x, const Dims& dims, KeepDim keepdim) {
   return count("any", x, dims, keepdim) > 0;
 }
 Tensor all(const In& x, const Dims& dims, KeepDim keepdim) {
-  const auto n = static_cast<double>(Axes("all", x, dims).count);
-  return count("all", x, dims, keepdim) == n;
+  return count("all", x, dims, keepdim) == Axes("all", x, dims).count;
 }
 
 // ---- softmax

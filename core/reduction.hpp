@@ -10,17 +10,19 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// The sum of the elements. Any dtype; int64 and bool (a count) give int64. Of no elements it is 0.
+/// The sum of the elements. Any dtype; int64 and bool (a count) give int64, which wraps around at
+/// its ends. Of no elements it is 0.
 Tensor sum(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
 /// The sum of x over the axes along which it is wider than `shape`: a tensor of that shape, which
 /// must broadcast to x's (ShapeError). The opposite of `expand`.
 Tensor sum_to(const In& x, const Shape& shape);
 
-/// The sum over the number of elements. Floating; of no elements it is NaN.
+/// The sum over the number of elements, right also where the dtype does not hold the sum. Floating;
+/// of no elements it is NaN.
 Tensor mean(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
 
 /// The largest (smallest) element; NaN if there is one. float32, float64, int64; ShapeError if
-/// there are no elements. Equal extremes share the gradient equally, as in torch.amax.
+/// there are no elements. Equal extremes, or all NaN if there is one, share the gradient equally.
 Tensor max(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
 Tensor min(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
 
@@ -35,9 +37,9 @@ struct VarOptions {
   double correction = 1;  ///< 1: unbiased (Bessel's); 0: of the population
   bool keepdim = false;
 };
-/// The variance, sum (x - mean)^2 / max(0, n - correction), in two passes. Floating; NaN for n = 1
-/// and correction 1. The standard deviation is its `sqrt`, whose gradient is not finite where it is
-/// 0.
+/// The variance, sum (x - mean)^2 / max(0, n - correction), in two passes, with a mean that the
+/// dtype need not hold: exactly 0 for equal numbers. Floating; NaN for n = 1 and correction 1. The
+/// standard deviation is its `sqrt`, whose gradient is not finite where it is 0.
 Tensor var(const In& x, const Dims& dims = {}, VarOptions options = {});
 
 struct NormOptions {
@@ -45,9 +47,10 @@ struct NormOptions {
   bool keepdim = false;
 };
 /// The p-norm of the elements as one vector, (sum |x|^p)^(1/p), computed in float64 whatever the
-/// dtype. Floating; 0 for no elements, but a ShapeError if p is infinity. Its gradient is 0 where
-/// it is not unique: where an element (p = 1) or the norm is 0; p = infinity shares it as `max`
-/// does.
+/// dtype, and right also where no dtype holds the powers. Floating; 0 for no elements, but a
+/// ShapeError if p is infinity. Its gradient is 0 where it is not unique: where an element (p = 1)
+/// or the norm is 0; p = infinity shares it as `max` does. The second derivative is NaN where the
+/// norm is 0 and 1 < p <= 2, as in PyTorch.
 Tensor norm(const In& x, const Dims& dims = {}, NormOptions options = {});
 
 /// log(sum exp(x)), finite for any finite x. Floating; of no elements it is -inf.

@@ -56,17 +56,22 @@ Standardizer::Standardizer(const In& x) {
   if (x.dim() == 0 || x.size(0) == 0)
     fail<ValueError>(x.at, "Standardizer: x {} has no rows to measure", x.shape());
   const Tensor wide = x.detach().to(float64);
-  const Tensor constant = wide.max(0) == min(wide, 0);
-  mean = wide.mean(0).to(x.dtype());
-  std = where(constant, 1, sqrt(var(wide, 0, {.correction = 0}))).to(x.dtype());
-  if (!all(isfinite(mean + std)).item<bool>())
+  const Tensor constant = wide.max(0) == min(wide, 0), center = wide.mean(0);
+  mean = where(constant, wide.select(0, 0), center).to(x.dtype());
+  const Tensor off = wide - mean.to(float64), offset = off.mean(0);
+  rest = offset.to(x.dtype());
+  // The square root of a variance whose squares no dtype need hold.
+  const Tensor deviation = norm(off - offset, 0) / std::sqrt(static_cast<double>(x.size(0)));
+  const double smallest = x.dtype() == float32 ? 0x1p-149 : 0x1p-1074;
+  std = where(constant, 1, maximum(deviation, full({}, smallest, float64))).to(x.dtype());
+  if (!all(logical_and(isfinite(mean), isfinite(std))).item<bool>())
     fail<NumericError>(
         x.at, "Standardizer: x {} has columns with numbers that are not finite, or too large",
         x.shape());
 }
 
-Tensor Standardizer::operator()(const In& x) const { return (x - mean) / std; }
+Tensor Standardizer::operator()(const In& x) const { return (x - mean - rest) / std; }
 
-Tensor Standardizer::inverse(const In& z) const { return z * std + mean; }
+Tensor Standardizer::inverse(const In& z) const { return z * std + rest + mean; }
 
 }}  // namespace descent::data

@@ -124,12 +124,14 @@ std::array<Subset<D>, N> split(const D& dataset, const T (&parts)[N], uint64_t s
   (std::make_index_sequence<N>());
 }
 
-/// Brings columns to mean 0 and standard deviation 1: z = (x - mean) / std, where std divides by N.
+/// Brings columns to mean 0 and standard deviation 1: z = (x - mean - rest) / std, where std
+/// divides by N.
 struct Standardizer {
-  Tensor mean, std;  ///< [D...], of x's dtype; std is 1 for a column whose values are all equal
+  Tensor mean, rest;  ///< [D...], of x's dtype; what rounding takes from the mean is in `rest`
+  Tensor std;         ///< as mean; 1 for a column whose values are all equal
 
   /// Measures x [N, D...], which is floating: ValueError for N = 0, NumericError if a column has a
-  /// number that is not finite.
+  /// number that is not finite, or a deviation that x's dtype does not hold.
   explicit Standardizer(const In& x);
   /// z for x [..., D...].
   Tensor operator()(const In& x) const;

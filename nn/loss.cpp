@@ -1,6 +1,7 @@
 #include "descent/nn/loss.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "descent/core/elementwise.hpp"
 #include "descent/core/graph.hpp"
@@ -93,6 +94,7 @@ template <class F> Tensor reduced(const Labels& l, const In& scores, Tensor loss
   if (l.reduction == Reduction::none) return record(l.op, losses, wrt(scores, slope));
   Tensor value = sum(losses);
   if (l.total != 1) value /= l.total;
+  if (!std::isfinite(value.item())) value = sum(losses / l.total);  // the sum alone overflowed
   return record(l.op, value, wrt(scores, [slope, n = l.n, total = l.total](const Tensor& g) {
                   return slope(expand(total == 1 ? g : g / total, {n}));
                 }));
