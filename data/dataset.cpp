@@ -1,6 +1,7 @@
 #include "descent/data/dataset.hpp"
 
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "descent/core/ops.hpp"
@@ -43,8 +44,10 @@ std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uin
   if (!(std::abs(sum - 1) <= 1e-6))
     fail<ValueError>(at, "split: fractions {}: need fractions of at least 0 that add up to 1",
                      fractions);
+  // 0.29 of 100 is 28.999999999999996 in doubles.
+  const double whole = static_cast<double>(size) * (1 + 4 * std::numeric_limits<double>::epsilon());
   std::vector<int64_t> sizes;
-  for (double f : fractions) sizes.push_back(static_cast<int64_t>(f * static_cast<double>(size)));
+  for (double f : fractions) sizes.push_back(static_cast<int64_t>(f / sum * whole));
   int64_t left = size - std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
   for (std::size_t i = 0; left > 0; ++i, --left) ++sizes[i % sizes.size()];
   return deal(size, sizes, seed, at);

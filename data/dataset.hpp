@@ -98,8 +98,9 @@ template <Dataset D> class Subset {
 };
 
 /// The numbers 0 to size - 1, shuffled and dealt out: int64 [sizes[0]], [sizes[1]], ...
-/// Fractions are rounded down, and what is left goes to the first parts, one each. ValueError if a
-/// part is negative, or if the sizes do not add up to `size` or the fractions to 1.
+/// Fractions of `size` are rounded down, unless they are whole but for the rounding of doubles, and
+/// what is left goes to the first parts, one each. ValueError if a part is negative, or if the
+/// sizes do not add up to `size` or the fractions, to within 1e-6, to 1.
 std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes, uint64_t seed = 0,
                          At at = At::here());
 std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uint64_t seed = 0,

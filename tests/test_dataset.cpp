@@ -251,6 +251,49 @@ TEST_CASE("standardised columns have mean 0 and deviation 1, and come back") {
   CHECK(abs(s.inverse(z) - x).max().item() < 1e-14);
 }
 
+TEST_CASE("fractions of whole parts give exactly those parts") {
+  const data::TensorDataset all(zeros({100}), zeros({100}));
+  auto sizes = [&all](auto... fraction) {
+    Ints result;
+    for (const auto& part : data::split(all, {fraction...})) result.push_back(part.size());
+    return result;
+  };
+  for (int k = 0; k <= 100; ++k) {
+    CAPTURE(k);
+    CHECK(sizes(k / 100., (100 - k) / 100.) == Ints{k, 100 - k});
+    CHECK(sizes(k / 100., 1 - k / 100.) == Ints{k, 100 - k});
+    CHECK(sizes(1 - k / 100., k / 100.) == Ints{100 - k, k});
+  }
+  CHECK(sizes(0.7, 0.2, 0.1) == Ints{70, 20, 10});
+  CHECK(sizes(0.1 + 0.2, 0.7) == Ints{30, 70});
+  CHECK(sizes(1 / 3., 1 / 3., 1 / 3.) == Ints{34, 33, 33});
+  CHECK(sizes(0.3333333, 0.3333333, 0.3333333) == Ints{34, 33, 33});
+  CHECK(sizes(0.5000002, 0.5000003) == Ints{50, 50});
+}
+
+TEST_CASE("columns of any size are standardised") {
+  for (double size : {1e-300, 1e-170, 1e-20, 1., 1e20, 1e170, 1e300}) {
+    CAPTURE(size);
+    const Tensor x = tensor({{1., 7.}, {2., 7.}, {6., 7.}}, float64) * size;
+    const data::Standardizer s(x);
+    const Tensor z = s(x);
+    CHECK(abs(z.mean(0)).max().item() < 1e-15);
+    CHECK(std::abs(var(z.select(1, 0), 0, {.correction = 0}).item() - 1) < 1e-14);
+    CHECK(abs(z.select(1, 1)).max().item() == 0);
+    CHECK(s.std.to_vector<double>()[1] == 1);
+    CHECK(abs(s.inverse(z) - x).max().item() <= 1e-14 * size);
+  }
+  for (DType dtype : {float32, float64}) {  // a mean that the dtype does not hold
+    const double big = dtype == float32 ? 0x1p24 : 0x1p53;
+    const Tensor x = tensor({big, big + 2}, float64).to(dtype).unsqueeze(1);
+    const data::Standardizer s(x);
+    CHECK(s(x).to_vector<double>() == std::vector<double>{-1, 1});
+    CHECK(s.inverse(s(x)).to_vector<double>() == std::vector<double>{big, big + 2});
+  }
+  const Tensor smallest = tensor({0., 1.4e-45}).unsqueeze(1);
+  CHECK(all(isfinite(data::Standardizer(smallest)(smallest))).item<bool>());
+}
+
 TEST_CASE("what cannot be loaded is refused") {
   CHECK(message([] { data::DataLoader(numbered(3), {.batch_size = -1}); }) ==
         "DataLoader: batch_size -1: need at least 1, or kFullBatch");
