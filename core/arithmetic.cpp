@@ -6,6 +6,7 @@
 #include "descent/core/factory.hpp"
 #include "descent/core/graph.hpp"
 #include "descent/core/pointwise.hpp"
+#include "descent/core/vmath.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {
@@ -75,37 +76,42 @@ Tensor div(Number a, const In& b) {
 }
 
 Tensor pow(const In& x, double p) {
-  return record(
-      "pow", map("pow", x, [p](auto v) { return static_cast<decltype(v)>(std::pow(v, p)); }),
-      wrt(x, [x, p](const Tensor& g) { return p == 0 ? g * 0.0 : g * (p * pow(x, p - 1)); }));
+  Tensor y = p == 0.5 ? map("pow", x, [](auto v) { return vmath::sqrt(v); })
+             : p == -0.5
+                 ? map("pow", x, [](auto v) { return 1 / vmath::sqrt(v); })
+                 : map("pow", x, [p](auto v) { return static_cast<decltype(v)>(std::pow(v, p)); });
+  return record("pow", std::move(y), wrt(x, [x, p](const Tensor& g) {
+                  return p == 0 ? zeros_like(g) : g * (p * pow(x, p - 1));
+                }));
 }
 Tensor pow(const In& x, const In& p) {
   return record(
       "pow", zip("pow", x, p, [](auto v, auto q) { return std::pow(v, q); }),
-      wrt(x, [x, p](const Tensor& g) { return g * where(p == 0, 0.0, p * pow(x, p - 1)); }),
+      wrt(x, [x, p](const Tensor& g) { return where(p == 0, 0.0, g * (p * pow(x, p - 1))); }),
       wrt(p, [x, p](const Tensor& g, const Tensor& y) {
         Tensor at_zero = logical_and(x == 0, p >= 0);
         return g * where(at_zero, 0.0, y * log(where(at_zero, 1.0, x)));
       }));
 }
 
-/// What a tie-sharing choice passes on: all where a wins, half where both do.
-static Tensor share(const Tensor& g, const Tensor& wins, const Tensor& ties) {
-  return where(wins, g, where(ties, g * 0.5, 0.0));
+/// What a tie-sharing choice passes on: nothing where it loses, half where neither does, and all
+/// where it wins or one of the two is NaN.
+static Tensor share(const Tensor& g, const Tensor& loses, const Tensor& ties) {
+  return where(loses, 0.0, where(ties, g * 0.5, g));
 }
 Tensor maximum(const In& a, const In& b) {
   return record(
       "maximum",
       zip<Kinds::numeric>("maximum", a, b, [](auto x, auto y) { return x > y || x != x ? x : y; }),
-      wrt(a, [a, b](const Tensor& g) { return share(g, a > b, a == b); }),
-      wrt(b, [a, b](const Tensor& g) { return share(g, b > a, a == b); }));
+      wrt(a, [a, b](const Tensor& g) { return share(g, a < b, a == b); }),
+      wrt(b, [a, b](const Tensor& g) { return share(g, b < a, a == b); }));
 }
 Tensor minimum(const In& a, const In& b) {
   return record(
       "minimum",
       zip<Kinds::numeric>("minimum", a, b, [](auto x, auto y) { return x < y || x != x ? x : y; }),
-      wrt(a, [a, b](const Tensor& g) { return share(g, a < b, a == b); }),
-      wrt(b, [a, b](const Tensor& g) { return share(g, b < a, a == b); }));
+      wrt(a, [a, b](const Tensor& g) { return share(g, a > b, a == b); }),
+      wrt(b, [a, b](const Tensor& g) { return share(g, b > a, a == b); }));
 }
 
 Tensor clamp(const In& x, Number low, Number high) {
@@ -121,8 +127,10 @@ Tensor clamp(const In& x, Number low, Number high) {
                       const auto hi = static_cast<decltype(v)>(top);
                       return v < lo ? lo : v > hi ? hi : v;
                     }),
-                wrt(x, [x, low, high](const Tensor& g) {
-                  return where(logical_and(x >= low, x <= high), g, 0.0);
+                wrt(x, [x, bottom, top](const Tensor& g) {
+                  const Tensor above = std::isinf(bottom) ? x >= bottom : x > bottom;
+                  const Tensor below = std::isinf(top) ? x <= top : x < top;
+                  return where(logical_and(above, below), g, 0.0);
                 }));
 }
 

@@ -16,21 +16,24 @@ Tensor mul(const In& a, const In& b);
 /// a / b, floating only.
 Tensor div(const In& a, const In& b);
 Tensor neg(const In& x);
-Tensor add(const In& a, double b);
-Tensor sub(const In& a, double b);
-Tensor sub(double a, const In& b);
-Tensor mul(const In& a, double b);
-Tensor div(const In& a, double b);
-Tensor div(double a, const In& b);
-/// x^p, floating. The gradient with respect to p is 0 where x = 0 and p >= 0.
+Tensor add(const In& a, Number b);
+Tensor sub(const In& a, Number b);
+Tensor sub(Number a, const In& b);
+Tensor mul(const In& a, Number b);
+Tensor div(const In& a, Number b);
+Tensor div(Number a, const In& b);
+/// x^p, floating. The gradient with respect to p is 0 where x = 0 and p >= 0; that with respect to
+/// x is 0 where p = 0. As in PyTorch, the numbers 0.5 and -0.5 are `sqrt` and its reciprocal, which
+/// are NaN at -inf and keep the sign of -0.
 Tensor pow(const In& x, double p);
 Tensor pow(const In& x, const In& p);
-/// The larger (smaller) of a and b; NaN if either is. A tie sends half of the gradient each way.
+/// The larger (smaller) of a and b; NaN if either is. A tie sends half of the gradient each way; a
+/// NaN lets all of it through to both.
 Tensor maximum(const In& a, const In& b);
 Tensor minimum(const In& a, const In& b);
-/// x limited to [low, high], floating only; an infinite end is none. The gradient passes inside,
-/// ends included. NaN stays.
-Tensor clamp(const In& x, double low, double high);
+/// x limited to [low, high], floating only; an infinite end is none. NaN stays. The gradient is 0
+/// at the ends, outside, and at NaN, as in PyTorch 2.15.
+Tensor clamp(const In& x, Number low, Number high);
 /// a where `condition` (bool) holds, b elsewhere; all three broadcast.
 Tensor where(const In& condition, const In& a, const In& b);
 Tensor where(const In& condition, const In& a, Number b);

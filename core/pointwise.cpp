@@ -6,6 +6,7 @@
 
 #include "descent/core/arithmetic.hpp"
 #include "descent/core/elementwise.hpp"
+#include "descent/core/factory.hpp"
 #include "descent/core/graph.hpp"
 #include "descent/core/vmath.hpp"
 
@@ -70,13 +71,13 @@ Tensor sigmoid(const In& x) {
                 wrt(x, [](const Tensor& g, const Tensor& y) { return g * y * (1 - y); }));
 }
 
-/// g where y > 0: linear in g, constant in y but for a step.
+/// g, but 0 where y <= 0, hence not at NaN: linear in g, constant in y but for a step.
 static Tensor relu_backward(const In& g, const In& y) {
   return record(
       "relu_backward",
-      zip("relu_backward", g, y, [](auto u, auto v) { return v > 0 ? u : decltype(u)(0); }),
+      zip("relu_backward", g, y, [](auto u, auto v) { return v <= 0 ? decltype(u)(0) : u; }),
       wrt(g, [y](const Tensor& h) { return relu_backward(h, y); }),
-      wrt(y, [](const Tensor& h) { return h * 0.0; }));
+      wrt(y, [](const Tensor& h) { return zeros_like(h); }));
 }
 Tensor relu(const In& x) {
   return record("relu",
@@ -84,9 +85,9 @@ Tensor relu(const In& x) {
                 wrt(x, [](const Tensor& g, const Tensor& y) { return relu_backward(g, y); }));
 }
 
-/// A step function's result: its gradient is 0, but there.
+/// A step function's result: its gradient is 0, whatever comes back, but there.
 static Tensor step(const char* op, const In& x, Tensor y) {
-  return record(op, std::move(y), wrt(x, [](const Tensor& g) { return g * 0.0; }));
+  return record(op, std::move(y), wrt(x, [](const Tensor& g) { return zeros_like(g); }));
 }
 Tensor sign(const In& x) {
   return step("sign", x, map<Kinds::numeric>("sign", x, [](auto v) {

@@ -18,7 +18,7 @@ Tensor square(const In& x);
 Tensor reciprocal(const In& x);
 /// |x|; numeric dtypes; of -2^63 it is -2^63. The gradient at 0 is 0.
 Tensor abs(const In& x);
-/// -1, 0 or 1; numeric dtypes. The gradient is 0.
+/// -1, 0 or 1; numeric dtypes. The gradient is 0, whatever comes back to it.
 Tensor sign(const In& x);
 Tensor sin(const In& x);
 Tensor cos(const In& x);
@@ -27,7 +27,7 @@ Tensor tanh(const In& x);
 Tensor erf(const In& x);
 /// 1 / (1 + exp(-x)).
 Tensor sigmoid(const In& x);
-/// max(x, 0); the gradient at 0 is 0.
+/// max(x, 0); NaN stays. The gradient at 0 is 0; at NaN it passes, as in PyTorch.
 Tensor relu(const In& x);
 /// To a whole number: down, up, to the nearest (ties to even). The gradient is 0, as for `sign`.
 Tensor floor(const In& x);

@@ -62,7 +62,7 @@ static double checked_p(const char* op, double p, At at) {
 /// x, with a probability of p for each element of `shape`, which broadcasts, to be 0.
 static Tensor dropped(const In& x, const Shape& shape, double p) {
   const double scale = p == 1 ? 0 : 1 / (1 - p);
-  return x * (bernoulli(shape, 1 - p).to(x.dtype()) * scale);
+  return where(bernoulli(shape, 1 - p), x, 0) * scale;  // a product would keep infinities
 }
 
 Dropout::Dropout(double p_, At at) : p(checked_p("Dropout", p_, at)) {}

@@ -38,8 +38,9 @@ class Conv2d : public Module {
   const Tensor bias;  ///< undefined without one
 };
 
-/// In training, zeroes each element with probability p and scales the others by 1 / (1 - p);
-/// otherwise does nothing. Draws from the default generator. Srivastava et al. 2014, section 4.
+/// In training, zeroes each element with probability p, NaN and infinities too, and scales the
+/// others by 1 / (1 - p); otherwise does nothing. Draws from the default generator. Srivastava et
+/// al. 2014, section 4.
 class Dropout : public Module {
  public:
   /// p in [0, 1], or ValueError.
