@@ -2,6 +2,7 @@
 
 #include "descent/core/blas.hpp"
 #include "descent/core/depthwise.hpp"
+#include "descent/core/paths.hpp"
 #include "descent/core/winograd.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace detail {
@@ -25,7 +26,8 @@ template <class T> class Im2col {
     constexpr int64_t bytes = 1 << 20;  // of columns, to stay in a core's own cache
     const int64_t places = std::clamp<int64_t>(bytes / (c_.depth() * int64_t{sizeof(T)}), 64, 1024);
     const int64_t few = blas::unpacked / (c_.out * c_.depth());  // which pays for few channels
-    return few >= std::min<int64_t>(windows.places(), 512) ? std::min(few, places) : places;
+    const bool pays = few >= std::min<int64_t>(windows.places(), 512);
+    return take("conv few channels", pays) ? std::min(few, places) : places;
   }
   int64_t weight_size() const { return c_.groups * c_.out * c_.depth(); }
 
@@ -56,7 +58,7 @@ template <class T> class Im2col {
                     weight_ + group * c_.out * c_.depth() + ins.begin * taps, c_.depth(),
                     places.data, places.step, beta, to, step);
     };
-    if (windows.trivial() && b.images == 1)
+    if (windows.trivial() && b.images == 1 && take("conv pixels input"))
       return product(1, dx.at(b.image, first) + b.first * windows.columns, dx.cells);
     const Scratch<T> columns(ins.size() * taps * n);
     product(0, columns.data(), n);
@@ -80,7 +82,8 @@ template <class T> class Im2col {
   /// [channels taps, places]: what lies under the taps.
   Columns<T> windows_of(const Piece& b, Planes<const T> x, int64_t group, Channels ins) const {
     const int64_t first = group * c_.in + ins.begin, n = b.places(windows), taps = windows.taps();
-    if (windows.trivial()) return planes_of(b, x, {first, first + ins.size()});
+    if (windows.trivial() && take("conv pixels"))
+      return planes_of(b, x, {first, first + ins.size()});
     Columns<T> columns(ins.size() * taps * n + 8, n);
     for (int64_t i = 0; i < ins.size(); ++i)
       im2col(windows, b, x, first + i, columns.scratch.data() + i * taps * n, n);
@@ -94,6 +97,7 @@ template <class T> class Im2col {
       there.data = x.at(b.image, channels.begin) + b.first * windows.columns;
       return there;
     }
+    enter("conv planes copied");
     Columns<T> columns(channels.size() * n, n);
     for (int64_t i = 0; i < channels.size() * b.images; ++i)
       copy_exactly(x.at(b.image + i % b.images, channels.begin + i / b.images), x.cells,
@@ -117,12 +121,15 @@ struct Pieces {
   int64_t all_images, all_rows, images, rows;
 
   Pieces(int64_t images_, const Windows& w, int64_t places)
-      : all_images(images_),
-        all_rows(w.rows),
-        images(std::clamp<int64_t>(
-            places / w.places(), 1,
-            std::min(images_, std::max(ceil_div(images_, kTiles), kPlaces / w.places())))),
-        rows(images > 1 ? w.rows : std::clamp<int64_t>(places / w.columns, 1, w.rows)) {}
+      : all_images(images_), all_rows(w.rows), images(1), rows(w.rows) {
+    const int64_t together = std::clamp<int64_t>(
+        places / w.places(), 1,
+        std::min(images_, std::max(ceil_div(images_, kTiles), kPlaces / w.places())));
+    const int64_t few_rows = std::clamp<int64_t>(places / w.columns, 1, w.rows);
+    if (images_ > 1 && take("conv images", together > 1)) images = std::max<int64_t>(together, 2);
+    else if (w.rows > 1 && take("conv rows", few_rows < w.rows))
+      rows = std::min(few_rows, w.rows - 1);
+  }
   int64_t down() const { return ceil_div(all_rows, rows); }
   int64_t across() const { return ceil_div(all_images, images); }
   int64_t count() const { return across() * down(); }
@@ -136,6 +143,7 @@ struct Pieces {
 template <class F>
 void for_each_tile(int64_t n, const Conv& c, int64_t channels, int64_t wanted, F f) {
   const int64_t parts = std::clamp<int64_t>(wanted / (n * c.groups), 1, channels);
+  if (parts > 1) enter("conv parts");
   parallel_for(n * c.groups * parts, [&](int64_t t) {
     const int64_t part = t % parts;
     f(t / parts / c.groups, t / parts % c.groups,
@@ -162,7 +170,9 @@ template <class T, class Method>
 void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g, T* dweight) {
   const Pieces pieces(c.images, method.windows, method.piece_places());
   const int64_t size = method.weight_size(), count = pieces.count();
-  const int64_t sums = std::clamp<int64_t>(kSums / size, 1, std::min(count, kTiles));
+  const int64_t most = std::clamp<int64_t>(kSums / size, 1, kTiles);
+  const bool shared = count > 1 && take("conv accumulated", count > most);
+  const int64_t sums = shared ? std::min(most, count - 1) : count;
   const Scratch<T> sum(sums * size);
   for_each_tile(sums, c, c.in, kTiles, [&](int64_t i, int64_t group, Channels ins) {
     const int64_t first = count * i / sums, last = count * (i + 1) / sums;
@@ -179,27 +189,39 @@ void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g
   method.finish(sum.data(), dweight);
 }
 
+/// The paths of one of the three products.
+struct Methods {
+  Path im2col, winograd, depthwise;
+};
+constexpr Methods kForward{"im2col forward", "winograd forward", "depthwise forward"},
+    kInput{"im2col input", "winograd input", "depthwise input"},
+    kWeight{"im2col weight", "winograd weight", "depthwise weight"};
+
 /// f with a method that is faster than im2col, if there is one for c. `weight` is that of c, or of
 /// its adjoint if `turned`.
 template <class T, class F>
-bool with_special_method(const Conv& c, const T* weight, bool turned, F f) {
+bool with_special_method(const Methods& paths, const Conv& c, const T* weight, bool turned, F f) {
   if constexpr (std::is_same_v<T, float>) {  // who asks for float64 asks for its last digits
-    if (Winograd<T>::serves(c)) return f(Winograd<T>(c, weight, turned)), true;
+    if (Winograd<T>::serves(c) && take(paths.winograd, Winograd<T>::pays(c)))
+      return f(Winograd<T>(c, weight, turned)), true;
   }
-  if (Depthwise<T>::serves(c)) return f(Depthwise<T>(c, weight, turned)), true;
+  if (Depthwise<T>::serves(c) && take(paths.depthwise))
+    return f(Depthwise<T>(c, weight, turned)), true;
+  enter(paths.im2col);
   return false;
 }
 }  // namespace
 
 template <class T> void convolve(const Conv& c, const T* x, const T* weight, const T* bias, T* y) {
   auto with = [&](const auto& method) { forward(method, c, x, bias, y); };
-  if (!with_special_method(c, weight, false, with)) with(Im2col<T>(c, weight));
+  if (!with_special_method(kForward, c, weight, false, with)) with(Im2col<T>(c, weight));
 }
 
 template <class T> void convolve_input(const Conv& c, const T* g, const T* weight, T* dx) {
   const Conv turned = c.adjoint();
   auto with = [&](const auto& method) { forward<T>(method, turned, g, nullptr, dx); };
-  if (c.has_adjoint() && with_special_method(turned, weight, true, with)) return;
+  if (!c.has_adjoint()) enter(kInput.im2col);
+  else if (with_special_method(kInput, turned, weight, true, with)) return;
   const Im2col<T> method(c, weight);
   const Pieces pieces(c.images, method.windows, method.piece_places());
   for_each_tile(pieces.across(), c, c.in, kParts, [&](int64_t i, int64_t group, Channels ins) {
@@ -210,7 +232,7 @@ template <class T> void convolve_input(const Conv& c, const T* g, const T* weigh
 
 template <class T> void convolve_weight(const Conv& c, const T* x, const T* g, T* dweight) {
   auto with = [&](const auto& method) { weight_gradient(method, c, x, g, dweight); };
-  if (!with_special_method<T>(c, nullptr, false, with)) with(Im2col<T>(c, nullptr));
+  if (!with_special_method<T>(kWeight, c, nullptr, false, with)) with(Im2col<T>(c, nullptr));
 }
 
 template void convolve(const Conv&, const float*, const float*, const float*, float*);

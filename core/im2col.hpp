@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "descent/core/elementwise.hpp"
+#include "descent/core/paths.hpp"
 #include "descent/core/window.hpp"
 
 // Windows that move over images: what convolutions and their derivatives gather and scatter.
@@ -101,7 +102,8 @@ template <class T> class Lanes {
         b_(b),
         x_(x),
         channel_(channel),
-        own_(w.lies_in_lanes() ? 0 : b.images * size + 16) {
+        own_(w.lies_in_lanes() && take("im2col in place") ? 0 : b.images * size + 16) {
+    if (own_.size > 0) enter("im2col lanes");
     std::fill_n(own_.data(), own_.size, Element(0));
     if constexpr (std::is_const_v<T>)
       for_each_run([](const T* cells, int64_t step, Element* own, int64_t n) {
@@ -177,9 +179,10 @@ template <class T>
 void im2col(const Windows& w, const Piece& b, Planes<const T> x, int64_t channel, T* to,
             int64_t step) {
   const Lanes<const T> lanes(w, b, x, channel);
+  const bool eight = w.columns == 8 && take("im2col eight");
   simd::call([&] {
     for (int64_t tap = 0; tap < w.taps(); ++tap, to += step)
-      if (w.columns == 8)  // small images: a row is one vector
+      if (eight)  // small images: a row is one vector
         for_each_row(w, b, lanes, tap, [to](int64_t place, const T* cells, const T*) {
           std::memcpy(to + place, cells, 8 * sizeof(T));
         });

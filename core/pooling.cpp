@@ -9,6 +9,7 @@
 #include "descent/core/elementwise.hpp"
 #include "descent/core/factory.hpp"
 #include "descent/core/graph.hpp"
+#include "descent/core/paths.hpp"
 #include "descent/core/reduce.hpp"
 #include "descent/core/view.hpp"
 
@@ -208,6 +209,14 @@ template <Use use, class T> void at_maxima(const Pool& p, const T* x, const T* o
   });
 }
 
+/// The paths of one use: where there are squares, and where not.
+struct Ways {
+  detail::Path squares, sweep;
+};
+constexpr Ways kMaxima[] = {{"max_pool2d squares", "max_pool2d sweep"},
+                            {"max_pool2d pick", "max_pool2d pick"},
+                            {"max_pool2d route squares", "max_pool2d route sweep"}};
+
 template <Use use> Tensor use_maxima(const char* op, const Pool& p, const In& x, const In& other) {
   detail::check(op, x);
   detail::check(op, other);
@@ -217,8 +226,11 @@ template <Use use> Tensor use_maxima(const char* op, const Pool& p, const In& x,
     using T = decltype(zero);
     const T *from = detail::elements_of<T>(image), *given = detail::elements_of<T>(source);
     T* to = detail::elements_of<T>(result);
-    if (use == Use::pick || !p.square()) at_maxima<use>(p, from, given, to);
-    else if (use == Use::value)
+    constexpr Ways ways = kMaxima[static_cast<int>(use)];
+    if (use == Use::pick || !p.square() || !detail::take(ways.squares)) {
+      detail::enter(ways.sweep);
+      at_maxima<use>(p, from, given, to);
+    } else if (use == Use::value)
       each_square<T>(p, from, nullptr, nullptr, to, [](T& a, T& b, T& c, T& d, T& best) {
         best = larger(larger(a, b), larger(c, d));
       });
@@ -304,13 +316,17 @@ template <bool spread>
 Tensor averaged(const char* op, const Pool& p, bool pad_counts, const In& x) {
   detail::check(op, x);
   const Tensor source = detail::packed(x);
+  constexpr Ways ways = spread ? Ways{"avg_pool2d spread squares", "avg_pool2d spread sweep"}
+                               : Ways{"avg_pool2d squares", "avg_pool2d sweep"};
   Tensor result = detail::empty(op, spread ? p.whole : p.shape, x.dtype(), x.at);
   detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     const T* from = detail::elements_of<T>(source);
     T* to = detail::elements_of<T>(result);
-    if (!p.square()) average<spread>(p, pad_counts, from, to);
-    else if (spread)
+    if (!p.square() || !detail::take(ways.squares)) {
+      detail::enter(ways.sweep);
+      average<spread>(p, pad_counts, from, to);
+    } else if (spread)
       each_square<T>(p, nullptr, to, from, nullptr,
                      [](T& a, T& b, T& c, T& d, T& v) { a = b = c = d = v / 4; });
     else

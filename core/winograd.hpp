@@ -124,10 +124,13 @@ template <class T> class Winograd {
  public:
   static bool serves(const Conv& c) {
     const Windows& w = c.windows;
-    const int64_t tiles = ceil_div(w.rows, 4) * ceil_div(w.columns, 4);
     return w.kernel == Size2d(3) && w.stride == Size2d(1) && w.dilation == Size2d(1) &&
-           w.padding.h <= 2 && w.padding.w <= 2 && c.groups == 1 && c.in >= 8 && c.out >= 8 &&
-           c.in * c.out % 16 == 0 && 2 * 36 * tiles <= 9 * w.places();
+           w.padding.h <= 2 && w.padding.w <= 2 && c.groups == 1 && c.in * c.out % 16 == 0;
+  }
+  static bool pays(const Conv& c) {
+    const Windows& w = c.windows;
+    const int64_t tiles = ceil_div(w.rows, 4) * ceil_div(w.columns, 4);
+    return c.in >= 8 && c.out >= 8 && 2 * 36 * tiles <= 9 * w.places();
   }
   /// `weight` is [out, in, 9], or that of the adjoint if `turned`; it may be null for `weight()`.
   Winograd(const Conv& c, const T* weight, bool turned = false)
