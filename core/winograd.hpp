@@ -258,10 +258,11 @@ template <class T> class Winograd {
     const Tiles to(b.places(windows), c_.out);
     for_each_channels(to, {0, c_.out}, [&](Channels some, T* dealt, T* lines, int64_t n) {
       for_each_line(
-          b, g, some, lines, 4 * n, to.step, [](const T& cell, T& element, T) { element = cell; },
+          b, g, some, lines, to.step, [](const T& cell, T& element, T) { element = cell; },
           nullptr);
-      simd::call([=] {
-        for (int64_t r = 0; r < 4; ++r) winograd::deal(lines + r * 4 * n, dealt + r * 4 * n, n, n);
+      simd::call([=, row_step = 4 * few * to.step] {
+        for (int64_t r = 0; r < 4; ++r)
+          winograd::deal(lines + r * row_step, dealt + r * 4 * n, n, n);
       });
       flat<winograd::A>(dealt, n, to.at(0, some.begin), to.plane, n);
     });
@@ -272,18 +273,20 @@ template <class T> class Winograd {
   void put(const Piece& b, const Tiles& m, const T* bias, Planes<T> y, Channels outs) const {
     for_each_channels(m, outs, [&](Channels some, T* dealt, T* lines, int64_t n) {
       flat<winograd::At_>(m.at(0, some.begin - outs.begin), m.plane, dealt, n, n);
-      simd::call([=] {
-        for (int64_t r = 0; r < 4; ++r) winograd::merge(dealt + r * 4 * n, n, lines + r * 4 * n, n);
+      simd::call([=, row_step = 4 * few * m.step] {
+        for (int64_t r = 0; r < 4; ++r)
+          winograd::merge(dealt + r * 4 * n, n, lines + r * row_step, n);
       });
       for_each_line(
-          b, y, some, lines, 4 * n, m.step,
+          b, y, some, lines, m.step,
           [](T& cell, const T& element, T start) { cell = element + start; }, bias);
     });
   }
-  /// f(channels, scratch [16, n], scratch [4, 4 n], n) for a few channels at a time, which have n
-  /// elements together.
+  static constexpr int64_t few = 4;  // channels at a time
+  /// f(channels, scratch [16, n], lines, n) for at most `few` channels at a time, which have n
+  /// elements together. Lines are laid out for `few` of them, however many these are: what planes
+  /// do not fill stays 0 from one group of channels to the next.
   template <class F> static void for_each_channels(const Tiles& tiles, Channels channels, F f) {
-    constexpr int64_t few = 4;
     const Scratch<T> dealt(16 * few * tiles.step), lines(16 * few * tiles.step);
     std::fill_n(lines.data(), 16 * few * tiles.step, T(0));
     for (int64_t i = channels.begin; i < channels.end; i += few) {
@@ -291,20 +294,19 @@ template <class T> class Winograd {
       f(some, dealt.data(), lines.data(), some.size() * tiles.step);
     }
   }
-  /// body(cell, element, bias) for the lines of planes' tiles: lines [row of the tile][channel]
-  /// [tile][column].
+  /// body(cell, element, bias) for the lines of planes' tiles: lines [row of the tile][few
+  /// channels] [tile][column], the tiles of a channel `step` in all.
   template <class P, class Body>
-  void for_each_line(const Piece& b, Planes<P> planes, Channels channels, T* lines,
-                     int64_t row_step, int64_t channel_step, Body body, const T* bias) const {
+  void for_each_line(const Piece& b, Planes<P> planes, Channels channels, T* lines, int64_t step,
+                     Body body, const T* bias) const {
     for (int64_t i = 0; i < channels.size() * b.images; ++i) {
       const int64_t channel = i / b.images, image = i % b.images;
       const T start = bias ? bias[channels.begin + channel] : T(0);
       for (int64_t row = 4 * b.first; row < std::min(windows.height, 4 * b.last); ++row) {
         const int64_t ty = image * (b.last - b.first) + row / 4 - b.first;
-        simd::for_each(
-            [=](P& cell, T& element) { body(cell, element, start); }, windows.width,
-            planes.at(b.image + image, channels.begin + channel) + row * windows.width,
-            lines + row % 4 * row_step + channel * 4 * channel_step + ty * 4 * windows.columns);
+        simd::for_each([=](P& cell, T& element) { body(cell, element, start); }, windows.width,
+                       planes.at(b.image + image, channels.begin + channel) + row * windows.width,
+                       lines + ((row % 4 * few + channel) * step + ty * windows.columns) * 4);
       }
     }
   }

@@ -110,6 +110,29 @@ TEST_CASE("float32 convolutions are within 40 eps sqrt(n) of float64's, by Winog
   }
 }
 
+TEST_CASE(
+    "each output channel's weights have their own gradient, however many channels there are") {
+  int compared = 0;
+  for (const int64_t out : {8, 9, 10, 11, 12, 13, 15})
+    for (const int64_t size : {7, 8, 9, 10, 11, 14}) {
+      const int64_t places = size - 2;
+      const std::string named = str(Shape{out, size});
+      CAPTURE(named);
+      // Ones see each place once: sums of whole numbers, right to a few roundings.
+      const Tensor weight = zeros({out, 16, 3, 3}).requires_grad_();
+      conv2d(ones({2, 16, size, size}), weight).sum().backward();
+      CHECK(largest(weight.grad() - static_cast<double>(2 * places * places)) < 0.01);
+      // And each channel its own: g is the channel's number.
+      const Tensor numbers = arange(out).to(float32).reshape({1, out, 1, 1});
+      weight.zero_grad();
+      (conv2d(ones({2, 16, size, size}), weight) * numbers).sum().backward();
+      CHECK(largest(weight.grad() - numbers.reshape({out, 1, 1, 1}) *
+                                        static_cast<double>(2 * places * places)) < 0.1);
+      ++compared;
+    }
+  CHECK(compared == 42);
+}
+
 TEST_CASE("convolutions have the same bits for any number of threads") {
   for (const auto& [x_shape, weight_shape, o] : cases) {
     manual_seed(5);
