@@ -11,7 +11,8 @@ namespace {
 
 /// A matrix that is made, or lies where it is.
 template <class T> struct Columns {
-  Columns(int64_t made, int64_t step_) : scratch(made), data(scratch.data()), step(step_) {}
+  Columns(const Shape& made, int64_t step_, int64_t more = 0)
+      : scratch(made, more), data(scratch.data()), step(step_) {}
   Scratch<T> scratch;
   const T* data;
   int64_t step;  // from row to row
@@ -33,7 +34,7 @@ template <class T> class Im2col {
                Planes<T> y) const {
     const int64_t n = b.places(windows), first = group * c_.out + outs.begin;
     const Columns<T> columns = windows_of(b, x, group, {0, c_.in});
-    const Scratch<T> result(outs.size() * n);
+    const Scratch<T> result(Shape{outs.size(), n});
     blas::gemm<T>(false, false, outs.size(), n, c_.depth(), 1, weight_ + first * c_.depth(),
                   c_.depth(), columns.data, columns.step, 0, result.data(), n);
     const int64_t cells = n / b.images;
@@ -58,7 +59,7 @@ template <class T> class Im2col {
     };
     if (windows.trivial() && b.images == 1)
       return product(1, dx.at(b.image, first) + b.first * windows.columns, dx.cells);
-    const Scratch<T> columns(ins.size() * taps * n);
+    const Scratch<T> columns(Shape{ins.size(), taps, n});
     product(0, columns.data(), n);
     for (int64_t i = 0; i < ins.size(); ++i)
       col2im(windows, b, columns.data() + i * taps * n, n, dx, first + i);
@@ -81,7 +82,7 @@ template <class T> class Im2col {
   Columns<T> windows_of(const Piece& b, Planes<const T> x, int64_t group, Channels ins) const {
     const int64_t first = group * c_.in + ins.begin, n = b.places(windows), taps = windows.taps();
     if (windows.trivial()) return planes_of(b, x, {first, first + ins.size()});
-    Columns<T> columns(ins.size() * taps * n + 8, n);
+    Columns<T> columns({ins.size(), taps, n}, n, 8);
     for (int64_t i = 0; i < ins.size(); ++i)
       im2col(windows, b, x, first + i, columns.scratch.data() + i * taps * n, n);
     return columns;
@@ -90,11 +91,11 @@ template <class T> class Im2col {
   Columns<T> planes_of(const Piece& b, Planes<const T> x, Channels channels) const {
     const int64_t n = b.places(windows);
     if (b.images == 1) {
-      Columns<T> there(0, x.cells);
+      Columns<T> there({0}, x.cells);
       there.data = x.at(b.image, channels.begin) + b.first * windows.columns;
       return there;
     }
-    Columns<T> columns(channels.size() * n, n);
+    Columns<T> columns({channels.size(), n}, n);
     for (int64_t i = 0; i < channels.size() * b.images; ++i)
       copy_exactly(x.at(b.image + i % b.images, channels.begin + i / b.images), x.cells,
                    columns.scratch.data() + i * x.cells);
@@ -163,7 +164,7 @@ void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g
   const Pieces pieces(c.images, method.windows, method.piece_places());
   const int64_t size = method.weight_size(), count = pieces.count();
   const int64_t sums = std::clamp<int64_t>(kSums / size, 1, std::min(count, kTiles));
-  const Scratch<T> sum(sums * size);
+  const Scratch<T> sum(Shape{sums, size});
   for_each_tile(sums, c, c.in, kTiles, [&](int64_t i, int64_t group, Channels ins) {
     const int64_t first = count * i / sums, last = count * (i + 1) / sums;
     for (int64_t j = first; j < last; ++j)

@@ -140,7 +140,7 @@ template <class T> class Winograd {
                 ceil_div(c.windows.rows, 4),
                 ceil_div(c.windows.columns, 4)},
         c_(c),
-        u_(weight ? weight_size() : 0) {
+        u_(Shape{weight ? weight_size() : 0}) {
     if (!weight) return;
     in_tiles([&](int64_t first, int64_t n, T* taps) {
       for (int64_t i = 0; i < n; ++i) {
@@ -194,7 +194,7 @@ template <class T> class Winograd {
           channels(channels_),
           step(winograd::whole_vectors(count) + 16),
           plane(channels_ * step + 16),
-          elements(36 * plane) {}
+          elements(Shape{36, plane}) {}
     T* at(int64_t f, int64_t channel = 0) const {
       return elements.data() + f * plane + channel * step;
     }
@@ -223,9 +223,10 @@ template <class T> class Winograd {
                   n = 4 * (down + 1) * across;
     const int64_t top = 4 * b.first - c_.windows.padding.h, left = c_.windows.padding.w;
     const int64_t step = winograd::whole_vectors(n) + 16;
-    const Scratch<T> padded(4 * step), dealt(4 * step);  // all of an image that the tiles need
-    std::fill_n(padded.data(), 4 * step, T(0));
-    std::fill_n(dealt.data(), 4 * step, T(0));
+    const Scratch<T> padded(Shape{4, step}),
+        dealt(Shape{4, step});  // all of an image that the tiles need
+    std::fill_n(padded.data(), padded.size, T(0));
+    std::fill_n(dealt.data(), dealt.size, T(0));
     simd::call([&, p = padded.data(), d = dealt.data(), to_step = to.plane] {
       for (int64_t i = 0; i < channels.size() * b.images; ++i) {
         const int64_t channel = i / b.images, image = i % b.images;
@@ -287,8 +288,8 @@ template <class T> class Winograd {
   /// elements together. Lines are laid out for `few` of them, however many these are: what planes
   /// do not fill stays 0 from one group of channels to the next.
   template <class F> static void for_each_channels(const Tiles& tiles, Channels channels, F f) {
-    const Scratch<T> dealt(16 * few * tiles.step), lines(16 * few * tiles.step);
-    std::fill_n(lines.data(), 16 * few * tiles.step, T(0));
+    const Scratch<T> dealt(Shape{16, few, tiles.step}), lines(Shape{16, few, tiles.step});
+    std::fill_n(lines.data(), lines.size, T(0));
     for (int64_t i = channels.begin; i < channels.end; i += few) {
       const Channels some{i, std::min(i + few, channels.end)};
       f(some, dealt.data(), lines.data(), some.size() * tiles.step);
@@ -317,7 +318,7 @@ template <class T> class Winograd {
     const int64_t all = c_.in * c_.out;
     parallel_for(ceil_div(all, grain), [&](int64_t t) {
       const int64_t n = std::min(grain, all - t * grain);
-      const Scratch<T> taps(9 * n);
+      const Scratch<T> taps(Shape{9, n});
       f(t * grain, n, taps.data());
     });
   }
