@@ -1,10 +1,14 @@
 #include "descent/core/convolve.hpp"
 
+#include <atomic>
+
 #include "descent/core/blas.hpp"
+#include "descent/core/conv.hpp"
 #include "descent/core/depthwise.hpp"
 #include "descent/core/winograd.hpp"
 
-namespace [[gnu::visibility("default")]] descent { namespace detail {
+namespace [[gnu::visibility("default")]] descent {
+namespace detail {
 namespace {
 
 // ---- as a product with the gathered windows
@@ -73,7 +77,9 @@ template <class T> class Im2col {
                   places.data, places.step, columns.data, columns.step, beta,
                   sum + group * c_.out * c_.depth() + ins.begin * windows.taps(), c_.depth());
   }
-  void finish(const T* sum, T* dweight) const { std::copy_n(sum, weight_size(), dweight); }
+  bool finish(const T* sum, T* dweight) const {
+    return std::copy_n(sum, weight_size(), dweight), true;
+  }
 
   const Windows windows;
 
@@ -103,6 +109,35 @@ template <class T> class Im2col {
   }
   const Conv& c_;
   const T* weight_;
+};
+
+// ---- by Winograd's tiles, and where that spoils them as a product
+
+std::atomic<bool> winograd_on = true;
+
+template <class T> class GuardedWinograd : public Winograd<T> {
+ public:
+  GuardedWinograd(const Conv& c, const T* weight, bool turned)
+      : Winograd<T>(c, weight, turned), c_(c), weight_(weight), turned_(turned) {}
+
+  void forward(const Piece& b, int64_t group, Channels outs, Planes<const T> x, const T* bias,
+               Planes<T> y) const {
+    const std::vector<Piece> spoilt = Winograd<T>::forward(b, outs, x, bias, y);
+    if (spoilt.empty()) return;
+    const int64_t taps = c_.windows.taps(), pairs = c_.in * c_.out;
+    const Scratch<T> turned(Shape{turned_ ? pairs : 0, taps});
+    for (int64_t i = 0; i < turned.size; ++i) {
+      const int64_t pair = i / taps, o = pair / c_.in, k = pair % c_.in;
+      turned.data()[i] = weight_[(k * c_.out + o + 1) * taps - 1 - i % taps];
+    }
+    const Im2col<T> product(c_, turned_ ? turned.data() : weight_);
+    for (const Piece& rows : spoilt) product.forward(rows, group, outs, x, bias, y);
+  }
+
+ private:
+  const Conv& c_;
+  const T* weight_;
+  const bool turned_;
 };
 
 // ---- tiles, whatever the method
@@ -159,8 +194,9 @@ void forward(const Method& method, const Conv& c, const T* x, const T* bias, T* 
   });
 }
 
+/// Whether the result is what it should be.
 template <class T, class Method>
-void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g, T* dweight) {
+bool weight_gradient(const Method& method, const Conv& c, const T* x, const T* g, T* dweight) {
   const Pieces pieces(c.images, method.windows, method.piece_places());
   const int64_t size = method.weight_size(), count = pieces.count();
   const int64_t sums = std::clamp<int64_t>(kSums / size, 1, std::min(count, kTiles));
@@ -177,29 +213,31 @@ void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g
       simd::map([](T a, T b) { return a + b; }, std::min(kGrain, size - t * kGrain), total,
                 static_cast<const T*>(total), static_cast<const T*>(total + i * size));
   });
-  method.finish(sum.data(), dweight);
+  return method.finish(sum.data(), dweight);
 }
 
-/// f with a method that is faster than im2col, if there is one for c. `weight` is that of c, or of
-/// its adjoint if `turned`.
+/// f with a method that is faster than im2col, if there is one for c: false if not, or as f says.
+/// `weight` is that of c, or of its adjoint if `turned`.
 template <class T, class F>
 bool with_special_method(const Conv& c, const T* weight, bool turned, F f) {
   if constexpr (std::is_same_v<T, float>) {  // who asks for float64 asks for its last digits
-    if (Winograd<T>::serves(c)) return f(Winograd<T>(c, weight, turned)), true;
+    if (winograd_on && Winograd<T>::serves(c)) {
+      const GuardedWinograd<T> method(c, weight, turned);
+      if (method.even()) return f(method);
+    }
   }
-  if (Depthwise<T>::serves(c)) return f(Depthwise<T>(c, weight, turned)), true;
-  return false;
+  return Depthwise<T>::serves(c) && f(Depthwise<T>(c, weight, turned));
 }
 }  // namespace
 
 template <class T> void convolve(const Conv& c, const T* x, const T* weight, const T* bias, T* y) {
-  auto with = [&](const auto& method) { forward(method, c, x, bias, y); };
+  auto with = [&](const auto& method) { return forward(method, c, x, bias, y), true; };
   if (!with_special_method(c, weight, false, with)) with(Im2col<T>(c, weight));
 }
 
 template <class T> void convolve_input(const Conv& c, const T* g, const T* weight, T* dx) {
   const Conv turned = c.adjoint();
-  auto with = [&](const auto& method) { forward<T>(method, turned, g, nullptr, dx); };
+  auto with = [&](const auto& m) { return forward<T>(m, turned, g, nullptr, dx), true; };
   if (c.has_adjoint() && with_special_method(turned, weight, true, with)) return;
   const Im2col<T> method(c, weight);
   const Pieces pieces(c.images, method.windows, method.piece_places());
@@ -210,7 +248,7 @@ template <class T> void convolve_input(const Conv& c, const T* g, const T* weigh
 }
 
 template <class T> void convolve_weight(const Conv& c, const T* x, const T* g, T* dweight) {
-  auto with = [&](const auto& method) { weight_gradient(method, c, x, g, dweight); };
+  auto with = [&](const auto& method) { return weight_gradient(method, c, x, g, dweight); };
   if (!with_special_method<T>(c, nullptr, false, with)) with(Im2col<T>(c, nullptr));
 }
 
@@ -221,4 +259,9 @@ template void convolve_input(const Conv&, const double*, const double*, double*)
 template void convolve_weight(const Conv&, const float*, const float*, float*);
 template void convolve_weight(const Conv&, const double*, const double*, double*);
 
-}}  // namespace descent::detail
+}  // namespace detail
+
+void set_winograd(bool on) { detail::winograd_on = on; }
+bool winograd() { return detail::winograd_on; }
+
+}  // namespace descent

@@ -76,7 +76,9 @@ template <class T> class Depthwise {
       for (int64_t j = 0; j < lanes; ++j) total += sums.data()[tap * lanes + j];
     }
   }
-  void finish(const T* sum, T* dweight) const { std::copy_n(sum, weight_size(), dweight); }
+  bool finish(const T* sum, T* dweight) const {
+    return std::copy_n(sum, weight_size(), dweight), true;
+  }
 
   const Windows windows;
 
