@@ -1,18 +1,23 @@
 #include "descent/core/convolve.hpp"
 
+#include <atomic>
+
 #include "descent/core/blas.hpp"
+#include "descent/core/conv.hpp"
 #include "descent/core/depthwise.hpp"
 #include "descent/core/paths.hpp"
 #include "descent/core/winograd.hpp"
 
-namespace [[gnu::visibility("default")]] descent { namespace detail {
+namespace [[gnu::visibility("default")]] descent {
+namespace detail {
 namespace {
 
 // ---- as a product with the gathered windows
 
 /// A matrix that is made, or lies where it is.
 template <class T> struct Columns {
-  Columns(int64_t made, int64_t step_) : scratch(made), data(scratch.data()), step(step_) {}
+  Columns(const Shape& made, int64_t step_, int64_t more = 0)
+      : scratch(made, more), data(scratch.data()), step(step_) {}
   Scratch<T> scratch;
   const T* data;
   int64_t step;  // from row to row
@@ -35,7 +40,7 @@ template <class T> class Im2col {
                Planes<T> y) const {
     const int64_t n = b.places(windows), first = group * c_.out + outs.begin;
     const Columns<T> columns = windows_of(b, x, group, {0, c_.in});
-    const Scratch<T> result(outs.size() * n);
+    const Scratch<T> result(Shape{outs.size(), n});
     blas::gemm<T>(false, false, outs.size(), n, c_.depth(), 1, weight_ + first * c_.depth(),
                   c_.depth(), columns.data, columns.step, 0, result.data(), n);
     const int64_t cells = n / b.images;
@@ -60,7 +65,7 @@ template <class T> class Im2col {
     };
     if (windows.trivial() && b.images == 1 && take("conv pixels input"))
       return product(1, dx.at(b.image, first) + b.first * windows.columns, dx.cells);
-    const Scratch<T> columns(ins.size() * taps * n);
+    const Scratch<T> columns(Shape{ins.size(), taps, n});
     product(0, columns.data(), n);
     for (int64_t i = 0; i < ins.size(); ++i)
       col2im(windows, b, columns.data() + i * taps * n, n, dx, first + i);
@@ -74,7 +79,9 @@ template <class T> class Im2col {
                   places.data, places.step, columns.data, columns.step, beta,
                   sum + group * c_.out * c_.depth() + ins.begin * windows.taps(), c_.depth());
   }
-  void finish(const T* sum, T* dweight) const { std::copy_n(sum, weight_size(), dweight); }
+  bool finish(const T* sum, T* dweight) const {
+    return std::copy_n(sum, weight_size(), dweight), true;
+  }
 
   const Windows windows;
 
@@ -84,7 +91,7 @@ template <class T> class Im2col {
     const int64_t first = group * c_.in + ins.begin, n = b.places(windows), taps = windows.taps();
     if (windows.trivial() && take("conv pixels"))
       return planes_of(b, x, {first, first + ins.size()});
-    Columns<T> columns(ins.size() * taps * n + 8, n);
+    Columns<T> columns({ins.size(), taps, n}, n, 8);
     for (int64_t i = 0; i < ins.size(); ++i)
       im2col(windows, b, x, first + i, columns.scratch.data() + i * taps * n, n);
     return columns;
@@ -93,12 +100,12 @@ template <class T> class Im2col {
   Columns<T> planes_of(const Piece& b, Planes<const T> x, Channels channels) const {
     const int64_t n = b.places(windows);
     if (b.images == 1) {
-      Columns<T> there(0, x.cells);
+      Columns<T> there({0}, x.cells);
       there.data = x.at(b.image, channels.begin) + b.first * windows.columns;
       return there;
     }
     enter("conv planes copied");
-    Columns<T> columns(channels.size() * n, n);
+    Columns<T> columns({channels.size(), n}, n);
     for (int64_t i = 0; i < channels.size() * b.images; ++i)
       copy_exactly(x.at(b.image + i % b.images, channels.begin + i / b.images), x.cells,
                    columns.scratch.data() + i * x.cells);
@@ -106,6 +113,35 @@ template <class T> class Im2col {
   }
   const Conv& c_;
   const T* weight_;
+};
+
+// ---- by Winograd's tiles, and where that spoils them as a product
+
+std::atomic<bool> winograd_on = true;
+
+template <class T> class GuardedWinograd : public Winograd<T> {
+ public:
+  GuardedWinograd(const Conv& c, const T* weight, bool turned)
+      : Winograd<T>(c, weight, turned), c_(c), weight_(weight), turned_(turned) {}
+
+  void forward(const Piece& b, int64_t group, Channels outs, Planes<const T> x, const T* bias,
+               Planes<T> y) const {
+    const std::vector<Piece> spoilt = Winograd<T>::forward(b, outs, x, bias, y);
+    if (spoilt.empty()) return;
+    const int64_t taps = c_.windows.taps(), pairs = c_.in * c_.out;
+    const Scratch<T> turned(Shape{turned_ ? pairs : 0, taps});
+    for (int64_t i = 0; i < turned.size; ++i) {
+      const int64_t pair = i / taps, o = pair / c_.in, k = pair % c_.in;
+      turned.data()[i] = weight_[(k * c_.out + o + 1) * taps - 1 - i % taps];
+    }
+    const Im2col<T> product(c_, turned_ ? turned.data() : weight_);
+    for (const Piece& rows : spoilt) product.forward(rows, group, outs, x, bias, y);
+  }
+
+ private:
+  const Conv& c_;
+  const T* weight_;
+  const bool turned_;
 };
 
 // ---- tiles, whatever the method
@@ -166,14 +202,15 @@ void forward(const Method& method, const Conv& c, const T* x, const T* bias, T* 
   });
 }
 
+/// Whether the result is what it should be.
 template <class T, class Method>
-void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g, T* dweight) {
+bool weight_gradient(const Method& method, const Conv& c, const T* x, const T* g, T* dweight) {
   const Pieces pieces(c.images, method.windows, method.piece_places());
   const int64_t size = method.weight_size(), count = pieces.count();
   const int64_t most = std::clamp<int64_t>(kSums / size, 1, kTiles);
   const bool shared = count > 1 && take("conv accumulated", count > most);
   const int64_t sums = shared ? std::min(most, count - 1) : count;
-  const Scratch<T> sum(sums * size);
+  const Scratch<T> sum(Shape{sums, size});
   for_each_tile(sums, c, c.in, kTiles, [&](int64_t i, int64_t group, Channels ins) {
     const int64_t first = count * i / sums, last = count * (i + 1) / sums;
     for (int64_t j = first; j < last; ++j)
@@ -186,7 +223,7 @@ void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g
       simd::map([](T a, T b) { return a + b; }, std::min(kGrain, size - t * kGrain), total,
                 static_cast<const T*>(total), static_cast<const T*>(total + i * size));
   });
-  method.finish(sum.data(), dweight);
+  return method.finish(sum.data(), dweight);
 }
 
 /// The paths of one of the three products.
@@ -197,29 +234,30 @@ constexpr Methods kForward{"im2col forward", "winograd forward", "depthwise forw
     kInput{"im2col input", "winograd input", "depthwise input"},
     kWeight{"im2col weight", "winograd weight", "depthwise weight"};
 
-/// f with a method that is faster than im2col, if there is one for c. `weight` is that of c, or of
-/// its adjoint if `turned`.
+/// f with a method that is faster than im2col, if there is one for c: false if not, or as f says.
+/// `weight` is that of c, or of its adjoint if `turned`.
 template <class T, class F>
 bool with_special_method(const Methods& paths, const Conv& c, const T* weight, bool turned, F f) {
   if constexpr (std::is_same_v<T, float>) {  // who asks for float64 asks for its last digits
-    if (Winograd<T>::serves(c) && take(paths.winograd, Winograd<T>::pays(c)))
-      return f(Winograd<T>(c, weight, turned)), true;
+    if (winograd_on && Winograd<T>::serves(c) && take(paths.winograd, Winograd<T>::pays(c))) {
+      const GuardedWinograd<T> method(c, weight, turned);
+      if (method.even() && f(method)) return true;
+    }
   }
-  if (Depthwise<T>::serves(c) && take(paths.depthwise))
-    return f(Depthwise<T>(c, weight, turned)), true;
+  if (Depthwise<T>::serves(c) && take(paths.depthwise)) return f(Depthwise<T>(c, weight, turned));
   enter(paths.im2col);
   return false;
 }
 }  // namespace
 
 template <class T> void convolve(const Conv& c, const T* x, const T* weight, const T* bias, T* y) {
-  auto with = [&](const auto& method) { forward(method, c, x, bias, y); };
+  auto with = [&](const auto& method) { return forward(method, c, x, bias, y), true; };
   if (!with_special_method(kForward, c, weight, false, with)) with(Im2col<T>(c, weight));
 }
 
 template <class T> void convolve_input(const Conv& c, const T* g, const T* weight, T* dx) {
   const Conv turned = c.adjoint();
-  auto with = [&](const auto& method) { forward<T>(method, turned, g, nullptr, dx); };
+  auto with = [&](const auto& m) { return forward<T>(m, turned, g, nullptr, dx), true; };
   if (!c.has_adjoint()) enter(kInput.im2col);
   else if (with_special_method(kInput, turned, weight, true, with)) return;
   const Im2col<T> method(c, weight);
@@ -231,7 +269,7 @@ template <class T> void convolve_input(const Conv& c, const T* g, const T* weigh
 }
 
 template <class T> void convolve_weight(const Conv& c, const T* x, const T* g, T* dweight) {
-  auto with = [&](const auto& method) { weight_gradient(method, c, x, g, dweight); };
+  auto with = [&](const auto& method) { return weight_gradient(method, c, x, g, dweight); };
   if (!with_special_method<T>(kWeight, c, nullptr, false, with)) with(Im2col<T>(c, nullptr));
 }
 
@@ -242,4 +280,9 @@ template void convolve_input(const Conv&, const double*, const double*, double*)
 template void convolve_weight(const Conv&, const float*, const float*, float*);
 template void convolve_weight(const Conv&, const double*, const double*, double*);
 
-}}  // namespace descent::detail
+}  // namespace detail
+
+void set_winograd(bool on) { detail::winograd_on = on; }
+bool winograd() { return detail::winograd_on; }
+
+}  // namespace descent

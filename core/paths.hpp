@@ -21,6 +21,7 @@ inline constexpr std::string_view kPaths[] = {
     "winograd weight", "depthwise forward", "depthwise input", "depthwise weight", "conv pixels",
     "conv pixels input", "conv few channels", "conv images", "conv rows", "conv parts",
     "conv accumulated", "conv planes copied", "im2col eight", "im2col lanes", "im2col in place",
+    "im2col cells",
     // pooling.cpp
     "max_pool2d squares", "max_pool2d sweep", "max_pool2d route squares", "max_pool2d route sweep",
     "max_pool2d pick", "avg_pool2d squares", "avg_pool2d sweep", "avg_pool2d spread squares",

@@ -31,8 +31,10 @@ struct Pool {
     if ((padding.h > 0 && dilation.h > h) || (padding.w > 0 && dilation.w > w))
       fail<ValueError>(x.at, "{}: dilation {} steps over x {} with padding: need at most its size",
                        op, dilation, whole);
-    const int64_t below = detail::checked_mul(dilation.h * (kernel.h - 1), w, op, x.at);
-    if (below + dilation.w * (kernel.w - 1) > INT32_MAX)  // what Wide<float> holds
+    const int64_t down = std::min(dilation.h * (kernel.h - 1), h - 1 + padding.h),
+                  across = std::min(dilation.w * (kernel.w - 1), w - 1 + padding.w);
+    const int64_t below = detail::checked_mul(down, w, op, x.at);
+    if (detail::checked_add(below, across, op, x.at) > INT32_MAX)  // what Wide<float> holds
       fail<SizeError>(x.at, "{}: kernel {} spans too much of x {}: need less than 2^31 pixels", op,
                       kernel, whole);
     shape[-2] = out.h, shape[-1] = out.w;
@@ -63,16 +65,22 @@ template <class Step, class Begin, class Pixel, class End>
 [[gnu::always_inline]] inline void sweep(const Pool& p, Step step, Begin begin, Pixel pixel,
                                          End end) {
   const Window& o = p.window;
+  // The pixels of the kernel that lie in the plane at some place from `first` to `last` on.
+  auto seen = [](int64_t kernel, int64_t dilation, int64_t size, int64_t first, int64_t last) {
+    return std::pair(last < 0 ? (-last - 1) / dilation + 1 : 0,
+                     first < size ? std::min(kernel, (size - first - 1) / dilation + 1) : 0);
+  };
   for (int64_t row = 0; row < p.out.h; ++row)
     for (int64_t column = 0; column < p.out.w; column += kStrip) {
       const int64_t n = std::min(kStrip, p.out.w - column), place = row * p.out.w + column;
       const int64_t top = row * o.stride.h - o.padding.h, left = column * step - o.padding.w;
       const int64_t corner = top * p.w + left;
       begin(row, place, n);
-      for (int64_t i = 0; i < o.kernel.h; ++i) {
+      const auto [i0, i1] = seen(o.kernel.h, o.dilation.h, p.h, top, top);
+      const auto [k0, k1] = seen(o.kernel.w, o.dilation.w, p.w, left, left + (n - 1) * step);
+      for (int64_t i = i0; i < i1; ++i) {
         const int64_t y = i * o.dilation.h;
-        if (top + y < 0 || top + y >= p.h) continue;
-        for (int64_t k = 0; k < o.kernel.w; ++k) {
+        for (int64_t k = k0; k < k1; ++k) {
           const int64_t x = k * o.dilation.w;
           int64_t lo = 0, hi = n;
           while (lo < hi && left + x + lo * step < 0) ++lo;
@@ -267,7 +275,8 @@ Tensor picked(const Pool& p, const In& x, const In& h) {
 /// How many pixels a window counts at `place` along one axis.
 int64_t counted(int64_t in, int64_t kernel, int64_t stride, int64_t padding, bool pad_counts,
                 int64_t place) {
-  const int64_t begin = place * stride - padding, end = std::min(begin + kernel, in + padding);
+  const int64_t begin = place * stride - padding,
+                end = begin + std::min(kernel, in + padding - begin);
   return pad_counts ? end - begin : std::min(end, in) - std::max<int64_t>(begin, 0);
 }
 
@@ -276,6 +285,7 @@ int64_t counted(int64_t in, int64_t kernel, int64_t stride, int64_t padding, boo
 template <bool spread, class T>
 void average(const Pool& p, bool pad_counts, const T* x, T* result) {
   const Window& o = p.window;
+  if (p.planes == 0) return;
   const int64_t pixels = p.h * p.w, places = p.out.h * p.out.w;
   std::vector<T> widths;
   for (int64_t k = 0; k < p.out.w; ++k)

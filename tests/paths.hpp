@@ -95,7 +95,7 @@ struct Operand {
   std::vector<double> values;
 };
 /// What elements are: any in [-1, 1), a few that occur again and again, or also NaN.
-enum Kind : int64_t { any_number, ties, some_nan, element_kinds };
+enum Kind : int64_t { any_number, ties, some_nan };
 /// Random elements times `size`, as a leaf that requires a gradient.
 Operand operand(Random& random, const Shape& shape, DType dtype, int64_t layout,
                 int64_t kind = any_number, double size = 1);

@@ -119,7 +119,8 @@ std::vector<Factor> factors_of(const std::vector<Factor>& others) {
                {"few", {kPays, kAlways}},
                {"images", {kPays, kAlways}},
                {"rows", {kPays, kAlways}},
-               {"accumulated", {kPays, kAlways}}},
+               {"accumulated", {kPays, kAlways}},
+               {"cells", {kPays, kAlways}}},
               others);
 }
 
@@ -138,7 +139,8 @@ void sweep(Tally& tally, const char* name, const Cases& cases, int64_t impossibl
       f("depthwise weight", depthwise);
   tally.sweep(name, cases, impossible, [&](const Case& one) {
     const Chosen few("conv few channels", one["few"]), images("conv images", one["images"]),
-        rows("conv rows", one["rows"]), accumulated("conv accumulated", one["accumulated"]);
+        rows("conv rows", one["rows"]), accumulated("conv accumulated", one["accumulated"]),
+        cells("im2col cells", one["cells"]);
     for (const DType dtype : dtypes) compare_one(tally, one, dtype, random);
   });
 }

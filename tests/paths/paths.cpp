@@ -252,11 +252,12 @@ void Tally::compare(const std::string& what, const Case& c, const std::function<
   double worst = 0;
   std::size_t where = 0;
   // Winograd's tiles mix neighbouring elements: the largest scale among them is each one's.
-  const double largest =
-      expected.scale.empty() ? 0 : *std::max_element(expected.scale.begin(), expected.scale.end());
+  double largest = 0;
+  for (const double scale : expected.scale)
+    if (spread) largest = std::max(largest, scale);
   for (std::size_t i = 0; i < expected.sum.size() && got.shape() == expected.shape; ++i) {
     const double off = std::abs(values[i] - expected.sum[i]);
-    const double units = off / (eps * (spread ? largest : expected.scale[i]) + tiny);
+    const double units = off / (eps * std::max(largest, expected.scale[i]) + tiny);
     if (units <= worst) continue;
     if (std::isnan(units) && std::isnan(values[i]) == std::isnan(expected.sum[i])) continue;
     worst = std::isnan(units) ? std::numeric_limits<double>::infinity() : units;

@@ -162,7 +162,7 @@ std::vector<Factor> factors_of(const std::vector<Factor>& others) {
                {"dilation w", range(1, 3)},
                {"ceil", {0, 1}},
                {"pad counts", {0, 1}},
-               {"kind", range(0, element_kinds - 1)},
+               {"kind", {any_number, ties, some_nan}},
                {"layout of x", range(0, layouts - 1)},
                {"layout of g", range(0, layouts - 1)},
                {"squares", {kPays, kNever}}},
