@@ -14,10 +14,15 @@
 
 #include "descent/core/error.hpp"
 #include "descent/core/memory.hpp"
+#include "descent/core/paths.hpp"
 #include "descent/core/simd.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace blas {
 namespace {
+
+using descent::detail::enter;
+using descent::detail::Path;
+using descent::detail::take;
 
 template <class Function> Function* find(const char* name) {
   return reinterpret_cast<Function*>(dlsym(RTLD_DEFAULT, name));
@@ -215,24 +220,30 @@ void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, T
 
   library();
   // OpenBLAS has kernels for small matrices, but none for short rows by short rows.
-  if (T turned[64 * 32]; !transpose_a && transpose_b && k < 32 && m >= n && n >= 8 && n <= 64) {
+  const bool rows_by_rows = !transpose_a && transpose_b;
+  if (T turned[64 * 32];
+      rows_by_rows && k <= 32 && n <= 64 && take("gemm turned", k < 32 && m >= n && n >= 8)) {
     for (int64_t j = 0; j < n; ++j)
       for (int64_t l = 0; l < k; ++l) turned[l * n + j] = b[j * ldb + l];
     return gemm(false, false, m, n, k, alpha, a, lda, turned, n, beta, c, ldc);
   }
   // The one for long rows by long rows serves results of up to 1200 elements: few rows are not
   // worth being packed, so C is cut into such parts.
-  if (constexpr int64_t served = 1200; !transpose_a && transpose_b && k >= 128 && m <= 32 &&
-                                       m * n > served && k <= unpacked / (m * n)) {
+  if (constexpr int64_t served = 1200;
+      rows_by_rows && m <= served && m * n > served &&
+      take("gemm cut", k >= 128 && m <= 32 && k <= unpacked / (m * n))) {
     for (int64_t j = 0, part = served / m; j < n; j += part)
       gemm(false, true, m, std::min(part, n - j), k, alpha, a, lda, b + j * ldb, ldb, beta, c + j,
            ldc);
     return;
   }
   const auto op = [](bool transpose) { return transpose ? CblasTrans : CblasNoTrans; };
-  if (m > 1 && n > 1)
+  const Path vector = n == 1 ? Path("gemv column") : Path("gemv row");
+  if ((m > 1 && n > 1) || !take(vector)) {
+    enter(m * n <= unpacked / k ? Path("gemm unpacked") : Path("gemm packed"));
     return Cblas<T>::gemm(CblasRowMajor, op(transpose_a), op(transpose_b), rows, columns, depth,
                           alpha, a, step_a, b, step_b, beta, c, step_c);
+  }
   // A product with a vector is bound by memory: the matrix is read in place, not packed, which is
   // up to five times faster. gemv is not trusted to leave out C when beta is 0. It takes the sizes
   // of the matrix as stored.

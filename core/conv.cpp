@@ -75,8 +75,8 @@ Conv checked(const In& x, const In& weight, const In* bias, const Conv2dOptions&
   if (w.rank() != 4)
     fail<ShapeError>(x.at, "conv2d: weight {} has rank {}: need [O, C / groups, KH, KW]", w,
                      w.rank());
-  const Size2d kernel(w[2], w[3]);
-  const Size2d places = detail::window_size("conv2d", x, {kernel, o.stride, o.padding, o.dilation});
+  detail::Window window{{w[2], w[3]}, o.stride, o.padding, o.dilation};
+  const Size2d places = detail::window_size("conv2d", x, window);
   const Shape& shape = x.shape();
   const int64_t channels = shape[-3];
   if (o.groups < 1) fail<ValueError>(x.at, "conv2d: groups is {}: need at least 1", o.groups);
@@ -94,8 +94,8 @@ Conv checked(const In& x, const In& weight, const In* bias, const Conv2dOptions&
   if (bias && !(bias->shape() == Shape{w[0]}))
     fail<ShapeError>(x.at, "conv2d: bias {} does not fit weight {}: need [{}]", bias->shape(), w,
                      w[0]);
-  const detail::Windows windows{shape[-2], shape[-1],  kernel,   o.stride,
-                                o.padding, o.dilation, places.h, places.w};
+  const detail::Windows windows{shape[-2],      shape[-1],       window.kernel, window.stride,
+                                window.padding, window.dilation, places.h,      places.w};
   return {x.dim() == 4 ? shape[0] : 1, o.groups, w[1], w[0] / o.groups, windows};
 }
 

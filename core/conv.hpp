@@ -19,4 +19,9 @@ struct Conv2dOptions {
 Tensor conv2d(const In& x, const In& weight, const In& bias, const Conv2dOptions& options = {});
 Tensor conv2d(const In& x, const In& weight, const Conv2dOptions& options = {});
 
+/// Whether float32 convolutions may go by Winograd's tiles, as they do at first. Thread-safe: what
+/// starts later goes by it, backward passes too.
+void set_winograd(bool on);
+bool winograd();
+
 }  // namespace descent

@@ -1,17 +1,23 @@
 #include "descent/core/convolve.hpp"
 
+#include <atomic>
+
 #include "descent/core/blas.hpp"
+#include "descent/core/conv.hpp"
 #include "descent/core/depthwise.hpp"
+#include "descent/core/paths.hpp"
 #include "descent/core/winograd.hpp"
 
-namespace [[gnu::visibility("default")]] descent { namespace detail {
+namespace [[gnu::visibility("default")]] descent {
+namespace detail {
 namespace {
 
 // ---- as a product with the gathered windows
 
 /// A matrix that is made, or lies where it is.
 template <class T> struct Columns {
-  Columns(int64_t made, int64_t step_) : scratch(made), data(scratch.data()), step(step_) {}
+  Columns(const Shape& made, int64_t step_, int64_t more = 0)
+      : scratch(made, more), data(scratch.data()), step(step_) {}
   Scratch<T> scratch;
   const T* data;
   int64_t step;  // from row to row
@@ -25,7 +31,8 @@ template <class T> class Im2col {
     constexpr int64_t bytes = 1 << 20;  // of columns, to stay in a core's own cache
     const int64_t places = std::clamp<int64_t>(bytes / (c_.depth() * int64_t{sizeof(T)}), 64, 1024);
     const int64_t few = blas::unpacked / (c_.out * c_.depth());  // which pays for few channels
-    return few >= std::min<int64_t>(windows.places(), 512) ? std::min(few, places) : places;
+    const bool pays = few >= std::min<int64_t>(windows.places(), 512);
+    return take("conv few channels", pays) ? std::min(few, places) : places;
   }
   int64_t weight_size() const { return c_.groups * c_.out * c_.depth(); }
 
@@ -33,7 +40,7 @@ template <class T> class Im2col {
                Planes<T> y) const {
     const int64_t n = b.places(windows), first = group * c_.out + outs.begin;
     const Columns<T> columns = windows_of(b, x, group, {0, c_.in});
-    const Scratch<T> result(outs.size() * n);
+    const Scratch<T> result(Shape{outs.size(), n});
     blas::gemm<T>(false, false, outs.size(), n, c_.depth(), 1, weight_ + first * c_.depth(),
                   c_.depth(), columns.data, columns.step, 0, result.data(), n);
     const int64_t cells = n / b.images;
@@ -56,9 +63,9 @@ template <class T> class Im2col {
                     weight_ + group * c_.out * c_.depth() + ins.begin * taps, c_.depth(),
                     places.data, places.step, beta, to, step);
     };
-    if (windows.trivial() && b.images == 1)
+    if (windows.trivial() && b.images == 1 && take("conv pixels input"))
       return product(1, dx.at(b.image, first) + b.first * windows.columns, dx.cells);
-    const Scratch<T> columns(ins.size() * taps * n);
+    const Scratch<T> columns(Shape{ins.size(), taps, n});
     product(0, columns.data(), n);
     for (int64_t i = 0; i < ins.size(); ++i)
       col2im(windows, b, columns.data() + i * taps * n, n, dx, first + i);
@@ -72,7 +79,9 @@ template <class T> class Im2col {
                   places.data, places.step, columns.data, columns.step, beta,
                   sum + group * c_.out * c_.depth() + ins.begin * windows.taps(), c_.depth());
   }
-  void finish(const T* sum, T* dweight) const { std::copy_n(sum, weight_size(), dweight); }
+  bool finish(const T* sum, T* dweight) const {
+    return std::copy_n(sum, weight_size(), dweight), true;
+  }
 
   const Windows windows;
 
@@ -80,8 +89,9 @@ template <class T> class Im2col {
   /// [channels taps, places]: what lies under the taps.
   Columns<T> windows_of(const Piece& b, Planes<const T> x, int64_t group, Channels ins) const {
     const int64_t first = group * c_.in + ins.begin, n = b.places(windows), taps = windows.taps();
-    if (windows.trivial()) return planes_of(b, x, {first, first + ins.size()});
-    Columns<T> columns(ins.size() * taps * n + 8, n);
+    if (windows.trivial() && take("conv pixels"))
+      return planes_of(b, x, {first, first + ins.size()});
+    Columns<T> columns({ins.size(), taps, n}, n, 8);
     for (int64_t i = 0; i < ins.size(); ++i)
       im2col(windows, b, x, first + i, columns.scratch.data() + i * taps * n, n);
     return columns;
@@ -90,11 +100,12 @@ template <class T> class Im2col {
   Columns<T> planes_of(const Piece& b, Planes<const T> x, Channels channels) const {
     const int64_t n = b.places(windows);
     if (b.images == 1) {
-      Columns<T> there(0, x.cells);
+      Columns<T> there({0}, x.cells);
       there.data = x.at(b.image, channels.begin) + b.first * windows.columns;
       return there;
     }
-    Columns<T> columns(channels.size() * n, n);
+    enter("conv planes copied");
+    Columns<T> columns({channels.size(), n}, n);
     for (int64_t i = 0; i < channels.size() * b.images; ++i)
       copy_exactly(x.at(b.image + i % b.images, channels.begin + i / b.images), x.cells,
                    columns.scratch.data() + i * x.cells);
@@ -102,6 +113,35 @@ template <class T> class Im2col {
   }
   const Conv& c_;
   const T* weight_;
+};
+
+// ---- by Winograd's tiles, and where that spoils them as a product
+
+std::atomic<bool> winograd_on = true;
+
+template <class T> class GuardedWinograd : public Winograd<T> {
+ public:
+  GuardedWinograd(const Conv& c, const T* weight, bool turned)
+      : Winograd<T>(c, weight, turned), c_(c), weight_(weight), turned_(turned) {}
+
+  void forward(const Piece& b, int64_t group, Channels outs, Planes<const T> x, const T* bias,
+               Planes<T> y) const {
+    const std::vector<Piece> spoilt = Winograd<T>::forward(b, outs, x, bias, y);
+    if (spoilt.empty()) return;
+    const int64_t taps = c_.windows.taps(), pairs = c_.in * c_.out;
+    const Scratch<T> turned(Shape{turned_ ? pairs : 0, taps});
+    for (int64_t i = 0; i < turned.size; ++i) {
+      const int64_t pair = i / taps, o = pair / c_.in, k = pair % c_.in;
+      turned.data()[i] = weight_[(k * c_.out + o + 1) * taps - 1 - i % taps];
+    }
+    const Im2col<T> product(c_, turned_ ? turned.data() : weight_);
+    for (const Piece& rows : spoilt) product.forward(rows, group, outs, x, bias, y);
+  }
+
+ private:
+  const Conv& c_;
+  const T* weight_;
+  const bool turned_;
 };
 
 // ---- tiles, whatever the method
@@ -117,12 +157,15 @@ struct Pieces {
   int64_t all_images, all_rows, images, rows;
 
   Pieces(int64_t images_, const Windows& w, int64_t places)
-      : all_images(images_),
-        all_rows(w.rows),
-        images(std::clamp<int64_t>(
-            places / w.places(), 1,
-            std::min(images_, std::max(ceil_div(images_, kTiles), kPlaces / w.places())))),
-        rows(images > 1 ? w.rows : std::clamp<int64_t>(places / w.columns, 1, w.rows)) {}
+      : all_images(images_), all_rows(w.rows), images(1), rows(w.rows) {
+    const int64_t together = std::clamp<int64_t>(
+        places / w.places(), 1,
+        std::min(images_, std::max(ceil_div(images_, kTiles), kPlaces / w.places())));
+    const int64_t few_rows = std::clamp<int64_t>(places / w.columns, 1, w.rows);
+    if (images_ > 1 && take("conv images", together > 1)) images = std::max<int64_t>(together, 2);
+    else if (w.rows > 1 && take("conv rows", few_rows < w.rows))
+      rows = std::min(few_rows, w.rows - 1);
+  }
   int64_t down() const { return ceil_div(all_rows, rows); }
   int64_t across() const { return ceil_div(all_images, images); }
   int64_t count() const { return across() * down(); }
@@ -136,6 +179,7 @@ struct Pieces {
 template <class F>
 void for_each_tile(int64_t n, const Conv& c, int64_t channels, int64_t wanted, F f) {
   const int64_t parts = std::clamp<int64_t>(wanted / (n * c.groups), 1, channels);
+  if (parts > 1) enter("conv parts");
   parallel_for(n * c.groups * parts, [&](int64_t t) {
     const int64_t part = t % parts;
     f(t / parts / c.groups, t / parts % c.groups,
@@ -158,12 +202,15 @@ void forward(const Method& method, const Conv& c, const T* x, const T* bias, T* 
   });
 }
 
+/// Whether the result is what it should be.
 template <class T, class Method>
-void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g, T* dweight) {
+bool weight_gradient(const Method& method, const Conv& c, const T* x, const T* g, T* dweight) {
   const Pieces pieces(c.images, method.windows, method.piece_places());
   const int64_t size = method.weight_size(), count = pieces.count();
-  const int64_t sums = std::clamp<int64_t>(kSums / size, 1, std::min(count, kTiles));
-  const Scratch<T> sum(sums * size);
+  const int64_t most = std::clamp<int64_t>(kSums / size, 1, kTiles);
+  const bool shared = count > 1 && take("conv accumulated", count > most);
+  const int64_t sums = shared ? std::min(most, count - 1) : count;
+  const Scratch<T> sum(Shape{sums, size});
   for_each_tile(sums, c, c.in, kTiles, [&](int64_t i, int64_t group, Channels ins) {
     const int64_t first = count * i / sums, last = count * (i + 1) / sums;
     for (int64_t j = first; j < last; ++j)
@@ -176,30 +223,43 @@ void weight_gradient(const Method& method, const Conv& c, const T* x, const T* g
       simd::map([](T a, T b) { return a + b; }, std::min(kGrain, size - t * kGrain), total,
                 static_cast<const T*>(total), static_cast<const T*>(total + i * size));
   });
-  method.finish(sum.data(), dweight);
+  return method.finish(sum.data(), dweight);
 }
 
-/// f with a method that is faster than im2col, if there is one for c. `weight` is that of c, or of
-/// its adjoint if `turned`.
+/// The paths of one of the three products.
+struct Methods {
+  Path im2col, winograd, depthwise;
+};
+constexpr Methods kForward{"im2col forward", "winograd forward", "depthwise forward"},
+    kInput{"im2col input", "winograd input", "depthwise input"},
+    kWeight{"im2col weight", "winograd weight", "depthwise weight"};
+
+/// f with a method that is faster than im2col, if there is one for c: false if not, or as f says.
+/// `weight` is that of c, or of its adjoint if `turned`.
 template <class T, class F>
-bool with_special_method(const Conv& c, const T* weight, bool turned, F f) {
+bool with_special_method(const Methods& paths, const Conv& c, const T* weight, bool turned, F f) {
   if constexpr (std::is_same_v<T, float>) {  // who asks for float64 asks for its last digits
-    if (Winograd<T>::serves(c)) return f(Winograd<T>(c, weight, turned)), true;
+    if (winograd_on && Winograd<T>::serves(c) && take(paths.winograd, Winograd<T>::pays(c))) {
+      const GuardedWinograd<T> method(c, weight, turned);
+      if (method.even() && f(method)) return true;
+    }
   }
-  if (Depthwise<T>::serves(c)) return f(Depthwise<T>(c, weight, turned)), true;
+  if (Depthwise<T>::serves(c) && take(paths.depthwise)) return f(Depthwise<T>(c, weight, turned));
+  enter(paths.im2col);
   return false;
 }
 }  // namespace
 
 template <class T> void convolve(const Conv& c, const T* x, const T* weight, const T* bias, T* y) {
-  auto with = [&](const auto& method) { forward(method, c, x, bias, y); };
-  if (!with_special_method(c, weight, false, with)) with(Im2col<T>(c, weight));
+  auto with = [&](const auto& method) { return forward(method, c, x, bias, y), true; };
+  if (!with_special_method(kForward, c, weight, false, with)) with(Im2col<T>(c, weight));
 }
 
 template <class T> void convolve_input(const Conv& c, const T* g, const T* weight, T* dx) {
   const Conv turned = c.adjoint();
-  auto with = [&](const auto& method) { forward<T>(method, turned, g, nullptr, dx); };
-  if (c.has_adjoint() && with_special_method(turned, weight, true, with)) return;
+  auto with = [&](const auto& m) { return forward<T>(m, turned, g, nullptr, dx), true; };
+  if (!c.has_adjoint()) enter(kInput.im2col);
+  else if (with_special_method(kInput, turned, weight, true, with)) return;
   const Im2col<T> method(c, weight);
   const Pieces pieces(c.images, method.windows, method.piece_places());
   for_each_tile(pieces.across(), c, c.in, kParts, [&](int64_t i, int64_t group, Channels ins) {
@@ -209,8 +269,8 @@ template <class T> void convolve_input(const Conv& c, const T* g, const T* weigh
 }
 
 template <class T> void convolve_weight(const Conv& c, const T* x, const T* g, T* dweight) {
-  auto with = [&](const auto& method) { weight_gradient(method, c, x, g, dweight); };
-  if (!with_special_method<T>(c, nullptr, false, with)) with(Im2col<T>(c, nullptr));
+  auto with = [&](const auto& method) { return weight_gradient(method, c, x, g, dweight); };
+  if (!with_special_method<T>(kWeight, c, nullptr, false, with)) with(Im2col<T>(c, nullptr));
 }
 
 template void convolve(const Conv&, const float*, const float*, const float*, float*);
@@ -220,4 +280,9 @@ template void convolve_input(const Conv&, const double*, const double*, double*)
 template void convolve_weight(const Conv&, const float*, const float*, float*);
 template void convolve_weight(const Conv&, const double*, const double*, double*);
 
-}}  // namespace descent::detail
+}  // namespace detail
+
+void set_winograd(bool on) { detail::winograd_on = on; }
+bool winograd() { return detail::winograd_on; }
+
+}  // namespace descent

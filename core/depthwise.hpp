@@ -9,7 +9,7 @@ namespace [[gnu::visibility("default")]] descent { namespace detail {
 template <class T> class Depthwise {
  public:
   static bool serves(const Conv& c) {
-    return c.in == 1 && c.out == 1 && c.windows.stride == Size2d(1);
+    return c.in == 1 && c.out == 1 && c.windows.stride == Size2d(1) && c.windows.compact();
   }
   Depthwise(const Conv& c, const T* weight, bool turned = false)
       : windows(c.windows), groups_(c.groups), weight_(weight), turned_(turned) {}
@@ -21,7 +21,7 @@ template <class T> class Depthwise {
                Planes<T> y) const {
     const Padded from(windows), to(windows);
     const T *w = weight_ + group * windows.taps(), start = bias ? bias[group] : T(0);
-    const Scratch<T> taps(windows.taps());
+    const Scratch<T> taps(Shape{windows.taps()});
     if (turned_) std::reverse_copy(w, w + taps.size, taps.data());
     else std::copy_n(w, taps.size, taps.data());
     for (int64_t image = b.image; image < b.image + b.images; ++image) {
@@ -49,8 +49,8 @@ template <class T> class Depthwise {
   void weight(const Piece& b, int64_t group, Channels, Planes<const T> x, Planes<const T> g, T beta,
               T* sum) const {
     const Padded from(windows), to(windows);
-    const Scratch<T> sums(windows.taps() * lanes);
-    std::fill_n(sums.data(), windows.taps() * lanes, T(0));
+    const Scratch<T> sums(Shape{windows.taps(), lanes});
+    std::fill_n(sums.data(), sums.size, T(0));
     for (int64_t image = b.image; image < b.image + b.images; ++image) {
       from.fill(x.at(image, group), windows.height, windows.width, windows.padding);
       to.fill(g.at(image, group), windows.rows, windows.columns, 0);
@@ -76,7 +76,9 @@ template <class T> class Depthwise {
       for (int64_t j = 0; j < lanes; ++j) total += sums.data()[tap * lanes + j];
     }
   }
-  void finish(const T* sum, T* dweight) const { std::copy_n(sum, weight_size(), dweight); }
+  bool finish(const T* sum, T* dweight) const {
+    return std::copy_n(sum, weight_size(), dweight), true;
+  }
 
   const Windows windows;
 
@@ -86,7 +88,7 @@ template <class T> class Depthwise {
   struct Padded {
     explicit Padded(const Windows& w)
         : pitch(w.width + 2 * w.padding.w),
-          elements((w.height + 2 * w.padding.h) * pitch + w.kernel.w * w.dilation.w + lanes) {
+          elements(Shape{w.height + 2 * w.padding.h, pitch}, w.kernel.w * w.dilation.w + lanes) {
       std::fill_n(data(), elements.size, T(0));
     }
     void fill(const T* plane, int64_t height, int64_t width, Size2d padding) const {

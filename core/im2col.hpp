@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "descent/core/checked.hpp"
 #include "descent/core/elementwise.hpp"
+#include "descent/core/paths.hpp"
 #include "descent/core/window.hpp"
 
 // Windows that move over images: what convolutions and their derivatives gather and scatter.
@@ -25,6 +27,13 @@ struct Windows {
   bool lies_in_lanes() const { return stride == Size2d(1) && padding == Size2d(0); }
   /// Whether each window is one cell, and each cell a window.
   bool trivial() const { return lies_in_lanes() && taps() == 1; }
+  /// Whether a plane with its padding is not much larger than what the windows see, as with huge
+  /// strides or dilations; then the products of its sides are also sizes.
+  bool compact() const {
+    auto size = [](int64_t in, int64_t pad) { return double(in) + 2 * double(pad); };
+    const double seen = double(height * width) + double(taps()) * double(places());
+    return size(height, padding.h) * size(width, padding.w) <= std::min(4 * seen, 0x1p50);
+  }
 };
 
 /// Channels of images, one plane of `cells` elements behind the other.
@@ -48,10 +57,11 @@ struct Channels {
   int64_t size() const { return end - begin; }
 };
 
-/// Elements that only the work at hand needs.
+/// Elements that only the work at hand needs: as many as the product of `sizes`, and `more`.
 template <class T> struct Scratch {
-  explicit Scratch(int64_t n)
-      : size(n), tensor(empty("conv2d", {n}, dtype_of<T>(), At::unknown())) {}
+  explicit Scratch(const Shape& sizes, int64_t more = 0)
+      : size(checked_add(numel("conv2d", sizes, At::unknown()), more, "conv2d")),
+        tensor(empty("conv2d", {size}, dtype_of<T>(), At::unknown())) {}
   T* data() const { return elements_of<T>(tensor); }
   int64_t size;
   Tensor tensor;
@@ -89,7 +99,7 @@ template <class T> inline void add_row(const T* from, int64_t n, T* to) {
   for (; n > 0; --n) *to++ += *from++;
 }
 
-/// The lanes of one channel of a piece's images.
+/// The lanes of one channel of a piece's images, where windows are compact.
 template <class T> class Lanes {
  public:
   using Element = std::remove_const_t<T>;
@@ -101,7 +111,9 @@ template <class T> class Lanes {
         b_(b),
         x_(x),
         channel_(channel),
-        own_(w.lies_in_lanes() ? 0 : b.images * size + 16) {
+        in_place_(w.lies_in_lanes() && take("im2col in place")),
+        own_(Shape{in_place_ ? 0 : b.images, size}, in_place_ ? 0 : 16) {
+    if (!in_place_) enter("im2col lanes");
     std::fill_n(own_.data(), own_.size, Element(0));
     if constexpr (std::is_const_v<T>)
       for_each_run([](const T* cells, int64_t step, Element* own, int64_t n) {
@@ -154,6 +166,7 @@ template <class T> class Lanes {
   const Piece& b_;
   const Planes<T> x_;
   const int64_t channel_;
+  const bool in_place_;
   const Scratch<Element> own_;
 };
 
@@ -171,15 +184,34 @@ template <class T, class F>
   }
 }
 
+/// f(tap, place, the cell there or null where there is padding): slow, but wherever windows lie.
+template <class T, class F>
+void for_each_cell(const Windows& w, const Piece& b, Planes<T> x, int64_t channel, F f) {
+  for (int64_t tap = 0; tap < w.taps(); ++tap)
+    for (int64_t place = 0; place < b.places(w); ++place) {
+      const int64_t line = place / w.columns, image = line / (b.last - b.first);
+      const int64_t row = b.first + line % (b.last - b.first), column = place % w.columns;
+      const int64_t i = row * w.stride.h - w.padding.h + tap / w.kernel.w * w.dilation.h;
+      const int64_t k = column * w.stride.w - w.padding.w + tap % w.kernel.w * w.dilation.w;
+      const bool inside = i >= 0 && i < w.height && k >= 0 && k < w.width;
+      f(tap, place, inside ? x.at(b.image + image, channel) + i * w.width + k : nullptr);
+    }
+}
+
 /// to[tap step + place] = what lies under the tap, for one channel of a piece's images. There must
 /// be room for 8 more elements.
 template <class T>
 void im2col(const Windows& w, const Piece& b, Planes<const T> x, int64_t channel, T* to,
             int64_t step) {
+  if (take("im2col cells", !w.compact()))
+    return for_each_cell(w, b, x, channel, [=](int64_t tap, int64_t place, const T* cell) {
+      to[tap * step + place] = cell ? *cell : T(0);
+    });
   const Lanes<const T> lanes(w, b, x, channel);
+  const bool eight = w.columns == 8 && take("im2col eight");
   simd::call([&] {
     for (int64_t tap = 0; tap < w.taps(); ++tap, to += step)
-      if (w.columns == 8)  // small images: a row is one vector
+      if (eight)  // small images: a row is one vector
         for_each_row(w, b, lanes, tap, [to](int64_t place, const T* cells, const T*) {
           std::memcpy(to + place, cells, 8 * sizeof(T));
         });
@@ -195,6 +227,10 @@ void im2col(const Windows& w, const Piece& b, Planes<const T> x, int64_t channel
 template <class T>
 void col2im(const Windows& w, const Piece& b, const T* from, int64_t step, Planes<T> x,
             int64_t channel) {
+  if (take("im2col cells", !w.compact()))
+    return for_each_cell(w, b, x, channel, [=](int64_t tap, int64_t place, T* cell) {
+      if (cell) *cell += from[tap * step + place];
+    });
   Lanes<T> lanes(w, b, x, channel);
   simd::call([&] {
     for (int64_t tap = 0; tap < w.taps(); ++tap, from += step)

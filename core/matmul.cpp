@@ -7,6 +7,7 @@
 #include "descent/core/elementwise.hpp"
 #include "descent/core/factory.hpp"
 #include "descent/core/graph.hpp"
+#include "descent/core/paths.hpp"
 #include "descent/core/threads.hpp"
 #include "descent/core/view.hpp"
 
@@ -38,7 +39,9 @@ template <class T> Matrices<T> matrices_of(const Tensor& x, bool turned, int bat
   // Rows, or columns, must lie one behind the other without gaps within.
   const bool by_rows = (columns == 1 || column_step == 1) && (rows == 1 || row_step >= columns);
   const bool by_columns = (rows == 1 || row_step == 1) && (columns == 1 || column_step >= rows);
-  const bool in_place = by_rows || by_columns, stored_by_rows = by_rows || !in_place;
+  const bool in_place = !detail::take("matmul copied", !by_rows && !by_columns);
+  const bool stored_by_rows = by_rows || !in_place;
+  if (!stored_by_rows) detail::enter("matmul transposed");
   const Tensor& source = in_place ? x : copy = detail::packed(x);
 
   Matrices<T> m{detail::elements_of<T>(source), rows, columns, 0, stored_by_rows == turned, {}};
@@ -78,12 +81,14 @@ struct Cut {
       const bool enough = batch * ceil_div(m, rows) * ceil_div(n, columns) >= kTiles;
       int64_t& side = rows > columns ? rows : columns;
       const int64_t other = rows > columns ? columns : rows;
-      if ((enough && side <= kSide) || half(side) == side || work(half(side), other, k) < kGrain)
-        break;
+      if ((enough && side <= kSide) || half(side) == side) break;
+      if (!detail::take("matmul tiles", work(half(side), other, k) >= kGrain)) break;
       side = half(side);
     }
-    if (batch > 1)
-      matrices = std::min(batch, static_cast<int64_t>(kGrain / work(rows, columns, k)) + 1);
+    if (batch == 1) return;
+    const double in_a_tile = kGrain / work(rows, columns, k);
+    if (detail::take("matmul batch", in_a_tile >= 1))
+      matrices = std::min(batch, static_cast<int64_t>(in_a_tile) + 1);
   }
 };
 
@@ -132,7 +137,8 @@ template <class T> void Product<T>::tile(const Cut& cut, int64_t t) const {
 template <class T> void Product<T>::run() {
   // Matrices of `a` that lie one under the other and share their `b` are one matrix.
   auto joins = [&](int axis) {
-    return shape[axis] == 1 || (b.steps[axis] == 0 && !a.transposed && a.steps[axis] == m * a.ld);
+    return shape[axis] == 1 || (b.steps[axis] == 0 && !a.transposed && a.steps[axis] == m * a.ld &&
+                                detail::take("matmul joined"));
   };
   for (; batch > 0 && joins(batch - 1); --batch) m *= shape[batch - 1];
   for (int axis = 0; axis < batch; ++axis) count *= shape[axis];
@@ -147,6 +153,7 @@ Tensor product(const char* op, const In& a, const In& b, bool turned, const In* 
   Tensor out = detail::empty(op, shape, a.dtype(), a.at);
   detail::visit<Kinds::floating>(op, a.dtype(), a.at, [&](auto zero) {
     using T = decltype(zero);
+    if (bias) detail::enter("linear bias");
     if (a.shape().back() == 0) {
       if (bias) out.copy_(bias->detach());
       else out.fill_(0);

@@ -9,6 +9,7 @@
 #include "descent/core/elementwise.hpp"
 #include "descent/core/factory.hpp"
 #include "descent/core/graph.hpp"
+#include "descent/core/paths.hpp"
 #include "descent/core/reduce.hpp"
 #include "descent/core/view.hpp"
 
@@ -30,8 +31,10 @@ struct Pool {
     if ((padding.h > 0 && dilation.h > h) || (padding.w > 0 && dilation.w > w))
       fail<ValueError>(x.at, "{}: dilation {} steps over x {} with padding: need at most its size",
                        op, dilation, whole);
-    const int64_t below = detail::checked_mul(dilation.h * (kernel.h - 1), w, op, x.at);
-    if (below + dilation.w * (kernel.w - 1) > INT32_MAX)  // what Wide<float> holds
+    const int64_t down = std::min(dilation.h * (kernel.h - 1), h - 1 + padding.h),
+                  across = std::min(dilation.w * (kernel.w - 1), w - 1 + padding.w);
+    const int64_t below = detail::checked_mul(down, w, op, x.at);
+    if (detail::checked_add(below, across, op, x.at) > INT32_MAX)  // what Wide<float> holds
       fail<SizeError>(x.at, "{}: kernel {} spans too much of x {}: need less than 2^31 pixels", op,
                       kernel, whole);
     shape[-2] = out.h, shape[-1] = out.w;
@@ -62,16 +65,22 @@ template <class Step, class Begin, class Pixel, class End>
 [[gnu::always_inline]] inline void sweep(const Pool& p, Step step, Begin begin, Pixel pixel,
                                          End end) {
   const Window& o = p.window;
+  // The pixels of the kernel that lie in the plane at some place from `first` to `last` on.
+  auto seen = [](int64_t kernel, int64_t dilation, int64_t size, int64_t first, int64_t last) {
+    return std::pair(last < 0 ? (-last - 1) / dilation + 1 : 0,
+                     first < size ? std::min(kernel, (size - first - 1) / dilation + 1) : 0);
+  };
   for (int64_t row = 0; row < p.out.h; ++row)
     for (int64_t column = 0; column < p.out.w; column += kStrip) {
       const int64_t n = std::min(kStrip, p.out.w - column), place = row * p.out.w + column;
       const int64_t top = row * o.stride.h - o.padding.h, left = column * step - o.padding.w;
       const int64_t corner = top * p.w + left;
       begin(row, place, n);
-      for (int64_t i = 0; i < o.kernel.h; ++i) {
+      const auto [i0, i1] = seen(o.kernel.h, o.dilation.h, p.h, top, top);
+      const auto [k0, k1] = seen(o.kernel.w, o.dilation.w, p.w, left, left + (n - 1) * step);
+      for (int64_t i = i0; i < i1; ++i) {
         const int64_t y = i * o.dilation.h;
-        if (top + y < 0 || top + y >= p.h) continue;
-        for (int64_t k = 0; k < o.kernel.w; ++k) {
+        for (int64_t k = k0; k < k1; ++k) {
           const int64_t x = k * o.dilation.w;
           int64_t lo = 0, hi = n;
           while (lo < hi && left + x + lo * step < 0) ++lo;
@@ -208,6 +217,14 @@ template <Use use, class T> void at_maxima(const Pool& p, const T* x, const T* o
   });
 }
 
+/// The paths of one use: where there are squares, and where not.
+struct Ways {
+  detail::Path squares, sweep;
+};
+constexpr Ways kMaxima[] = {{"max_pool2d squares", "max_pool2d sweep"},
+                            {"max_pool2d pick", "max_pool2d pick"},
+                            {"max_pool2d route squares", "max_pool2d route sweep"}};
+
 template <Use use> Tensor use_maxima(const char* op, const Pool& p, const In& x, const In& other) {
   detail::check(op, x);
   detail::check(op, other);
@@ -217,8 +234,11 @@ template <Use use> Tensor use_maxima(const char* op, const Pool& p, const In& x,
     using T = decltype(zero);
     const T *from = detail::elements_of<T>(image), *given = detail::elements_of<T>(source);
     T* to = detail::elements_of<T>(result);
-    if (use == Use::pick || !p.square()) at_maxima<use>(p, from, given, to);
-    else if (use == Use::value)
+    constexpr Ways ways = kMaxima[static_cast<int>(use)];
+    if (use == Use::pick || !p.square() || !detail::take(ways.squares)) {
+      detail::enter(ways.sweep);
+      at_maxima<use>(p, from, given, to);
+    } else if (use == Use::value)
       each_square<T>(p, from, nullptr, nullptr, to, [](T& a, T& b, T& c, T& d, T& best) {
         best = larger(larger(a, b), larger(c, d));
       });
@@ -255,7 +275,8 @@ Tensor picked(const Pool& p, const In& x, const In& h) {
 /// How many pixels a window counts at `place` along one axis.
 int64_t counted(int64_t in, int64_t kernel, int64_t stride, int64_t padding, bool pad_counts,
                 int64_t place) {
-  const int64_t begin = place * stride - padding, end = std::min(begin + kernel, in + padding);
+  const int64_t begin = place * stride - padding,
+                end = begin + std::min(kernel, in + padding - begin);
   return pad_counts ? end - begin : std::min(end, in) - std::max<int64_t>(begin, 0);
 }
 
@@ -264,6 +285,7 @@ int64_t counted(int64_t in, int64_t kernel, int64_t stride, int64_t padding, boo
 template <bool spread, class T>
 void average(const Pool& p, bool pad_counts, const T* x, T* result) {
   const Window& o = p.window;
+  if (p.planes == 0) return;
   const int64_t pixels = p.h * p.w, places = p.out.h * p.out.w;
   std::vector<T> widths;
   for (int64_t k = 0; k < p.out.w; ++k)
@@ -304,13 +326,17 @@ template <bool spread>
 Tensor averaged(const char* op, const Pool& p, bool pad_counts, const In& x) {
   detail::check(op, x);
   const Tensor source = detail::packed(x);
+  constexpr Ways ways = spread ? Ways{"avg_pool2d spread squares", "avg_pool2d spread sweep"}
+                               : Ways{"avg_pool2d squares", "avg_pool2d sweep"};
   Tensor result = detail::empty(op, spread ? p.whole : p.shape, x.dtype(), x.at);
   detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     const T* from = detail::elements_of<T>(source);
     T* to = detail::elements_of<T>(result);
-    if (!p.square()) average<spread>(p, pad_counts, from, to);
-    else if (spread)
+    if (!p.square() || !detail::take(ways.squares)) {
+      detail::enter(ways.sweep);
+      average<spread>(p, pad_counts, from, to);
+    } else if (spread)
       each_square<T>(p, nullptr, to, from, nullptr,
                      [](T& a, T& b, T& c, T& d, T& v) { a = b = c = d = v / 4; });
     else

@@ -6,6 +6,7 @@
 
 #include "descent/core/graph.hpp"
 #include "descent/core/ops.hpp"
+#include "descent/core/paths.hpp"
 #include "descent/core/reduce.hpp"
 #include "descent/core/vmath.hpp"
 
@@ -49,7 +50,9 @@ Passes::Passes(const Axes& axes) {
 Pass Passes::next() {
   Pass p{1, count_ > 1 ? size_[1] : 1, size_[0], 0, 0};
   for (int i = 2; i < count_; ++i) p.outer *= size_[i];
+  enter(p.inner == 1 ? Path("reduce rows") : Path("reduce columns"));
   p.height = p.inner == 1 ? kGrain : kRun * kRun;
+  if (p.n > 2 && take("reduce cut", p.n > p.height)) p.height = std::min(p.height, p.n - 1);
   p.cuts = std::max<int64_t>(ceil_div(p.n, p.height), 1);
   if (p.cuts > 1) {
     size_[1] = p.cuts;
@@ -58,6 +61,7 @@ Pass Passes::next() {
     for (int i = 3; i < count_; ++i) size_[i - 2] = size_[i];
     count_ = std::max(count_ - 2, 1);
   }
+  if (!done()) enter("reduce passes");
   return p;
 }
 
@@ -362,6 +366,7 @@ Tensor norm(const In& x, const Dims& dims, NormOptions options) {
 
 Tensor logsumexp(const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes("logsumexp", x, dims);
+  detail::enter("logsumexp");
   const Tensor value = x.detach();
   const Tensor top = reduce<Larger, Kinds::floating>("logsumexp", x, axes, axes.left(true));
   const Tensor shift = where(isfinite(top), top, 0);  // inf - inf would be NaN
@@ -412,9 +417,11 @@ template <bool logarithm> Tensor normalized(const char* op, const In& x, int64_t
   detail::check(op, x);
   const int d = detail::wrap_dim(op, dim, x.dim(), x.at), last = std::max(x.dim() - 1, 0);
   if (d != last) {
+    detail::enter("softmax turned");
     const Tensor turned = x.detach().transpose(d, last);
     return normalized<logarithm>(op, {turned, x.at}, last).transpose(d, last).contiguous();
   }
+  detail::enter(logarithm ? detail::Path("log_softmax") : detail::Path("softmax"));
   const Tensor source = detail::packed(x);
   Tensor out = detail::empty_like(op, x, x.dtype());
   detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {

@@ -29,9 +29,12 @@ struct Window {
 
 /// How many places the window has on the images x, [N, C, H, W] or [C, H, W]:
 ///     floor((in + 2 padding - dilation (kernel - 1) - 1) / stride) + 1.
+/// Brings down what no place depends on, or products of it would not fit: the stride of a single
+/// place to the padded size at most, the dilation of a single tap to 1.
 /// ShapeError for an x of another rank, for images without pixels, and where there is no place;
-/// ValueError for a kernel, stride or dilation below 1, or padding below 0.
-Size2d window_size(const char* op, const In& x, const Window& window);
+/// ValueError for a kernel, stride or dilation below 1, or padding below 0; SizeError for others
+/// whose window or padded image is larger than sizes can be.
+Size2d window_size(const char* op, const In& x, Window& window);
 
 }
 }  // namespace descent::detail

@@ -1,6 +1,9 @@
 #pragma once
 #include <array>
+#include <bit>
+#include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "descent/core/blas.hpp"
 #include "descent/core/convolve.hpp"
@@ -118,16 +121,19 @@ inline int64_t whole_vectors(int64_t n) { return (n + 15) / 16 * 16; }
 
 /// 3x3 kernels with stride 1, by 36 products instead of 144 for every tile of 4 x 4 places:
 ///     y = A^T (G w G^T . B^T x B) A,
-/// where the tiles of x are 6 x 6 and overlap. In float32 its errors are some 20 times those of the
-/// plain sum.
+/// where the tiles of x are 6 x 6 and overlap. Its rounding is larger than the plain sum's, and all
+/// of a tile shares it.
 template <class T> class Winograd {
  public:
   static bool serves(const Conv& c) {
     const Windows& w = c.windows;
-    const int64_t tiles = ceil_div(w.rows, 4) * ceil_div(w.columns, 4);
     return w.kernel == Size2d(3) && w.stride == Size2d(1) && w.dilation == Size2d(1) &&
-           w.padding.h <= 2 && w.padding.w <= 2 && c.groups == 1 && c.in >= 8 && c.out >= 8 &&
-           c.in * c.out % 16 == 0 && 2 * 36 * tiles <= 9 * w.places();
+           w.padding.h <= 2 && w.padding.w <= 2 && c.groups == 1 && c.in * c.out % 16 == 0;
+  }
+  static bool pays(const Conv& c) {
+    const Windows& w = c.windows;
+    const int64_t tiles = ceil_div(w.rows, 4) * ceil_div(w.columns, 4);
+    return c.in >= 8 && c.out >= 8 && 2 * 36 * tiles <= 9 * w.places();
   }
   /// `weight` is [out, in, 9], or that of the adjoint if `turned`; it may be null for `weight()`.
   Winograd(const Conv& c, const T* weight, bool turned = false)
@@ -140,17 +146,28 @@ template <class T> class Winograd {
                 ceil_div(c.windows.rows, 4),
                 ceil_div(c.windows.columns, 4)},
         c_(c),
-        u_(weight ? weight_size() : 0) {
+        u_(Shape{weight ? weight_size() : 0}) {
     if (!weight) return;
+    std::vector<Spread> spread(std::size_t(ceil_div(c_.in * c_.out, grain)));
     in_tiles([&](int64_t first, int64_t n, T* taps) {
       for (int64_t i = 0; i < n; ++i) {
         const int64_t o = (first + i) / c_.in, k = (first + i) % c_.in;
         const T* w = weight + (turned ? k * c_.out + o : first + i) * 9;
         for (int64_t tap = 0; tap < 9; ++tap) taps[tap * n + i] = w[turned ? 8 - tap : tap];
       }
+      simd::call([=, to = &spread[std::size_t(first / grain)]] {
+        for (int64_t i = 0; i < 9 * n; i += 16) {
+          keep_largest(taps + i, to->largest);
+          for (int64_t j = 0; j < 16; ++j) to->roots[j] += std::sqrt(std::abs(taps[i + j]));
+        }
+      });
       flat<winograd::G>(taps, n, u_.data() + first, c_.in * c_.out, n);
     });
+    even_ = all_even(spread, 9 * c_.in * c_.out);
   }
+  /// Whether no tap is infinite, or so large that its rounding would be seen where it is over
+  /// padding: those are not computed by tiles.
+  bool even() const { return even_; }
 
   int64_t piece_places() const {
     constexpr int64_t bytes = 1 << 20;  // of transformed tiles, to stay in a core's own cache
@@ -158,15 +175,16 @@ template <class T> class Winograd {
   }
   int64_t weight_size() const { return 36 * c_.in * c_.out; }
 
-  void forward(const Piece& b, int64_t, Channels outs, Planes<const T> x, const T* bias,
-               Planes<T> y) const {
+  /// Returns the rows of places to compute again by the plain sum: see `spoilt`.
+  std::vector<Piece> forward(const Piece& b, Channels outs, Planes<const T> x, const T* bias,
+                             Planes<T> y) const {
     const Tiles v = tiles_of_x(b, x, {0, c_.in});
     const Tiles m(b.places(windows), outs.size());
     for (int64_t f = 0; f < 36; ++f)
       blas::gemm<T>(false, false, outs.size(), v.count, c_.in, 1,
                     u_.data() + (f * c_.out + outs.begin) * c_.in, c_.in, v.at(f), v.step, 0,
                     m.at(f), m.step);
-    put(b, m, bias, y, outs);
+    return put(b, m, bias, y, outs);
   }
   /// sum [36, out, in] = beta sum + the gradient of G w G^T, for the channels `ins` of x.
   void weight(const Piece& b, int64_t, Channels ins, Planes<const T> x, Planes<const T> g, T beta,
@@ -176,17 +194,68 @@ template <class T> class Winograd {
       blas::gemm<T>(false, true, c_.out, ins.size(), v.count, 1, m.at(f), m.step, v.at(f), v.step,
                     beta, sum + f * c_.in * c_.out + ins.begin, c_.in);
   }
-  void finish(const T* sum, T* dweight) const {
+  /// False if the result is to be computed again by the plain sum: see `spoilt`.
+  bool finish(const T* sum, T* dweight) const {
+    std::vector<std::array<Bits, 9 * 16>> seen(std::size_t(ceil_div(c_.in * c_.out, grain)));
     in_tiles([&](int64_t first, int64_t n, T* taps) {
       flat<winograd::Gt>(sum + first, c_.in * c_.out, taps, n, n);
+      Bits* const largest = seen[std::size_t(first / grain)].data();
+      simd::call([=] {
+        for (int64_t tap = 0; tap < 9; ++tap)
+          for (int64_t i = 0; i < n; i += 16) keep_largest(taps + tap * n + i, largest + tap * 16);
+      });
       for (int64_t i = 0; i < n; ++i)
         for (int64_t tap = 0; tap < 9; ++tap) dweight[(first + i) * 9 + tap] = taps[tap * n + i];
     });
+    std::array<Bits, 9> largest{};
+    for (const auto& part : seen)
+      for (std::size_t i = 0; i < part.size(); ++i)
+        largest[i / 16] = std::max(largest[i / 16], part[i]);
+    const auto [low, high] = std::minmax_element(largest.begin(), largest.end());
+    return !spoilt(*low, *high);
   }
 
   const Windows windows;  // the tiles of y
 
  private:
+  /// The bits of a magnitude are ordered as it is, infinity and NaN above all else.
+  using Bits = int32_t;
+  static constexpr Bits infinity = 0x7f80'0000;
+  static_assert(sizeof(T) == sizeof(Bits));
+
+  /// Of some taps, in 16 lanes: the largest, and the sum of the roots of their magnitudes, on which
+  /// a few that are huge have little weight.
+  struct Spread {
+    Bits largest[16];
+    T roots[16];
+  };
+  static bool all_even(const std::vector<Spread>& parts, int64_t taps) {
+    Bits largest = 0;
+    double roots = 0;
+    for (const Spread& part : parts)
+      for (int j = 0; j < 16; ++j) {
+        largest = std::max(largest, part.largest[j]);
+        roots += double(part.roots[j]);
+      }
+    const double typical = roots * roots / (double(taps) * double(taps));
+    return largest < infinity && double(std::bit_cast<T>(largest)) <= 4096 * typical;
+  }
+
+  /// Whether a tile's results are to be computed again, from the smallest and the largest magnitude
+  /// among its places, each the largest of all channels: if one is not finite, or they are so far
+  /// apart that rounding of the larger, which all of the tile shares, is seen in the smaller. A
+  /// number that is huge or not finite thus changes only what sees it. The taps of a weight's
+  /// gradient share rounding as the places of a tile do.
+  static bool spoilt(Bits low, Bits high) {
+    constexpr Bits apart = 7 << 23;  // 2^7
+    return high >= infinity || high - low > apart;
+  }
+  /// largest[j] = the larger of it and x[j], for 16 elements.
+  [[gnu::always_inline]] static void keep_largest(const T* x, Bits* largest) {
+    for (int j = 0; j < 16; ++j)
+      largest[j] = std::max(largest[j], std::bit_cast<Bits>(x[j]) & 0x7fff'ffff);
+  }
+
   /// `count` transformed tiles [36, channels, step]; `step` leaves room to write whole vectors.
   struct Tiles {
     Tiles(int64_t count_, int64_t channels_)
@@ -194,7 +263,7 @@ template <class T> class Winograd {
           channels(channels_),
           step(winograd::whole_vectors(count) + 16),
           plane(channels_ * step + 16),
-          elements(36 * plane) {}
+          elements(Shape{36, plane}) {}
     T* at(int64_t f, int64_t channel = 0) const {
       return elements.data() + f * plane + channel * step;
     }
@@ -223,9 +292,10 @@ template <class T> class Winograd {
                   n = 4 * (down + 1) * across;
     const int64_t top = 4 * b.first - c_.windows.padding.h, left = c_.windows.padding.w;
     const int64_t step = winograd::whole_vectors(n) + 16;
-    const Scratch<T> padded(4 * step), dealt(4 * step);  // all of an image that the tiles need
-    std::fill_n(padded.data(), 4 * step, T(0));
-    std::fill_n(dealt.data(), 4 * step, T(0));
+    const Scratch<T> padded(Shape{4, step}),
+        dealt(Shape{4, step});  // all of an image that the tiles need
+    std::fill_n(padded.data(), padded.size, T(0));
+    std::fill_n(dealt.data(), dealt.size, T(0));
     simd::call([&, p = padded.data(), d = dealt.data(), to_step = to.plane] {
       for (int64_t i = 0; i < channels.size() * b.images; ++i) {
         const int64_t channel = i / b.images, image = i % b.images;
@@ -270,25 +340,69 @@ template <class T> class Winograd {
   }
 
   /// y = A^T m A + bias.
-  void put(const Piece& b, const Tiles& m, const T* bias, Planes<T> y, Channels outs) const {
+  std::vector<Piece> put(const Piece& b, const Tiles& m, const T* bias, Planes<T> y,
+                         Channels outs) const {
+    std::vector<Bits> seen(std::size_t(16 * m.step));  // [place of the tile][tile]
     for_each_channels(m, outs, [&](Channels some, T* dealt, T* lines, int64_t n) {
       flat<winograd::At_>(m.at(0, some.begin - outs.begin), m.plane, dealt, n, n);
-      simd::call([=, row_step = 4 * few * m.step] {
+      simd::call([=, row_step = 4 * few * m.step, step = m.step, largest = seen.data()] {
         for (int64_t r = 0; r < 4; ++r)
           winograd::merge(dealt + r * 4 * n, n, lines + r * row_step, n);
+        for (int64_t place = 0; place < 16; ++place)
+          for (int64_t from = place * n; from < (place + 1) * n; from += step)
+            for (int64_t t = 0; t < step; t += 16)
+              keep_largest(dealt + from + t, largest + place * step + t);
       });
       for_each_line(
           b, y, some, lines, m.step,
           [](T& cell, const T& element, T start) { cell = element + start; }, bias);
     });
+    return spoilt_rows(b, m, seen.data());
+  }
+  /// The rows of places that have a tile which is spoilt, by its places' largest magnitudes
+  /// seen [16, step].
+  std::vector<Piece> spoilt_rows(const Piece& b, const Tiles& m, Bits* seen) const {
+    const int64_t across = windows.columns, down = b.last - b.first;
+    auto drop = [&](int64_t r, int64_t c, int64_t t) {  // a place that is not on the image
+      seen[(4 * r + c) * m.step + t] = seen[t];
+    };
+    for (int64_t t = 0; t < m.count; ++t)
+      if (const int64_t rows = windows.height - 4 * (b.first + t / across % down); rows < 4)
+        for (int64_t r = rows; r < 4; ++r)
+          for (int64_t c = 0; c < 4; ++c) drop(r, c, t);
+    for (int64_t t = across - 1; t < m.count; t += across)
+      for (int64_t c = windows.width - 4 * (across - 1); c < 4; ++c)
+        for (int64_t r = 0; r < 4; ++r) drop(r, c, t);
+
+    std::vector<Piece> again;
+    for (int64_t t = 0; t < m.count; t += 16) {
+      Bits low[16], high[16];
+      simd::call([&, all = seen + t, step = m.step] {
+        for (int j = 0; j < 16; ++j) low[j] = high[j] = all[j];
+        for (int64_t i = 1; i < 16; ++i)
+          for (int j = 0; j < 16; ++j) {
+            low[j] = std::min(low[j], all[i * step + j]);
+            high[j] = std::max(high[j], all[i * step + j]);
+          }
+      });
+      for (int64_t j = 0; j < std::min<int64_t>(16, m.count - t); ++j) {
+        if (!spoilt(low[j], high[j])) continue;
+        const int64_t row = (t + j) / across, first = 4 * (b.first + row % down);
+        const Piece rows{b.image + row / down, 1, first, std::min(first + 4, windows.height)};
+        if (again.empty() || again.back().image != rows.image || again.back().last < first)
+          again.push_back(rows);
+        else again.back().last = rows.last;
+      }
+    }
+    return again;
   }
   static constexpr int64_t few = 4;  // channels at a time
   /// f(channels, scratch [16, n], lines, n) for at most `few` channels at a time, which have n
   /// elements together. Lines are laid out for `few` of them, however many these are: what planes
   /// do not fill stays 0 from one group of channels to the next.
   template <class F> static void for_each_channels(const Tiles& tiles, Channels channels, F f) {
-    const Scratch<T> dealt(16 * few * tiles.step), lines(16 * few * tiles.step);
-    std::fill_n(lines.data(), 16 * few * tiles.step, T(0));
+    const Scratch<T> dealt(Shape{16, few, tiles.step}), lines(Shape{16, few, tiles.step});
+    std::fill_n(lines.data(), lines.size, T(0));
     for (int64_t i = channels.begin; i < channels.end; i += few) {
       const Channels some{i, std::min(i + few, channels.end)};
       f(some, dealt.data(), lines.data(), some.size() * tiles.step);
@@ -312,17 +426,18 @@ template <class T> class Winograd {
   }
 
   /// f(first, n, scratch [9, n]) for all pairs of channels.
+  static constexpr int64_t grain = 2048;
   template <class F> void in_tiles(F f) const {
-    constexpr int64_t grain = 2048;
     const int64_t all = c_.in * c_.out;
     parallel_for(ceil_div(all, grain), [&](int64_t t) {
       const int64_t n = std::min(grain, all - t * grain);
-      const Scratch<T> taps(9 * n);
+      const Scratch<T> taps(Shape{9, n});
       f(t * grain, n, taps.data());
     });
   }
   const Conv c_;
   const Scratch<T> u_;  // G w G^T [36, out, in]
+  bool even_ = true;
 };
 
 }}  // namespace descent::detail

@@ -8,10 +8,11 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
-/// Uniform in +-1/sqrt(fan_in).
-static Tensor initial(int64_t fan_in, const Shape& shape, At at) {
+/// Uniform in +-1/sqrt(fan_in of the weight), which a bias is given, or of the new tensor itself.
+static Tensor initial(const Shape& shape, At at, const Tensor& weight = {}) {
   Tensor x = empty(shape, float32, at);
-  const double bound = 1 / std::sqrt(static_cast<double>(fan_in));
+  const int64_t inputs = init::fan_in(weight.defined() ? weight : x, at);
+  const double bound = 1 / std::sqrt(static_cast<double>(inputs));
   init::uniform_(x, -bound, bound);
   return x;
 }
@@ -23,9 +24,8 @@ static int64_t checked_in(const char* layer, int64_t in, int64_t out, At at) {
 }
 
 Linear::Linear(int64_t in, int64_t out, LinearOptions options, At at)
-    : weight(
-          register_parameter("weight", initial(checked_in("Linear", in, out, at), {out, in}, at))),
-      bias(options.bias ? register_parameter("bias", initial(in, {out}, at)) : Tensor()) {}
+    : weight(register_parameter("weight", initial({out, checked_in("Linear", in, out, at)}, at))),
+      bias(options.bias ? register_parameter("bias", initial({out}, at, weight)) : Tensor()) {}
 
 Tensor Linear::forward(In x) const {
   return bias.defined() ? linear(x, weight, bias) : linear(x, weight);
@@ -44,10 +44,8 @@ static const Conv2dOptions& checked(int64_t in, int64_t out, Size2d kernel, cons
 
 Conv2d::Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& o, At at)
     : options(checked(in, out, kernel, o, at)),
-      weight(register_parameter("weight", initial(in / o.groups * kernel.h * kernel.w,
-                                                  {out, in / o.groups, kernel.h, kernel.w}, at))),
-      bias(o.bias ? register_parameter("bias", initial(init::fan_in(weight), {out}, at))
-                  : Tensor()) {}
+      weight(register_parameter("weight", initial({out, in / o.groups, kernel.h, kernel.w}, at))),
+      bias(o.bias ? register_parameter("bias", initial({out}, at, weight)) : Tensor()) {}
 
 Tensor Conv2d::forward(In x) const {
   const auto& [stride, padding, dilation, groups, with_bias] = options;

@@ -6,6 +6,7 @@
 #include "descent/core/elementwise.hpp"
 #include "descent/core/graph.hpp"
 #include "descent/core/ops.hpp"
+#include "descent/core/paths.hpp"
 #include "descent/core/reduce.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
@@ -106,6 +107,7 @@ Tensor nll_slope(const Labels& l, const In& g);
 
 /// -weight[n] x[n, target[n]].
 Tensor nll_rows(const Labels& l, const In& x) {
+  detail::enter("nll_loss");
   const Tensor source = detail::packed(x);
   Tensor losses = empty({l.n}, x.dtype());
   detail::visit<Kinds::floating>(l.op, x.dtype(), x.at, [&](auto zero) {
@@ -119,6 +121,7 @@ Tensor nll_rows(const Labels& l, const In& x) {
   return record("nll_loss", losses, wrt(x, [l](const Tensor& g) { return nll_slope(l, g); }));
 }
 Tensor nll_slope(const Labels& l, const In& g) {
+  detail::enter("nll_loss backward");
   Tensor slope = zeros({l.n, l.k}, g.dtype());
   detail::visit<Kinds::floating>(l.op, g.dtype(), g.at, [&](auto zero) {
     using T = decltype(zero);
@@ -165,6 +168,8 @@ struct Entropy {
 template <class T> Tensor entropies(const Entropy& s, const In& logits) {
   const Tensor source = detail::packed(logits), losses = empty({s.l.n}, logits.dtype());
   const auto e = s.elements<T>();
+  detail::enter(e.spread != 0 ? detail::Path("cross_entropy smoothed")
+                              : detail::Path("cross_entropy"));
   const int64_t k = s.l.k, ignored = s.l.ignored;
   const T* z = detail::elements_of<T>(source);
   T* loss = detail::elements_of<T>(losses);
@@ -230,6 +235,7 @@ template <class T> Tensor entropy_slope(const Entropy& s, const In& logits, cons
 
 Tensor entropy_backward(const Entropy& s, const In& logits, const In& g) {
   const char* op = "cross_entropy_backward";
+  detail::enter("cross_entropy backward");
   detail::check(op, logits);
   detail::check(op, g);
   Tensor slope = detail::visit<Kinds::floating>(op, logits.dtype(), logits.at, [&](auto zero) {
@@ -279,6 +285,7 @@ Tensor mse_loss(const In& prediction, const In& target, MseOptions options) {
   if (prediction.numel() == 0 && options.reduction == Reduction::mean)
     fail<ShapeError>(prediction.at, "mse_loss: prediction {} is empty: it has no mean",
                      prediction.shape());
+  detail::enter("mse_loss");
   const Tensor losses = square(prediction - target);
   return options.reduction == Reduction::none  ? losses
          : options.reduction == Reduction::sum ? sum(losses)

@@ -133,6 +133,77 @@ TEST_CASE(
   CHECK(compared == 42);
 }
 
+TEST_CASE("what is huge or not finite changes only what sees it, in all three products") {
+  int compared = 0;
+  for (const double special : {double(NAN), double(INFINITY), -double(INFINITY), 1e30, 1e8, -1e8})
+    for (const int where : {0, 1, 2})  // x, weight, g
+      for (const int64_t at : {0, 5, 13 * 5 + 6, 13 * 13 - 1}) {
+        CAPTURE(special);
+        CAPTURE(where);
+        CAPTURE(at);
+        manual_seed(static_cast<uint64_t>(at));
+        Tensor in[] = {randn({2, 16, 13, 13}), randn({16, 16, 3, 3}), randn({2, 16, 13, 13})};
+        const Tensor& set = in[where];
+        const int64_t plane = where == 1 ? 9 : 169, element = 3 * plane + at % plane;
+        set.reshape({-1}).narrow(0, element, 1).fill_(special);
+        auto results = [&](auto transform) {
+          auto as = [&](const Tensor& t) { return transform(t.to(float64)); };
+          const Tensor x = as(in[0]).requires_grad_(), w = as(in[1]).requires_grad_();
+          const Tensor y = conv2d(x, w, {.padding = 1});
+          y.backward(as(in[2]));
+          return std::vector<Values>{values(y), values(x.grad()), values(w.grad())};
+        };
+        const Tensor x = in[0].clone().requires_grad_(), w = in[1].clone().requires_grad_();
+        const Tensor y = conv2d(x, w, {.padding = 1});
+        y.backward(in[2]);
+        const std::vector<Values> single{values(y), values(x.grad()), values(w.grad())},
+            exact = results([](const Tensor&t) { return t.clone(); }),
+            terms = results([](const Tensor&t) { return abs(t).clone(); });
+        for (std::size_t i = 0; i < 3; ++i) {
+          std::size_t wrong = 0;
+          for (std::size_t j = 0; j < exact[i].size(); ++j) {
+            const double a = single[i][j], b = exact[i][j];
+            double sum = terms[i][j];  // the taps that see it share its rounding
+            for (std::size_t tap = 0; i == 2 && terms[i][j] > 1e3 && tap < 9; ++tap)
+              sum = std::max(sum, terms[i][j / 9 * 9 + tap]);
+            const bool same = std::isfinite(b) ? std::abs(a - b) <= 1e-5 * sum
+                                               : a == b || (std::isnan(a) && std::isnan(b));
+            wrong += !same;
+          }
+          CAPTURE(i);
+          CHECK(wrong == 0);
+          ++compared;
+        }
+      }
+  CHECK(compared == 6 * 3 * 4 * 3);
+}
+
+TEST_CASE("numbers whose tiles overflow convolve as the sum does") {
+  const Tensor x = full({1, 16, 12, 12}, 1e37).requires_grad_();
+  const Tensor weight = full({16, 16, 3, 3}, 1e-4);
+  const Tensor y = conv2d(x, weight);
+  CHECK(largest(y.detach() / 1.44e35 - 1) < 1e-5);
+  y.backward(full(y.shape(), 1e37));
+  CHECK(x.grad().narrow(2, 5, 1).narrow(3, 5, 1).max().item() ==
+        doctest::Approx(1.44e35).epsilon(1e-5));
+}
+
+TEST_CASE("set_winograd(false) gives the sum's rounding") {
+  CHECK(winograd());
+  manual_seed(9);
+  const Tensor x = randn({2, 16, 20, 20}), w = randn({16, 16, 3, 3});
+  auto error = [&] {
+    return largest(conv2d(x, w).to(float64) - conv2d(x.to(float64), w.to(float64)));
+  };
+  const double tiles = error();
+  set_winograd(false);
+  CHECK(!winograd());
+  const double plain = error();
+  set_winograd(true);
+  CHECK(plain < 0.2 * tiles);
+  CHECK(error() == tiles);
+}
+
 TEST_CASE("convolutions have the same bits for any number of threads") {
   for (const auto& [x_shape, weight_shape, o] : cases) {
     manual_seed(5);

@@ -1,0 +1,64 @@
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <iterator>
+#include <string_view>
+
+// Paths: the code that computes an operation, where several can. The code asks `take` whether a
+// path is to serve, or says `enter` where it is the only one left. Tests see from that what has
+// served, may choose otherwise than by what pays, and compare every path with the definition of
+// its operation: one that no comparison has entered fails tests/test_paths.cpp.
+
+namespace [[gnu::visibility("default")]] descent { namespace detail {
+
+inline constexpr std::string_view kPaths[] = {
+    // products: blas.cpp, matmul.cpp
+    "gemm unpacked", "gemm packed", "gemm turned", "gemm cut", "gemv row", "gemv column",
+    "matmul transposed", "matmul copied", "matmul joined", "matmul tiles", "matmul batch",
+    "linear bias",
+    // convolutions: convolve.cpp, im2col.hpp
+    "im2col forward", "im2col input", "im2col weight", "winograd forward", "winograd input",
+    "winograd weight", "depthwise forward", "depthwise input", "depthwise weight", "conv pixels",
+    "conv pixels input", "conv few channels", "conv images", "conv rows", "conv parts",
+    "conv accumulated", "conv planes copied", "im2col eight", "im2col lanes", "im2col in place",
+    "im2col cells",
+    // pooling.cpp
+    "max_pool2d squares", "max_pool2d sweep", "max_pool2d route squares", "max_pool2d route sweep",
+    "max_pool2d pick", "avg_pool2d squares", "avg_pool2d sweep", "avg_pool2d spread squares",
+    "avg_pool2d spread sweep",
+    // reduce.hpp, reduction.cpp
+    "reduce rows", "reduce columns", "reduce cut", "reduce passes", "softmax", "log_softmax",
+    "softmax turned", "logsumexp",
+    // nn/loss.cpp
+    "cross_entropy", "cross_entropy smoothed", "cross_entropy backward", "nll_loss",
+    "nll_loss backward", "mse_loss"};
+
+/// A name among kPaths: another one does not compile.
+struct Path {
+  consteval Path(const char* name) : index(0) {
+    while (kPaths[index] != name) ++index;
+  }
+  std::size_t index;
+};
+
+/// What a test has decided about a path that can serve.
+enum class Choice : uint8_t { what_pays, always, never };
+
+struct PathState {
+  std::atomic<int64_t> calls{0};
+  std::atomic<Choice> choice{Choice::what_pays};
+};
+extern constinit std::atomic<bool> watching_paths;  // off but in tests
+extern constinit PathState path_states[std::size(kPaths)];
+[[gnu::cold]] bool take_watched(Path path, bool pays);
+
+/// Whether the path serves: it can, and `pays` says whether it is the best one.
+inline bool take(Path path, bool pays = true) {
+  if (watching_paths.load(std::memory_order_relaxed)) [[unlikely]]
+    return take_watched(path, pays);
+  return pays;
+}
+/// The path serves.
+[[gnu::always_inline]] inline void enter(Path path) { take(path); }
+
+}}  // namespace descent::detail
