@@ -159,16 +159,19 @@ void* try_system(std::size_t bytes) {
 }  // namespace
 
 [[gnu::tls_model("initial-exec")]] constinit thread_local Front* front = &no_front;
+constinit Refusal refuse_allocation = nullptr;
 
 void* allocate_slow(std::size_t bytes) {
   const std::size_t c = size_class(bytes);
   if (c >= classes)
     fail<SizeError>(At::unknown(), "allocate: {} bytes are too many: sizes end at {}", bytes,
                     INT64_MAX);
-  if (void* p = fetch(own_front(), c)) return p;
-  if (void* p = try_system(block_bytes(bytes))) return p;
-  trim();
-  if (void* p = try_system(block_bytes(bytes))) return p;
+  if (!refuse_allocation || !refuse_allocation()) {
+    if (void* p = fetch(own_front(), c)) return p;
+    if (void* p = try_system(block_bytes(bytes))) return p;
+    trim();
+    if (void* p = try_system(block_bytes(bytes))) return p;
+  }
   Lock lock(central.mutex);
   throw OutOfMemory(bytes, static_cast<std::size_t>(central.held),
                     static_cast<std::size_t>(central.limit));

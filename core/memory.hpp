@@ -88,6 +88,11 @@ struct Front {
 /// room that all such threads share.
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local Front* front;
 
+/// For tests: where it is set and returns true, an allocation that no front can serve throws
+/// OutOfMemory.
+using Refusal = bool (*)();
+extern constinit Refusal refuse_allocation;
+
 void* allocate_slow(std::size_t bytes);
 void deallocate_slow(void* p, std::size_t bytes) noexcept;
 void count_slow(int nodes, int storages, int64_t bytes) noexcept;
