@@ -85,24 +85,26 @@ template <template <class> class R, class Rule> struct Formula {
   template <class F> static F* elements(const Tile& tile, const Tensor& x) {
     return descent::detail::elements_of<F>(x) + tile.begin;
   }
-  /// use(state...): a pointer for each state tensor in use.
+  /// use(state...): a pointer for each of `tensors` that is in use.
   template <class F, class Use, class... P>
-  static void with_state(const Rule& rule, const Tile& tile, Use use, P... state_) {
+  static void with_state(const Rule& rule, const Tile& tile, const Tensor* tensors, Use use,
+                         P... state_) {
     constexpr std::size_t i = sizeof...(P);
     if constexpr (i == states) {
       use(state_...);
     } else {
       if constexpr (i >= required)
-        if (!in_use(rule, i)) return with_state<F>(rule, tile, use, state_..., nothing<F>);
-      with_state<F>(rule, tile, use, state_..., elements<F>(tile, tile.slot->state[i]));
+        if (!in_use(rule, i)) return with_state<F>(rule, tile, tensors, use, state_..., nothing<F>);
+      with_state<F>(rule, tile, tensors, use, state_..., elements<F>(tile, tensors[i]));
     }
   }
   /// body(to, from..., state..., fields...) for each element of a tile. Where gradients have
   /// stopped, moments decay into denormal numbers and would stay there: they count as 0.
   template <class F, std::size_t... I>
-  static void loop(const Rule& rule, const Tile& tile, auto body, std::index_sequence<I...>, F* to,
+  static void loop(const Rule& rule, const Tile& tile, const std::vector<Tensor>& tensors,
+                   auto body, std::index_sequence<I...>, F* to,
                    std::same_as<const F*> auto... from) {
-    with_state<F>(rule, tile, [&](auto... state_) {
+    with_state<F>(rule, tile, tensors.data(), [&](auto... state_) {
       const auto& fields_ = tile.slot->fields;
       const simd::FlushDenormals flush;
       simd::for_each_exact(body, tile.count, to, from..., state_...,
@@ -127,8 +129,10 @@ template <template <class> class R, class Rule> struct Formula {
       theta_ = theta.v;
     };
     const F* g = elements<F>(tile, tile.slot->grad);
-    loop<F>(rule, tile, body, each_field, elements<F>(tile, tile.slot->parameter), g);
+    loop<F>(rule, tile, tile.slot->state, body, each_field, elements<F>(tile, tile.slot->parameter),
+            g);
   }
+  /// u = direction(...), which finds the state in `next_state` and leaves it there.
   template <class F> static void direct(const Rule& rule, const Tile& tile, const Tensor& u) {
     using T = Num<F>;
     const auto t = static_cast<double>(tile.slot->step + 1);
@@ -144,7 +148,12 @@ template <template <class> class R, class Rule> struct Formula {
     };
     const F *theta = elements<F>(tile, tile.slot->parameter),
             *g = elements<F>(tile, tile.slot->grad);
-    loop<F>(rule, tile, body, each_direction_field, elements<F>(tile, u), theta, g);
+    for (std::size_t i = 0; i < states; ++i)
+      if (const Tensor& now = tile.slot->state[i]; now.defined() && in_use(rule, i))
+        descent::detail::copy_exactly(elements<F>(tile, now), tile.count,
+                                      elements<F>(tile, tile.slot->next_state[i]));
+    loop<F>(rule, tile, tile.slot->next_state, body, each_direction_field, elements<F>(tile, u),
+            theta, g);
   }
 
   // ---- the same formula, told
@@ -205,7 +214,8 @@ template <template <class> class R, class Rule> struct Formula {
 ///   between the state and t. `whole` names the tensors of any shape that it keeps, `needs_loss`
 ///   says that it reads the loss;
 /// - `direction(theta, g, state..., fields..., t)`, or without the fields: what `update` receives
-///   in g's place. `prepare` asks for it and may measure it.
+///   in g's place. `prepare` asks for it, once, and may measure it.
+/// `prepare` may throw, and the step has changed nothing; `update` may not.
 /// (Always R<double>, the second parameter keeps the linkage of a rule in an unnamed namespace.)
 template <template <class> class R, class Rule_ = R<double>>
 class Optimizer final : public OptimizerBase {
@@ -236,6 +246,7 @@ class Optimizer final : public OptimizerBase {
   // ---- what the base asks
   void advance(At at) override {
     check_options(at);
+    const Running running(*this);
     if (!begin_step(at)) return;
     {
       NoGradGuard no_grad;
@@ -295,8 +306,14 @@ class Optimizer final : public OptimizerBase {
   template <class = Rule> Tensor direction(Slot& slot) {
     if constexpr (Formula::has_direction) {
       if constexpr (Formula::direction_has_fields) widen_fields(slot);
-      const Tensor u = zeros(slot.parameter.shape(), slot.parameter.dtype());
+      const auto fresh = [&slot] {
+        return descent::detail::empty("step", slot.parameter.shape(), slot.parameter.dtype(),
+                                      At::unknown());
+      };
+      const Tensor u = fresh();
       const Rule own = rule_of(slot);
+      for (std::size_t i = 0; i < Formula::states; ++i)
+        if (slot.state[i].defined() && Formula::in_use(own, i)) slot.next_state[i] = fresh();
       const int64_t n = u.numel(), grain = descent::detail::kGrain;
       parallel_for(descent::detail::tiles_of(n), [&](int64_t i) {
         const Tile tile{&slot, i * grain, std::min(grain, n - i * grain)};

@@ -54,11 +54,13 @@ void OptimizerBase::add(const NamedTensors& parameters, At at) {
     slot.name = name;
     slot.parameter = p;
     slot.state.resize(info_.state.count);
+    slot.next_state.resize(info_.state.count);
     slot.whole.resize(info_.whole.count);
     slot.fields.resize(info_.fields.count);
     slot.quantities.resize(info_.quantities.count);
     regroup(slot);
   }
+  slots_.reserve(slots_.size() + added.size());
   std::move(added.begin(), added.end(), std::back_inserter(slots_));
 }
 
@@ -96,8 +98,10 @@ std::size_t OptimizerBase::find_group(std::string_view pattern, At at) {
   const auto known = std::find(patterns_.begin(), patterns_.end(), pattern);
   if (known != patterns_.end()) return static_cast<std::size_t>(known - patterns_.begin());
   const std::vector<Slot*> slots = matching(pattern, at);
-  groups_.push_back(std::make_unique<detail::Options>(*groups_[0]));
+  auto copy = std::make_unique<detail::Options>(*groups_[0]);
+  groups_.reserve(groups_.size() + 1);
   patterns_.emplace_back(pattern);
+  groups_.push_back(std::move(copy));
   for (Slot* slot : slots) slot->group = patterns_.size() - 1;
   return patterns_.size() - 1;
 }
@@ -127,9 +131,13 @@ void OptimizerBase::zero_grad(bool set_to_none) {
       slot.parameter.set_grad(zeros(g.shape(), g.dtype()));
 }
 
+void detail::check_lr_factor(double factor, At at) {
+  require(factor >= 0 && std::isfinite(factor), "optimizer: the learning rate's factor", factor,
+          "a number of at least 0", at);
+}
+
 void OptimizerBase::set_lr_factor(double factor, At at) {
-  detail::require(factor >= 0 && std::isfinite(factor), "optimizer: the learning rate's factor",
-                  factor, "a number of at least 0", at);
+  detail::check_lr_factor(factor, at);
   lr_factor_ = factor;
 }
 
@@ -177,21 +185,30 @@ double OptimizerBase::step(const Closure& closure, At at) {
 
 void OptimizerBase::collect_gradients(At at) {
   NoGradGuard no_grad;
-  for (Slot& slot : slots_) {  // may allocate: before anything changes
+  for (Slot& slot : slots_) {
     slot.grad = slot.parameter.grad();
     if (!slot.grad.defined()) continue;
-    const DType dtype = slot.parameter.dtype();
+    const Tensor& theta = slot.parameter;
+    const DType dtype = theta.dtype();
+    if (slot.grad.dtype() != dtype || slot.grad.numel() != theta.numel())
+      fail<DtypeError>(at,
+                       "step: parameter {} is {} {}, its gradient {} {}: the parameter was "
+                       "converted while backward ran, or after it: zero_grad(), and backward anew",
+                       slot.name, dtype, theta.shape(), slot.grad.dtype(), slot.grad.shape());
     if (!slot.grad.is_contiguous()) slot.grad = slot.grad.contiguous();
     slot.next_whole = slot.whole;
     for (std::size_t i = 0; i < slot.state.size(); ++i) {
-      Tensor& state = slot.state[i];
-      if (!state.defined() && uses(slot.group, i)) state = zeros(slot.parameter.shape(), dtype, at);
-      if (state.defined() && state.dtype() != dtype)
+      const Tensor& state = slot.state[i];
+      if (!state.defined() && uses(slot.group, i))
+        slot.next_state[i] = zeros(theta.shape(), dtype, at);
+      if (state.defined() && (state.dtype() != dtype || state.numel() != theta.numel()))
         fail<DtypeError>(at,
-                         "step: parameter {} is {}, its state {}: convert a model before its "
+                         "step: parameter {} is {} {}, its state {} {}: convert a model before its "
                          "optimizer is made",
-                         slot.name, dtype, state.dtype());
+                         slot.name, dtype, theta.shape(), state.dtype(), state.shape());
     }
+    if (!theta.is_contiguous())
+      fail<ShapeError>(at, "step: parameter {} is no longer contiguous", slot.name);
   }
 }
 
@@ -217,12 +234,14 @@ void OptimizerBase::cut_into_tiles() {
 }
 
 bool OptimizerBase::begin_step(At at) {
+  num_threads();  // which a bad DESCENT_NUM_THREADS refuses, at first
   collect_gradients(at);
   cut_into_tiles();
   check_freshness();
   if (nonfinite_ != NonFinite::ignore && !all_finite(at)) {
     ++skipped_;
-    let_go();
+    said_ = reported_.size();
+    for (Slot& slot : slots_) slot.seen = slot.next_seen;
     return false;
   }
   if (ledger_) ledger_->before_step(*this);
@@ -265,18 +284,17 @@ bool OptimizerBase::all_finite(At at) {
   int64_t i = tile.begin;
   while (std::isfinite(g.select(0, i).item())) ++i;
   const double value = g.select(0, i).item();
-  const std::string name = tile.slot->name;
-  let_go();
   fail<NumericError>(at,
                      "step: the gradient of {} is {} at element {}: nothing was updated; "
                      "set_nonfinite() chooses what happens",
-                     name, value, i);
+                     tile.slot->name, value, i);
 }
 
 void OptimizerBase::check_freshness() {
   bool any = false, all_old = true;
   std::string unreached;
   for (Slot& slot : slots_) {
+    slot.next_seen = slot.seen;
     if (!slot.grad.defined()) {
       if (steps_ == 0 && slot.parameter.requires_grad())
         unreached += (unreached.empty() ? "" : ", ") + slot.name;
@@ -291,7 +309,7 @@ void OptimizerBase::check_freshness() {
           fmt::format("step: the gradient of {} still holds what the last step used: call "
                       "zero_grad() before backward()",
                       slot.name));
-    slot.seen = now;
+    slot.next_seen = now;
   }
   if (any && all_old && first_time("stale"))
     report("step: no gradient is new since the last step: was backward() called?");
@@ -342,22 +360,27 @@ void OptimizerBase::commit_step() {
   if (ledger_) ledger_->prepared(*this);
   NoGradGuard no_grad;
   ++steps_;
+  said_ = reported_.size();
   for (Slot& slot : slots_) {
+    slot.seen = slot.next_seen;
     if (!slot.grad.defined()) continue;
     ++slot.step;
     std::swap(slot.whole, slot.next_whole);
+    for (std::size_t i = 0; i < slot.state.size(); ++i)
+      if (slot.next_state[i].defined()) std::swap(slot.state[i], slot.next_state[i]);
     descent::detail::will_write("step", slot.parameter, At::unknown());
   }
 }
 
 void OptimizerBase::end_step() {
   if (ledger_) ledger_->after_step(*this);
-  let_go();
 }
 
 void OptimizerBase::let_go() {
+  reported_.resize(said_);
   for (Slot& slot : slots_) {
     slot.grad = {};
+    for (Tensor& state : slot.next_state) state = {};
     slot.next_whole.clear();
     for (Tensor& field : slot.fields) field = {};
   }
@@ -466,10 +489,22 @@ void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   }
   const NamedTensors copies = detail::copied(like, state, info_.name, at);
   for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i].put(copies[i].second);
+  std::vector<std::string> patterns = patterns_;
+  std::vector<std::unique_ptr<detail::Options>> fresh;
+  for (const auto& group : saved.groups)
+    if (std::ranges::find(patterns, group.first) == patterns.end()) {
+      patterns.push_back(group.first);
+      fresh.push_back(std::make_unique<detail::Options>());
+    }
+  groups_.reserve(patterns.size());
+  // Nothing fails from here on.
   slots_ = std::move(saved.slots);
+  patterns_ = std::move(patterns);
+  std::ranges::move(fresh, std::back_inserter(groups_));
   for (const auto& [pattern, values] : saved.groups)
     std::memcpy(groups_[find_group(pattern, at)]->bytes, values.data(),
-                values.size() * sizeof values[0]);
+                info_.hyper.count * sizeof(double));
+  for (Slot& slot : slots_) regroup(slot);
   steps_ = saved.steps;
 }
 

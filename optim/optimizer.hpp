@@ -24,6 +24,8 @@ enum class NonFinite { error, skip, ignore };
 namespace detail {
 /// ValueError "<what> is <value>: need <rule>" unless `holds`.
 void require(bool holds, const char* what, double value, const char* rule, At at);
+/// ValueError unless it is a number of at least 0.
+void check_lr_factor(double factor, At at);
 /// The values that every rule means by an option of this name: not negative, [0, 1), any number.
 enum class Range { any, nonnegative, below_one };
 constexpr Range range_of(std::string_view option) {
@@ -72,7 +74,9 @@ struct Slot {
   std::vector<Tensor> state, whole;   // undefined until needed
   descent::detail::GradientAge seen;  // of the gradient that the last step used
   Tensor grad;                        // contiguous; undefined if there is none
-  std::vector<Tensor> next_whole;     // what `whole` becomes
+  // What these become if the step is carried out; an undefined state stays as it is.
+  std::vector<Tensor> next_state, next_whole;
+  descent::detail::GradientAge next_seen;
   std::vector<Tensor> fields;
   std::vector<double> quantities;
 };
@@ -114,7 +118,7 @@ class OptimizerBase : descent::detail::Pinned {
   virtual ~OptimizerBase();
 
   /// One update of every parameter that has a gradient. A parameter without one stays, and its own
-  /// step count with it. Everything is checked before the first parameter is touched.
+  /// step count with it. What throws has changed nothing.
   void step(At at = At::here());
   /// The same, told the loss of these gradients (one element): Polyak's rule needs it, and a ledger
   /// notes it.
@@ -193,6 +197,12 @@ class OptimizerBase : descent::detail::Pinned {
   void widen_fields(Slot& slot) const;  // to the parameter's shape, for the loops
   void commit_step();                   // nothing fails from here on
   void end_step();
+  /// Lets go, at the end of a step that was carried out or not, of what only it needed.
+  struct Running : descent::detail::Pinned {
+    explicit Running(OptimizerBase& opt_) : opt(opt_) { opt.said_ = opt.reported_.size(); }
+    ~Running() { opt.let_go(); }
+    OptimizerBase& opt;
+  };
   bool first_time(const char* kind);  // of a report
   void report(const std::string& text) const;
 
@@ -217,9 +227,10 @@ class OptimizerBase : descent::detail::Pinned {
   void check_freshness();
   void regroup(Slot& slot);
   std::vector<Slot*> matching(std::string_view pattern, At at);  // ValueError if there are none
-  void let_go();  // of what only the running step needs
+  void let_go();
 
   std::vector<const char*> reported_;
+  std::size_t said_ = 0;  // so many of them before the step, or by one that was carried out
   std::function<void(const std::string&)> report_;
 };
 

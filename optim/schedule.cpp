@@ -200,8 +200,10 @@ Scheduler::Scheduler(OptimizerBase& optimizer, Cycle cycle, At at)
 
 void Scheduler::set_step(int64_t n, At at) {
   steps_from(0, "set_step: step", n, at);
+  const double factor = rate_(n);
+  detail::check_lr_factor(factor, at);
   if (momentum_) optimizer_.set_momentum(momentum_(n), at);
-  optimizer_.set_lr_factor(rate_(n), at);
+  optimizer_.set_lr_factor(factor, at);
   step_ = n;
 }
 
@@ -220,18 +222,20 @@ void Plateau::step(double metric, At at) {
   const double margin = options_.maximize ? options_.threshold : -options_.threshold;
   const double bound = options_.absolute ? best_ + margin : best_ * (1 + margin);
   const bool better = options_.maximize ? metric > bound : metric < bound;
-  if (better) best_ = metric;
-  bad_ = better || cooldown_ > 0 ? 0 : bad_ + 1;
-  if (cooldown_ > 0) --cooldown_;
-  if (bad_ <= options_.patience) return;
+  const int64_t bad = better || cooldown_ > 0 ? 0 : bad_ + 1;
+  const bool reduces = bad > options_.patience;
   const double old = optimizer_.lr_factor(),
                reduced = std::max(old * options_.factor, options_.min_factor);
-  if (old - reduced > options_.eps) optimizer_.set_lr_factor(reduced, at);
-  cooldown_ = options_.cooldown;
-  bad_ = 0;
+  if (reduces && old - reduced > options_.eps) optimizer_.set_lr_factor(reduced, at);
+  if (better) best_ = metric;
+  bad_ = reduces ? 0 : bad;
+  cooldown_ = reduces ? options_.cooldown : std::max<int64_t>(cooldown_ - 1, 0);
 }
 
 void Plateau::restore(const State& s, At at) {
+  detail::require(s.best == s.best, "Plateau: best", s.best, "a number", at);
+  steps_from(0, "Plateau: bad_steps", s.bad_steps, at);
+  steps_from(0, "Plateau: cooldown", s.cooldown, at);
   optimizer_.set_lr_factor(s.factor, at);
   best_ = s.best;
   bad_ = s.bad_steps;

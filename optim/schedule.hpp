@@ -141,7 +141,8 @@ class Plateau {
   explicit Plateau(OptimizerBase& optimizer, PlateauOptions options = {}, At at = At::here());
   void step(double metric, At at = At::here());
   State state() const { return {best_, bad_, cooldown_, optimizer_.lr_factor()}; }
-  /// ValueError, and nothing changed, if the factor is not a number of at least 0.
+  /// ValueError, and nothing changed, unless the factor and the counts are at least 0, and `best`
+  /// is a number.
   void restore(const State& state, At at = At::here());
 
  private:

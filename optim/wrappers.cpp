@@ -13,28 +13,56 @@ Accumulate::Accumulate(OptimizerBase& optimizer, int64_t batches, Step step, At 
   if (!step_) step_ = [this](const Tensor& loss) { optimizer_.step(loss); };
 }
 
+/// Unless the call succeeds, brings back the window and the gradients that it began with. While it
+/// holds these, backward adds to others.
+class Accumulate::Undo : descent::detail::Pinned {
+ public:
+  explicit Undo(Accumulate& a)
+      : window_(a.window_), before_(a.window_), parameters_(a.optimizer_.parameters()) {
+    for (const auto& [name, p] : parameters_) gradients_.push_back(p.grad());
+  }
+  ~Undo() {
+    if (done) return;
+    window_ = before_;
+    for (std::size_t i = 0; i < gradients_.size(); ++i)
+      if (const Tensor& p = parameters_[i].second;
+          p.requires_grad() && (!gradients_[i].defined() || gradients_[i].dtype() == p.dtype()))
+        p.set_grad(gradients_[i]);
+  }
+  bool done = false;
+
+ private:
+  Window &window_, before_;
+  NamedTensors parameters_;
+  std::vector<Tensor> gradients_;
+};
+
 bool Accumulate::backward(const In& loss, int64_t examples) {
   const auto n = static_cast<double>(examples);
   detail::require(n >= 1, "Accumulate: examples", n, "at least 1", loss.at);
   const double value = loss.item(loss.at);
-  const int64_t before = std::exchange(pending_, 0);  // what stays if backward throws
-  if (before == 0) {
+  Undo undo(*this);
+  if (window_.batches == 0) {
     optimizer_.zero_grad();
-    first_ = n;
-    examples_ = loss_ = 0;
+    window_ = {.first = n};
   }
   // In units of n_1: of equal ones each weighs 1, and one alone keeps its bits.
-  loss.backward(full(loss.shape(), n / first_, loss.dtype()), false, loss.at);
-  pending_ = before + 1;
-  examples_ += n;
-  loss_ += n * value;
-  return pending_ == batches_ && flush();
+  loss.backward(full(loss.shape(), n / window_.first, loss.dtype()), false, loss.at);
+  ++window_.batches;
+  window_.examples += n;
+  window_.loss += n * value;
+  const bool stepped = window_.batches >= batches_ && flush();
+  undo.done = true;
+  return stepped;
 }
 
 bool Accumulate::flush() {
-  if (std::exchange(pending_, 0) == 0) return false;
-  detail::scale_gradients(optimizer_.parameters(), first_ / examples_);
-  step_(tensor(loss_ / examples_, float64));
+  if (window_.batches == 0) return false;
+  Undo undo(*this);
+  const Window full = std::exchange(window_, {});
+  detail::scale_gradients(optimizer_.parameters(), full.first / full.examples);
+  step_(tensor(full.loss / full.examples, float64));
+  undo.done = true;
   return true;
 }
 
@@ -55,14 +83,17 @@ NamedTensors Lookahead::complete() const {
 }
 
 double Lookahead::around(const std::function<double()>& step) {
-  state_ = complete();
+  NamedTensors state = complete();
+  const NamedTensors fast = inner_.parameters();
+  detail::check_blend(fast, state);  // after the step nothing may fail
   const int64_t before = inner_.steps();
   const double loss = step();
   if (inner_.steps() == before) return loss;  // it skipped one
+  state_ = std::move(state);
   const Tensor& steps = state_.back().second += 1;
   if (steps.item<int64_t>() % options_.k != 0) return loss;
-  detail::blend(state_, inner_.parameters(), options_.alpha);
-  detail::blend(inner_.parameters(), state_, 1);
+  detail::blend(state_, fast, options_.alpha);
+  detail::blend(fast, state_, 1);
   return loss;
 }
 

@@ -21,18 +21,26 @@ class Accumulate : descent::detail::Pinned {
   /// clip the gradients before, or step a scheduler after.
   Accumulate(OptimizerBase& optimizer, int64_t batches, Step step = nullptr, At at = At::here());
   /// loss.backward(), weighted by the `examples` (at least 1) that it is the mean of; whether that
-  /// made the window full, and a step. If backward or the step throws, the window is dropped.
+  /// made the window full, and a step. If backward or the step throws, the window and its gradients
+  /// are what they were: until then a second copy of them is kept.
   bool backward(const In& loss, int64_t examples);
   /// Steps with what the open window has, if anything; without it, the next epoch would fill it.
   bool flush();
   /// Micro-batches in the open window, which no state_dict holds: save a run when this is 0.
-  int64_t pending() const { return pending_; }
+  int64_t pending() const { return window_.batches; }
 
  private:
+  /// The micro-batches so far: how many, n_1, sum n_i, sum n_i loss_i.
+  struct Window {
+    int64_t batches = 0;
+    double first = 0, examples = 0, loss = 0;
+  };
+  class Undo;
+
   OptimizerBase& optimizer_;
-  int64_t batches_, pending_ = 0;
+  int64_t batches_;
   Step step_;
-  double first_ = 0, examples_ = 0, loss_ = 0;  // n_1, sum n_i, sum n_i loss_i
+  Window window_;
 };
 
 struct LookaheadOptions {

@@ -22,46 +22,6 @@ int64_t allocations = 0;
 
 namespace {
 
-/// f.operator()<Opt>(): for every rule, with options that use all of its state.
-template <class F> void for_every_rule(F f) {
-  using namespace optim;
-  auto run = [&]<class Opt>(Opt*, typename Opt::Rule options) {
-    options.lr = 0.01;
-    CAPTURE(std::string(Opt::Rule::name));
-    f.template operator()<Opt>(options);
-  };
-  auto none = []<class Opt>() { return static_cast<Opt*>(nullptr); };
-  run(none.template operator()<SGD>(), {.momentum = 0.9, .dampening = 0.1});
-  run(none.template operator()<Adagrad>(), {});
-  run(none.template operator()<RMSprop>(), {.momentum = 0.5, .centered = true});
-  run(none.template operator()<Adadelta>(), {});
-  run(none.template operator()<Rprop>(), {});
-  run(none.template operator()<ASGD>(), {.t0 = 2});
-  run(none.template operator()<Lion>(), {});
-  run(none.template operator()<Adam>(), {.amsgrad = true});
-  run(none.template operator()<AdamW>(), {.weight_decay = 0});
-  run(none.template operator()<Adamax>(), {});
-  run(none.template operator()<NAdam>(), {});
-  run(none.template operator()<RAdam>(), {});
-  run(none.template operator()<LARS>(), {});
-  run(none.template operator()<LAMB>(), {});
-  run(none.template operator()<Adafactor>(), {});
-  run(none.template operator()<Muon>(), {.weight_decay = 0});
-  run(none.template operator()<Polyak>(), {});
-}
-
-Tensor matrix(int64_t n, int64_t m, double from, DType dtype = float64) {
-  return linspace(from, from + 1, n * m, dtype).reshape({n, m}).clone().requires_grad_();
-}
-/// Gradients that differ by step, element and size.
-void set_gradients(const NamedTensors& parameters, int t, double sign = 1) {
-  for (const auto& [name, p] : parameters) {
-    Values g;
-    for (int64_t i = 0; i < p.numel(); ++i)
-      g.push_back(sign * static_cast<double>((17 * i + 5 * t) % 23 - 11) / 8);
-    p.set_grad(tensor(g, p.shape()).to(p.dtype()));
-  }
-}
 void walk(optim::OptimizerBase& opt, int from, int to, double sign = 1) {
   for (int t = from; t <= to; ++t) {
     set_gradients(opt.parameters(), t, sign);

@@ -68,16 +68,28 @@ class Ledger : descent::detail::Pinned {
   void before_clip(const OptimizerBase& opt);
   void before_step(const OptimizerBase& opt);
   void prepared(const OptimizerBase& opt);
-  void after_step(const OptimizerBase& opt);
+  void after_step(const OptimizerBase& opt) noexcept;
 
   LedgerOptions options_;
   const detail::RuleInfo* rule_ = nullptr;
   detail::Replay replay_ = nullptr;
   std::vector<Entry> entries_;
-  std::size_t first_open_ = 0;  // entries from here on are of the running step
-  std::vector<Tensor> theta_before_;
-  NamedTensors raw_gradients_;
   std::vector<std::pair<int64_t, double>> losses_;  // by step; NaN where step() was not told
+  /// A gradient before it was clipped, and of what age it is.
+  struct Raw {
+    std::string name;
+    descent::detail::GradientAge age;
+    Tensor gradient;
+  };
+  const Raw* raw_of(const std::string& name, descent::detail::GradientAge age) const;
+  void open_entry(const OptimizerBase& opt, const detail::Slot& slot);
+  template <class F> void for_each_open(const OptimizerBase& opt, F f);
+
+  std::vector<Raw> raw_;
+  // Of the running step: what it adds to the entries, and what these parameters and their gradients
+  // were before it. After it nothing may fail, so that all it needs is made before.
+  std::vector<Entry> open_;
+  std::vector<Tensor> theta_before_, gradients_;
 };
 
 }}  // namespace descent::optim
