@@ -57,11 +57,11 @@ void clip_grad_value(const NamedTensors& parameters, double limit, At at) {
 }
 
 double OptimizerBase::clip_grad_norm(double max_norm, ClipNormOptions options, At at) {
-  if (ledger_) ledger_->before_clip(*this);
+  if (Ledger* to = ledger()) to->before_clip(*this);
   return optim::clip_grad_norm(parameters(), max_norm, options, at);
 }
 void OptimizerBase::clip_grad_value(double limit, At at) {
-  if (ledger_) ledger_->before_clip(*this);
+  if (Ledger* to = ledger()) to->before_clip(*this);
   optim::clip_grad_value(parameters(), limit, at);
 }
 

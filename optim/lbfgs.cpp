@@ -29,7 +29,7 @@ void LBFGS::check(At at) const {
     if (!(values[i] >= low && std::isfinite(values[i])))
       fail<ValueError>(at, "LBFGS: {} is {}: need at least {}", info.hyper.at[i], values[i], low);
   }
-  if (ledger_) fail<ValueError>(at, "LBFGS: a step is no formula that a ledger could explain");
+  if (ledger()) fail<ValueError>(at, "LBFGS: a step is no formula that a ledger could explain");
   for (const Slot& slot : slots_)
     if (slot.parameter.dtype() != slots_[0].parameter.dtype())
       fail<DtypeError>(at, "LBFGS: {} is {}, {} is {}: need one dtype", slots_[0].name,

@@ -13,6 +13,7 @@
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 class Ledger;
+class OptimizerBase;
 
 /// Computes the loss anew: zero_grad, predict, loss, backward; returns the loss, of one element.
 using Closure = std::function<Tensor()>;
@@ -97,6 +98,16 @@ struct Moment {
 /// and no others, with their dtypes and shapes, and its counts (int64) are not negative.
 NamedTensors copied(const NamedTensors& like, const NamedTensors& state, const std::string& who,
                     At at = At::unknown());
+/// A reference to an optimizer, which may go first: to use it then is a ValueError, as `who`.
+class OptimizerRef {
+ public:
+  OptimizerRef(OptimizerBase& optimizer, const char* who);
+  OptimizerBase& get(At at = At::unknown()) const;
+
+ private:
+  std::weak_ptr<OptimizerBase> optimizer_;
+  const char* who_;
+};
 /// Runs a rule's body on `moment` with recording scalars.
 using Replay = void (*)(DType dtype, Moment& moment, Lines& lines);
 }  // namespace detail
@@ -162,9 +173,10 @@ class OptimizerBase : descent::detail::Pinned {
   /// gradient, a forgotten zero_grad, parameters that backward never reached. Standard error, at
   /// first.
   void on_report(std::function<void(const std::string&)> report);
-  /// Notes in `ledger`, which must live as long, what each step does; null to stop.
-  void trace(Ledger* ledger) { ledger_ = ledger; }
-  void trace(Ledger& ledger) { ledger_ = &ledger; }
+  /// Notes in `ledger`, as long as both live, what each step does; null to stop. ValueError if it
+  /// follows another optimizer, or holds steps of another rule.
+  void trace(Ledger* ledger, At at = At::here());
+  void trace(Ledger& ledger, At at = At::here()) { trace(&ledger, at); }
 
  protected:
   using Slot = detail::Slot;
@@ -203,6 +215,7 @@ class OptimizerBase : descent::detail::Pinned {
     ~Running() { opt.let_go(); }
     OptimizerBase& opt;
   };
+  Ledger* ledger() const;             // null if none is there to note anything
   bool first_time(const char* kind);  // of a report
   void report(const std::string& text) const;
 
@@ -216,9 +229,9 @@ class OptimizerBase : descent::detail::Pinned {
   double lr_factor_ = 1, loss_ = 0;
   int64_t steps_ = 0, skipped_ = 0;
   NonFinite nonfinite_ = NonFinite::error;
-  Ledger* ledger_ = nullptr;
 
  private:
+  friend class detail::OptimizerRef;
   void cut_into_tiles();
   friend class Ledger;
   void check_parameter(const std::string& name, const Tensor& parameter, At at) const;
@@ -232,6 +245,8 @@ class OptimizerBase : descent::detail::Pinned {
   std::vector<const char*> reported_;
   std::size_t said_ = 0;  // so many of them before the step, or by one that was carried out
   std::function<void(const std::string&)> report_;
+  std::weak_ptr<Ledger> ledger_;
+  std::shared_ptr<OptimizerBase> self_;  // owns nothing: its weak copies end with this
 };
 
 }}  // namespace descent::optim

@@ -8,9 +8,9 @@
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 Accumulate::Accumulate(OptimizerBase& optimizer, int64_t batches, Step step, At at)
-    : optimizer_(optimizer), batches_(batches), step_(std::move(step)) {
+    : optimizer_(optimizer, "Accumulate"), batches_(batches), step_(std::move(step)) {
   detail::require(batches >= 1, "Accumulate: batches", double(batches), "at least 1", at);
-  if (!step_) step_ = [this](const Tensor& loss) { optimizer_.step(loss); };
+  if (!step_) step_ = [this](const Tensor& loss) { optimizer_.get().step(loss); };
 }
 
 /// Unless the call succeeds, brings back the window and the gradients that it began with. While it
@@ -18,7 +18,7 @@ Accumulate::Accumulate(OptimizerBase& optimizer, int64_t batches, Step step, At 
 class Accumulate::Undo : descent::detail::Pinned {
  public:
   explicit Undo(Accumulate& a)
-      : window_(a.window_), before_(a.window_), parameters_(a.optimizer_.parameters()) {
+      : window_(a.window_), before_(a.window_), parameters_(a.optimizer_.get().parameters()) {
     for (const auto& [name, p] : parameters_) gradients_.push_back(p.grad());
   }
   ~Undo() {
@@ -43,7 +43,7 @@ bool Accumulate::backward(const In& loss, int64_t examples) {
   const double value = loss.item(loss.at);
   Undo undo(*this);
   if (window_.batches == 0) {
-    optimizer_.zero_grad();
+    optimizer_.get().zero_grad();
     window_ = {.first = n};
   }
   // In units of n_1: of equal ones each weighs 1, and one alone keeps its bits.
@@ -60,21 +60,21 @@ bool Accumulate::flush() {
   if (window_.batches == 0) return false;
   Undo undo(*this);
   const Window full = std::exchange(window_, {});
-  detail::scale_gradients(optimizer_.parameters(), full.first / full.examples);
+  detail::scale_gradients(optimizer_.get().parameters(), full.first / full.examples);
   step_(tensor(full.loss / full.examples, float64));
   undo.done = true;
   return true;
 }
 
 Lookahead::Lookahead(OptimizerBase& inner, LookaheadOptions o, At at)
-    : inner_(inner), options_(o), state_{{"Lookahead/steps", tensor(int64_t{0})}} {
+    : inner_(inner, "Lookahead"), options_(o), state_{{"Lookahead/steps", tensor(int64_t{0})}} {
   detail::require(o.k >= 1, "Lookahead: k", double(o.k), "at least 1", at);
   detail::require(o.alpha >= 0 && o.alpha <= 1, "Lookahead: alpha", o.alpha, "[0, 1]", at);
 }
 
 /// The state, with parameters as they are where slow weights are missing.
 NamedTensors Lookahead::complete() const {
-  NamedTensors all = inner_.parameters();
+  NamedTensors all = inner_.get().parameters();
   for (std::size_t i = 0; i < all.size(); ++i)
     if (i + 1 < state_.size()) all[i] = state_[i];
     else all[i] = {"Lookahead/" + all[i].first + "/slow", all[i].second.detach().clone()};
@@ -84,11 +84,11 @@ NamedTensors Lookahead::complete() const {
 
 double Lookahead::around(const std::function<double()>& step) {
   NamedTensors state = complete();
-  const NamedTensors fast = inner_.parameters();
+  const NamedTensors fast = inner_.get().parameters();
   detail::check_blend(fast, state);  // after the step nothing may fail
-  const int64_t before = inner_.steps();
+  const int64_t before = inner_.get().steps();
   const double loss = step();
-  if (inner_.steps() == before) return loss;  // it skipped one
+  if (inner_.get().steps() == before) return loss;  // it skipped one
   state_ = std::move(state);
   const Tensor& steps = state_.back().second += 1;
   if (steps.item<int64_t>() % options_.k != 0) return loss;
@@ -99,18 +99,18 @@ double Lookahead::around(const std::function<double()>& step) {
 
 Lookahead::~Lookahead() = default;
 void Lookahead::step(At at) {
-  around([&] { return inner_.step(at), 0.0; });
+  around([&] { return inner_.get(at).step(at), 0.0; });
 }
 void Lookahead::step(const In& loss) {
-  around([&] { return inner_.step(loss), 0.0; });
+  around([&] { return inner_.get().step(loss), 0.0; });
 }
 double Lookahead::step(const Closure& closure, At at) {
-  return around([&] { return inner_.step(closure, at); });
+  return around([&] { return inner_.get(at).step(closure, at); });
 }
 
 NamedTensors Lookahead::state_dict() const {
   NamedTensors all = cloned(complete());
-  for (const auto& entry : inner_.state_dict()) all.push_back(entry);
+  for (const auto& entry : inner_.get().state_dict()) all.push_back(entry);
   return all;
 }
 
@@ -119,11 +119,11 @@ void Lookahead::load_state_dict(const NamedTensors& state, At at) {
   for (const auto& entry : state)
     (entry.first.starts_with("Lookahead/") ? own : inner).push_back(entry);
   own = detail::copied(complete(), own, "Lookahead", at);
-  inner_.load_state_dict(inner, at);
+  inner_.get(at).load_state_dict(inner, at);
   state_ = std::move(own);
 }
 
-SAM::SAM(OptimizerBase& base, SAMOptions o, At at) : base_(base), options_(o) {
+SAM::SAM(OptimizerBase& base, SAMOptions o, At at) : base_(base, "SAM"), options_(o) {
   detail::require(o.rho >= 0 && std::isfinite(o.rho), "SAM: rho", o.rho, "at least 0, finite", at);
 }
 
@@ -141,12 +141,12 @@ void SAM::climb(const NamedTensors& theta) const {
 
 double SAM::step(const Closure& closure, At at) {
   const auto loss_of = [&] {
-    base_.zero_grad();
+    base_.get(at).zero_grad();
     EnableGradGuard grad;
     return closure();
   };
   const double loss = loss_of().item(at);
-  NamedTensors theta = base_.parameters();
+  NamedTensors theta = base_.get(at).parameters();
   std::erase_if(theta, [](const auto& named) { return !named.second.grad().defined(); });
   Tensor second;
   {
@@ -154,7 +154,7 @@ double SAM::step(const Closure& closure, At at) {
     climb(theta);
     second = loss_of();
   }
-  base_.step(In(second, at));
+  base_.get(at).step(In(second, at));
   return loss;
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 #include "descent/optim/optimizer.hpp"
 
-// Around an optimizer, which must live as long: parameters, groups and rates are its own. Options
-// out of range are ValueErrors; they are not saved with the state.
+// Around an optimizer: parameters, groups and rates are its own, and once it has gone, all that
+// needs it is a ValueError. So are options out of range; they are not saved with the state.
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
@@ -37,7 +37,7 @@ class Accumulate : descent::detail::Pinned {
   };
   class Undo;
 
-  OptimizerBase& optimizer_;
+  detail::OptimizerRef optimizer_;
   int64_t batches_;
   Step step_;
   Window window_;
@@ -57,8 +57,8 @@ class Lookahead : descent::detail::Pinned {
   void step(At at = At::here());
   void step(const In& loss);
   double step(const Closure& closure, At at = At::here());
-  void zero_grad(bool set_to_none = true) { inner_.zero_grad(set_to_none); }
-  OptimizerBase& inner() { return inner_; }
+  void zero_grad(bool set_to_none = true) { inner_.get().zero_grad(set_to_none); }
+  OptimizerBase& inner() { return inner_.get(); }
   /// "Lookahead/steps" (int64), "Lookahead/<parameter>/slow", and the inner optimizer's entries.
   NamedTensors state_dict() const;
   /// Takes a copy. ValueError, and nothing changed, if it does not fit.
@@ -68,7 +68,7 @@ class Lookahead : descent::detail::Pinned {
   double around(const std::function<double()>& step);
   NamedTensors complete() const;
 
-  OptimizerBase& inner_;
+  detail::OptimizerRef inner_;
   LookaheadOptions options_;
   // Slow weights, each made in the first step that sees its parameter, and the count.
   NamedTensors state_;
@@ -89,18 +89,18 @@ class SAM : descent::detail::Pinned {
   /// bit, also if it throws; steps, told the second loss; returns the first. e is 0 without a
   /// gradient, and if ||g|| is 0 or not finite.
   double step(const Closure& closure, At at = At::here());
-  void zero_grad(bool set_to_none = true) { base_.zero_grad(set_to_none); }
-  OptimizerBase& base() { return base_; }
+  void zero_grad(bool set_to_none = true) { base_.get().zero_grad(set_to_none); }
+  OptimizerBase& base() { return base_.get(); }
   /// The base optimizer's: SAM itself has none.
-  NamedTensors state_dict() const { return base_.state_dict(); }
+  NamedTensors state_dict() const { return base_.get().state_dict(); }
   void load_state_dict(const NamedTensors& state, At at = At::here()) {
-    base_.load_state_dict(state, at);
+    base_.get(at).load_state_dict(state, at);
   }
 
  private:
   void climb(const NamedTensors& theta) const;
 
-  OptimizerBase& base_;
+  detail::OptimizerRef base_;
   SAMOptions options_;
 };
 

@@ -58,7 +58,8 @@ template <class T> void make_room(std::vector<T>& list, std::size_t more) {
 
 }  // namespace
 
-Ledger::Ledger(LedgerOptions options, At at) : options_(std::move(options)) {
+Ledger::Ledger(LedgerOptions options, At at)
+    : options_(std::move(options)), self_(this, [](Ledger*) {}) {
   detail::require(options_.every >= 1, "Ledger: every", static_cast<double>(options_.every),
                   "at least 1", at);
   for (int64_t i : options_.elements)
@@ -66,6 +67,28 @@ Ledger::Ledger(LedgerOptions options, At at) : options_(std::move(options)) {
 }
 
 Ledger::~Ledger() = default;
+
+void OptimizerBase::trace(Ledger* to, At at) {
+  Ledger* before = ledger();
+  if (to) {
+    const auto other = to->optimizer_.lock();
+    if (other && other.get() != this)
+      fail<ValueError>(at,
+                       "trace: this ledger follows another optimizer, {}: take one for each, or "
+                       "trace(nullptr) there",
+                       other->info_.name);
+    if (!to->entries_.empty() && to->rule_ != &info_)
+      fail<ValueError>(at, "trace: this ledger holds steps of {}: take another one for {}",
+                       to->rule_->name, info_.name);
+    to->optimizer_ = self_;
+    to->rule_ = &info_;
+    to->replay_ = replay();
+  }
+  if (before && before != to) before->optimizer_.reset();
+  ledger_ = to ? to->self_ : std::weak_ptr<Ledger>();
+}
+
+Ledger* OptimizerBase::ledger() const { return ledger_.lock().get(); }
 
 // ---- recording
 
@@ -90,8 +113,6 @@ const Ledger::Raw* Ledger::raw_of(const std::string& name, descent::detail::Grad
 }
 
 void Ledger::before_step(const OptimizerBase& opt) {
-  rule_ = &opt.info_;
-  replay_ = opt.replay();
   open_.clear();
   theta_before_.clear();
   gradients_.clear();

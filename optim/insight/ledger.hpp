@@ -71,6 +71,8 @@ class Ledger : descent::detail::Pinned {
   void after_step(const OptimizerBase& opt) noexcept;
 
   LedgerOptions options_;
+  std::shared_ptr<Ledger> self_;  // owns nothing: its weak copies end with this
+  std::weak_ptr<OptimizerBase> optimizer_;
   const detail::RuleInfo* rule_ = nullptr;
   detail::Replay replay_ = nullptr;
   std::vector<Entry> entries_;
