@@ -17,12 +17,15 @@ namespace {
 class Backward;
 constinit thread_local Backward* running = nullptr;
 
+constinit std::atomic<uint32_t> lives = 0;  // of leaves
+
 /// Where a gradient ends up. One backward at a time may feed it: two at once are a GraphError.
 struct LeafNode final : Node {
   LeafNode(const Tensor& x, At at_) : Node("leaf", at_) {
     is_leaf = true;
     shape = x.shape();
     dtype = x.dtype();
+    age.life = lives.fetch_add(1, std::memory_order_relaxed) + 1;
   }
   Tensor derivative(std::size_t, const Tensor&, const Tensor&) override { return {}; }
   void release() override {}

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <fmt/core.h>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -67,8 +68,23 @@ void OptimizerBase::add(const NamedTensors& parameters, At at) {
     slot.quantities.resize(info_.quantities.count);
     regroup(slot);
   }
+  check_overlaps(added, at);
   slots_.reserve(slots_.size() + added.size());
   std::move(added.begin(), added.end(), std::back_inserter(slots_));
+}
+
+/// Two parameters in the same memory would be updated twice, on two threads at once.
+void OptimizerBase::check_overlaps(const std::vector<Slot>& added, At at) const {
+  std::vector<std::tuple<const std::byte*, const std::byte*, const std::string*>> all;
+  for (const auto* slots : {&slots_, &added})
+    for (const Slot& slot : *slots)
+      if (const auto* h = Peek::header(slot.parameter); h->numel > 0)
+        all.emplace_back(h->data, h->data + h->numel * itemsize(h->dtype), &slot.name);
+  std::ranges::sort(all);
+  for (std::size_t i = 1; i < all.size(); ++i)
+    if (std::get<0>(all[i]) < std::get<1>(all[i - 1]))
+      fail<ValueError>(at, "{}: {} and {} share elements: need parameters of their own", info_.name,
+                       *std::get<2>(all[i - 1]), *std::get<2>(all[i]));
 }
 
 void OptimizerBase::check_parameter(const std::string& name, const Tensor& p, At at) const {
@@ -310,7 +326,8 @@ void OptimizerBase::check_freshness() {
     any = true;
     const auto now = descent::detail::gradient_age(slot.parameter), seen = slot.seen;
     all_old &= seen.added > 0 && now == seen;
-    const bool piled_up = now != seen && now.changes - seen.changes == now.added - seen.added;
+    const bool piled_up = now != seen && now.life == seen.life &&
+                          now.changes - seen.changes == now.added - seen.added;
     if (seen.added > 0 && piled_up && first_time("zero_grad"))
       report(
           fmt::format("step: the gradient of {} still holds what the last step used: call "

@@ -95,7 +95,7 @@ struct Moment {
   std::vector<double> state, fields;
 };
 /// Copies of what `state` has under the names of `like`. ValueError, as `who`, unless it has these
-/// and no others, with their dtypes and shapes, and its counts (int64) are not negative.
+/// and no others, with their dtypes and shapes, and its counts (int64) are from 0 to 2^53.
 NamedTensors copied(const NamedTensors& like, const NamedTensors& state, const std::string& who,
                     At at = At::unknown());
 /// A reference to an optimizer, which may go first: to use it then is a ValueError, as `who`.
@@ -234,6 +234,7 @@ class OptimizerBase : descent::detail::Pinned {
   friend class detail::OptimizerRef;
   void cut_into_tiles();
   friend class Ledger;
+  void check_overlaps(const std::vector<Slot>& added, At at) const;
   void check_parameter(const std::string& name, const Tensor& parameter, At at) const;
   void collect_gradients(At at);
   bool all_finite(At at);

@@ -82,8 +82,9 @@ NamedTensors detail::copied(const NamedTensors& like, const NamedTensors& state,
   for (std::size_t i = 0; i < like.size(); ++i) {
     const std::string& name = like[i].first;
     const Tensor& t = copies.emplace_back(name, found[i].detach().clone()).second;
-    if (t.dtype() == int64 && t.dim() == 0 && t.item() < 0)
-      fail<ValueError>(at, "load_state_dict: {} is {}: need a count", name, t.item());
+    if (t.dtype() != int64 || t.dim() != 0) continue;
+    if (const auto n = t.item<int64_t>(); n < 0 || n > int64_t{1} << 53)  // formulas take doubles
+      fail<ValueError>(at, "load_state_dict: {} is {}: need a count up to 2^53", name, n);
   }
   return copies;
 }

@@ -582,3 +582,98 @@ TEST_CASE("a step is a change in place: a backward that saved the parameter says
   (w * w).sum().backward();
   CHECK(w.grad().item() == 2 * w.item());
 }
+
+TEST_CASE("a parameter that is frozen and trained again is not taken for stale") {
+  const Tensor p = leaf({1, 2}), q = leaf({1});
+  optim::SGD opt({{"p", p}, {"q", q}}, {.lr = 0.1});
+  std::vector<std::string> said;
+  opt.on_report([&](const std::string& text) { said.push_back(text); });
+  for (int life = 0; life < 3; ++life) {
+    for (const Tensor& x : {p, q}) {
+      x.requires_grad_(false);
+      x.requires_grad_();
+    }
+    (p.sum() * q.sum()).backward();
+    opt.step();
+  }
+  CHECK(said.empty());
+  opt.step();
+  CHECK(said.size() == 1);  // that one is
+}
+
+TEST_CASE("parameters that share elements are refused by name") {
+  const Tensor base = ones({10}), a = base.narrow(0, 0, 6).detach().requires_grad_(),
+               b = base.narrow(0, 4, 6).detach().requires_grad_(),
+               c = base.narrow(0, 6, 4).detach().requires_grad_(),
+               again = a.detach().requires_grad_();
+  using optim::SGD;
+  CHECK_THROWS_WITH_AS(SGD({{"a", a}, {"b", b}}), doctest::Contains("a and b share elements"),
+                       ValueError);
+  CHECK_THROWS_WITH_AS(SGD({{"a", a}, {"again", again}}), doctest::Contains("share elements"),
+                       ValueError);
+  SGD opt({{"a", a}, {"c", c}});  // side by side
+  CHECK_THROWS_AS(opt.add({{"b", b}}), ValueError);
+  CHECK(opt.parameters().size() == 2);
+}
+
+TEST_CASE("a gradient of another dtype than its parameter is refused") {
+  nn::Linear fc(64, 64);
+  optim::SGD opt(fc.named_parameters(), {.lr = 1});
+  bool once = false;
+  fc.weight.register_hook([&](const Tensor&) -> Tensor {
+    if (!std::exchange(once, true)) fc.to(float64);
+    return {};
+  });
+  try {  // backward may refuse it first
+    fc(ones({1, 64})).sum().backward();
+  } catch (const Error&) { return; }
+  const Values before = values(fc.weight);
+  CHECK_THROWS_AS(opt.step(), Error);
+  CHECK(values(fc.weight) == before);
+}
+
+TEST_CASE("a ledger that is full says what to choose, and the run goes on") {
+  const Tensor p = zeros({1000}).requires_grad_();
+  optim::SGD opt({{"p", p}}, {.lr = 0.5});
+  std::vector<std::string> said;
+  opt.on_report([&](const std::string& text) { said.push_back(text); });
+  optim::Ledger ledger({.max_bytes = 1 << 20}), narrow({.elements = {3}, .max_bytes = 1 << 20});
+  opt.trace(ledger);
+  for (int i = 0; i < 8; ++i) {
+    p.set_grad(ones({1000}));
+    opt.step();
+  }
+  CHECK(opt.steps() == 8);
+  REQUIRE(said.size() == 1);
+  CHECK(said[0].find("choose parameters by a pattern, elements, or every n-th step") !=
+        std::string::npos);
+  const auto recorded = static_cast<int64_t>(ledger.entries().size());
+  CHECK(recorded >= 2);
+  CHECK(recorded < 8);
+  CHECK(ledger.explain("p[3]", recorded).starts_with("SGD"));
+  CHECK_THROWS_WITH_AS(ledger.explain("p[3]", 8), doctest::Contains("the ledger was full"),
+                       ValueError);
+  opt.trace(narrow);
+  for (int i = 0; i < 100; ++i) {
+    p.set_grad(ones({1000}));
+    opt.step();
+  }
+  CHECK(narrow.entries().size() == 100);
+}
+
+TEST_CASE("patterns match in a time that does not explode with their stars") {
+  CHECK(matches("*", ""));
+  CHECK(matches("**", "abc"));
+  CHECK(matches("a*c?", "abbccd"));
+  CHECK(matches("*.bias", "encoder.0.bias"));
+  CHECK(!matches("*.bias", "encoder.0.bias2"));
+  CHECK(matches("*ab*ab", "abxababab"));
+  CHECK(!matches("a?", "a"));
+  CHECK(!matches("", "a"));
+  CHECK(matches("", ""));
+  CHECK(!matches("?", ""));
+  std::string pattern;
+  for (int i = 0; i < 40; ++i) pattern += "*a";
+  CHECK(!matches(pattern + "*b", std::string(1000, 'a')));  // with recursion, for ever
+  CHECK(matches(std::string(2'000'000, 'a'), std::string(2'000'000, 'a')));
+}

@@ -62,6 +62,8 @@ Ledger::Ledger(LedgerOptions options, At at)
     : options_(std::move(options)), self_(this, [](Ledger*) {}) {
   detail::require(options_.every >= 1, "Ledger: every", static_cast<double>(options_.every),
                   "at least 1", at);
+  detail::require(options_.max_bytes >= 0, "Ledger: max_bytes",
+                  static_cast<double>(options_.max_bytes), "at least 0", at);
   for (int64_t i : options_.elements)
     detail::require(i >= 0, "Ledger: an element", static_cast<double>(i), "at least 0", at);
 }
@@ -112,14 +114,40 @@ const Ledger::Raw* Ledger::raw_of(const std::string& name, descent::detail::Grad
   return nullptr;
 }
 
-void Ledger::before_step(const OptimizerBase& opt) {
+bool Ledger::records(const OptimizerBase& opt, const detail::Slot& slot) const {
+  return opt.steps_ % options_.every == 0 && slot.grad.defined() &&
+         matches(options_.parameters, slot.name);
+}
+
+/// What an entry of so many elements takes, about.
+int64_t Ledger::entry_bytes(std::size_t elements) const {
+  const std::size_t numbers =
+      rule_->hyper.count + rule_->quantities.count + rule_->fields.count + 2 * rule_->state.count;
+  const std::size_t each = sizeof(Element) + numbers * sizeof(double);
+  return static_cast<int64_t>(sizeof(Entry) + elements * each);
+}
+
+void Ledger::before_step(OptimizerBase& opt) {
   open_.clear();
   theta_before_.clear();
   gradients_.clear();
   make_room(losses_, 1);
-  if (opt.steps_ % options_.every != 0) return;
+  open_bytes_ = 0;
   for (const detail::Slot& slot : opt.slots_)
-    if (slot.grad.defined() && matches(options_.parameters, slot.name)) open_entry(opt, slot);
+    if (records(opt, slot))
+      open_bytes_ +=
+          entry_bytes(options_.elements.empty() ? static_cast<std::size_t>(slot.parameter.numel())
+                                                : options_.elements.size());
+  if (full_at_ == 0 && bytes_ + open_bytes_ > options_.max_bytes) {
+    opt.report(fmt::format(
+        "step: the ledger is full: step {} would bring it to {} MB of at most {}, and it "
+        "records no more: choose parameters by a pattern, elements, or every n-th step",
+        opt.steps_ + 1, (bytes_ + open_bytes_) >> 20, options_.max_bytes >> 20));
+    full_at_ = opt.steps_ + 1;
+  }
+  if (full_at_ > 0) return;
+  for (const detail::Slot& slot : opt.slots_)
+    if (records(opt, slot)) open_entry(opt, slot);
   make_room(entries_, open_.size());
 }
 
@@ -194,8 +222,10 @@ void Ledger::after_step(const OptimizerBase& opt) noexcept {
   });
   const int64_t step = opt.steps_;
   while (!losses_.empty() && losses_.back().first >= step) losses_.pop_back();  // done anew
-  while (!entries_.empty() && entries_.back().step >= step) entries_.pop_back();
+  for (; !entries_.empty() && entries_.back().step >= step; entries_.pop_back())
+    bytes_ -= entry_bytes(entries_.back().elements.size());
   losses_.emplace_back(step, opt.loss_);
+  for (const Entry& entry : open_) bytes_ += entry_bytes(entry.elements.size());
   std::move(open_.begin(), open_.end(), std::back_inserter(entries_));
   open_.clear();
   theta_before_.clear();
@@ -289,7 +319,8 @@ std::string Ledger::explain(std::string_view what, int64_t step, At at) const {
       entries_.begin(), entries_.end(),
       [step, &name = name](const Entry& e) { return e.step == step && e.parameter == name; });
   if (entry == entries_.end())
-    fail<ValueError>(at, "explain: nothing was recorded of {} in step {}", name, step);
+    fail<ValueError>(at, "explain: nothing was recorded of {} in step {}{}", name, step,
+                     full_at_ > 0 && step >= full_at_ ? ": the ledger was full" : "");
   const int64_t flat = flat_index(*entry, index, at);
   const auto found = std::find_if(entry->elements.begin(), entry->elements.end(),
                                   [&](const Element& e) { return e.index == flat; });
