@@ -22,6 +22,16 @@ template <class Rule> constexpr Names names_if_any(auto get) {
   else return {};
 }
 
+/// Says of the option that it turns into whether that is a Choice.
+struct OptionKind {
+  constexpr operator double() const { return 0; }
+  template <class E> constexpr operator Choice<E>() const {
+    *choice = true;
+    return E{};
+  }
+  bool* choice;
+};
+
 /// What a rule says of itself, with what it left out, and its formula at work on elements. (Apart
 /// from Optimizer, so that an Optimizer's name costs a compiler little.)
 template <template <class> class R, class Rule> struct Formula {
@@ -42,6 +52,10 @@ template <template <class> class R, class Rule> struct Formula {
   static constexpr RuleInfo info = [] {
     RuleInfo all{Rule::name, Rule::hyper, state, required, whole, fields, quantities};
     for (std::size_t i = 0; i < all.hyper.count; ++i) all.ranges[i] = range_of(all.hyper.at[i]);
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      static_cast<void>(Rule{OptionKind{&all.choice[I]}...});
+    }
+    (std::make_index_sequence<Rule::hyper.count>());
     if constexpr (requires { Rule::needs_loss; }) all.needs_loss = Rule::needs_loss;
     if constexpr (requires { &Rule::refuses; }) all.refuses = &Rule::refuses;
     return all;
@@ -65,6 +79,13 @@ template <template <class> class R, class Rule> struct Formula {
   static_assert(std::string_view(Rule::hyper.at[0]) == "lr", "a rule's first option is lr");
   static_assert(sizeof(Rule) == Rule::hyper.count * sizeof(double),
                 "a rule's members are its hyper-parameters, of type S, named in `hyper`");
+  static constexpr std::size_t choices = [] {
+    std::size_t n = 0;
+    for (bool choice : info.choice) n += choice;
+    return n;
+  }();
+  static_assert(sizeof(R<Setting>) ==
+                Rule::hyper.count * sizeof(Setting) - choices * (sizeof(Setting) - sizeof(double)));
 
   static bool in_use(const Rule& rule, std::size_t i) {
     if constexpr (optional.count > 0)
@@ -199,7 +220,8 @@ template <template <class> class R, class Rule> struct Formula {
 /// Applies the update rule R to registered parameters: one fused, threaded pass per step.
 ///
 ///     optim::Adam opt(model.named_parameters(), {.lr = 1e-3});
-///     opt.group("*.bias").weight_decay = 0;
+///     opt.group("encoder.*").lr = 1e-4;
+///     opt.group("*.bias").weight_decay = 0;  // also where the rate is another one
 ///     opt.zero_grad();  loss.backward();  opt.step();
 ///
 /// R is a template on its scalar type S. Its members, of type S, Flag or Choice, are the
@@ -209,7 +231,8 @@ template <template <class> class R, class Rule> struct Formula {
 /// - `optional`: further state, in use if `uses(i)` says so of the i-th of these;
 /// - `check(at)`, which refuses combinations of options;
 /// - `maximize`: a Flag; the formula then sees -g;
-/// - `prepare(Whole&)`, or `prepare_group(std::span<Whole>)` for all of a group, which computes
+/// - `prepare(Whole&)`, or `prepare_group(std::span<Whole>)` for all that the same patterns match,
+/// which computes
 ///   `fields` (a T for each element) and `quantities` (an S for the tensor): `update` receives them
 ///   between the state and t. `whole` names the tensors of any shape that it keeps, `needs_loss`
 ///   says that it reads the loss;
@@ -225,27 +248,31 @@ class Optimizer final : public OptimizerBase {
   /// ValueError for options out of range, or for parameters as `add` refuses them.
   explicit Optimizer(const NamedTensors& parameters, Rule options = {}, At at = At::here())
       : OptimizerBase(Formula::info, &options) {
-    check_options(at);
+    resolve(at);
     add(parameters, at);
   }
 
-  /// The default group's options, to read and to change at any time.
-  Rule& options() { return rule(0); }
-  /// The options of the parameters whose names match `pattern` ('*' for any characters): a copy of
-  /// the defaults as they are now, to be changed. Of two patterns that match, the later counts.
-  Rule& group(std::string_view pattern, At at = At::here()) {
-    return rule(find_group(pattern, at));
+  /// The defaults, to read and to change at any time.
+  Rule& options() { return *std::launder(static_cast<Rule*>(options_at(0))); }
+  /// The options of the parameters whose names match `pattern` ('*' for any characters). An option
+  /// holds where it is assigned, by that alone: a parameter has each one from the last pattern that
+  /// matches and has set it, or else the default. To read one gives what holds for the first
+  /// parameter that matches.
+  R<Setting>& group(std::string_view pattern, At at = At::here()) {
+    return *std::launder(static_cast<R<Setting>*>(find_group(pattern, at)));
   }
 
  private:
   using Formula = detail::Formula<R, Rule>;
   using Slot = detail::Slot;
 
-  Rule& rule(std::size_t i) const { return *std::launder(static_cast<Rule*>(options_at(i))); }
+  const Rule& rule(std::size_t mix) const {
+    return *std::launder(static_cast<const Rule*>(options_at(mix)));
+  }
 
   // ---- what the base asks
   void advance(At at) override {
-    check_options(at);
+    resolve(at);
     const Running running(*this);
     if (!begin_step(at)) return;
     {
@@ -260,8 +287,10 @@ class Optimizer final : public OptimizerBase {
     });
     end_step();
   }
-  bool uses(std::size_t group, std::size_t i) const override {
-    return Formula::in_use(rule(group), i);
+  bool uses(std::size_t mix, std::size_t i) const override { return Formula::in_use(rule(mix), i); }
+  void check(const void* options, At at) const override {
+    if constexpr (requires(Rule rule) { rule.check(at); })
+      std::launder(static_cast<const Rule*>(options))->check(at);
   }
   detail::Replay replay() const override {
     return [](DType dtype, detail::Moment& moment, Lines& lines) {
@@ -270,14 +299,9 @@ class Optimizer final : public OptimizerBase {
     };
   }
 
-  void check_options(At at) const {
-    check_ranges(at);
-    if constexpr (requires { rule(0).check(at); })
-      for (std::size_t group = 0; group < groups_.size(); ++group) rule(group).check(at);
-  }
   /// The options as they hold for one parameter.
   Rule rule_of(const Slot& slot) const {
-    Rule own = rule(slot.group);
+    Rule own = rule(slot.mix);
     own.lr *= lr_factor_ * slot.lr_multiplier;
     return own;
   }
@@ -293,12 +317,12 @@ class Optimizer final : public OptimizerBase {
         widen_fields(slot);
       }
     } else if constexpr (requires(Rule rule, std::span<Whole> x) { rule.prepare_group(x); }) {
-      for (std::size_t group = 0; group < groups_.size(); ++group) {
+      for (std::size_t mix = 0; mix < mixes_.size(); ++mix) {
         std::vector<Whole> all;
         for (Slot& slot : slots_)
-          if (slot.group == group && slot.grad.defined())
-            all.push_back(whole_of(slot, Formula::maximizes(rule(group)), nullptr));
-        rule(group).prepare_group({all.data(), all.size()});
+          if (slot.mix == mix && slot.grad.defined())
+            all.push_back(whole_of(slot, Formula::maximizes(rule(mix)), nullptr));
+        rule(mix).prepare_group({all.data(), all.size()});
       }
     }
   }

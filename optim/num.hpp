@@ -72,7 +72,8 @@ inline double min(double a, double b) { return detail::choose(b < a, b, a); }
 inline double where(bool condition, double a, double b) { return detail::choose(condition, a, b); }
 inline double let(const char*, double x) { return x; }
 
-/// A hyper-parameter that is one of few: an enumerator of E, kept as a number like the others.
+/// A hyper-parameter that is one of few: an enumerator of E, at least 0, kept as a number like the
+/// others. (In a group that did not set it, a quarter more.)
 template <class E> class Choice {
  public:
   constexpr Choice(E e) : number_(static_cast<double>(e)) {}
@@ -82,6 +83,28 @@ template <class E> class Choice {
   double number_;
 };
 using Flag = Choice<bool>;
+
+/// A hyper-parameter of a group of parameters: a number, and whether the group has set it.
+/// Otherwise it is what the groups before or the defaults say.
+class Setting {
+ public:
+  constexpr Setting(double value) : value_(value), set_(true) {}
+  constexpr Setting(const Setting&) = default;
+  Setting& operator=(const Setting& other) {
+    value_ = other.value_;
+    set_ = true;
+    return *this;
+  }
+  constexpr operator double() const { return value_; }
+  Setting& operator+=(double x) { return *this = value_ + x; }
+  Setting& operator-=(double x) { return *this = value_ - x; }
+  Setting& operator*=(double x) { return *this = value_ * x; }
+  Setting& operator/=(double x) { return *this = value_ / x; }
+
+ private:
+  double value_;
+  bool set_;
+};
 
 /// The names of a rule's hyper-parameters, or of its state tensors; at most 12.
 struct Names {

@@ -26,9 +26,9 @@ void detail::refuse_option(const char* rule, const char* option, double value, R
 }
 
 OptimizerBase::OptimizerBase(const detail::RuleInfo& info, const void* options)
-    : info_(info), patterns_{"*"}, self_(this, [](OptimizerBase*) {}) {
-  groups_.push_back(std::make_unique<detail::Options>());
-  std::memcpy(groups_[0]->bytes, options, info.hyper.count * sizeof(double));
+    : info_(info), self_(this, [](OptimizerBase*) {}) {
+  mixes_.push_back(std::make_unique<detail::Mix>());
+  std::memcpy(mixes_[0]->options, options, info.hyper.count * sizeof(double));
 }
 OptimizerBase::~OptimizerBase() = default;
 
@@ -66,20 +66,21 @@ void OptimizerBase::add(const NamedTensors& parameters, At at) {
     slot.whole.resize(info_.whole.count);
     slot.fields.resize(info_.fields.count);
     slot.quantities.resize(info_.quantities.count);
-    regroup(slot);
   }
-  check_overlaps(added, at);
-  slots_.reserve(slots_.size() + added.size());
-  std::move(added.begin(), added.end(), std::back_inserter(slots_));
+  std::vector<Slot> all = slots_;
+  std::ranges::move(added, std::back_inserter(all));
+  check_overlaps(all, at);
+  Mixes mixes = mix(groups_, all);
+  slots_ = std::move(all);
+  adopt(std::move(mixes));
 }
 
 /// Two parameters in the same memory would be updated twice, on two threads at once.
-void OptimizerBase::check_overlaps(const std::vector<Slot>& added, At at) const {
+void OptimizerBase::check_overlaps(const std::vector<Slot>& slots, At at) const {
   std::vector<std::tuple<const std::byte*, const std::byte*, const std::string*>> all;
-  for (const auto* slots : {&slots_, &added})
-    for (const Slot& slot : *slots)
-      if (const auto* h = Peek::header(slot.parameter); h->numel > 0)
-        all.emplace_back(h->data, h->data + h->numel * itemsize(h->dtype), &slot.name);
+  for (const Slot& slot : slots)
+    if (const auto* h = Peek::header(slot.parameter); h->numel > 0)
+      all.emplace_back(h->data, h->data + h->numel * itemsize(h->dtype), &slot.name);
   std::ranges::sort(all);
   for (std::size_t i = 1; i < all.size(); ++i)
     if (std::get<0>(all[i]) < std::get<1>(all[i - 1]))
@@ -104,11 +105,6 @@ NamedTensors OptimizerBase::parameters() const {
   return all;
 }
 
-void OptimizerBase::regroup(Slot& slot) {
-  for (std::size_t i = 0; i < patterns_.size(); ++i)
-    if (matches(patterns_[i], slot.name)) slot.group = i;
-}
-
 std::vector<detail::Slot*> OptimizerBase::matching(std::string_view pattern, At at) {
   std::vector<Slot*> found;
   for (Slot& slot : slots_)
@@ -117,34 +113,110 @@ std::vector<detail::Slot*> OptimizerBase::matching(std::string_view pattern, At 
   return found;
 }
 
-std::size_t OptimizerBase::find_group(std::string_view pattern, At at) {
-  const auto known = std::find(patterns_.begin(), patterns_.end(), pattern);
-  if (known != patterns_.end()) return static_cast<std::size_t>(known - patterns_.begin());
-  const std::vector<Slot*> slots = matching(pattern, at);
-  auto copy = std::make_unique<detail::Options>(*groups_[0]);
-  groups_.reserve(groups_.size() + 1);
-  patterns_.emplace_back(pattern);
-  groups_.push_back(std::move(copy));
-  for (Slot* slot : slots) slot->group = patterns_.size() - 1;
-  return patterns_.size() - 1;
+// ---- groups
+
+namespace {
+std::size_t offset_of(const detail::RuleInfo& info, std::size_t option) {
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < option; ++i) at += info.choice[i] ? sizeof(double) : sizeof(Setting);
+  return at;
+}
+static_assert(sizeof(Setting) == sizeof(detail::Cell));
+constexpr double kInherited = 0.25;  // what stands in a Choice beside its number
+}  // namespace
+
+detail::Cell detail::cell_of(const RuleInfo& info, const Group& group, std::size_t option) {
+  Cell cell{0, true};
+  const std::byte* at = group.options + offset_of(info, option);
+  std::memcpy(&cell, at, info.choice[option] ? sizeof(double) : sizeof cell);
+  if (!info.choice[option]) return cell;
+  const double number = std::floor(cell.value);
+  return {number, cell.value == number};
 }
 
-std::vector<double> OptimizerBase::hyper(std::size_t group) const {
-  std::vector<double> values(info_.hyper.count);
-  std::memcpy(values.data(), groups_[group]->bytes, values.size() * sizeof(double));
-  return values;
+void detail::put_cell(const RuleInfo& info, Group& group, std::size_t option, Cell cell) {
+  if (info.choice[option] && !cell.set) cell.value += kInherited;
+  std::byte* at = group.options + offset_of(info, option);
+  std::memcpy(at, &cell, info.choice[option] ? sizeof(double) : sizeof cell);
 }
 
-void* OptimizerBase::options_at(std::size_t group) const { return groups_[group]->bytes; }
+/// The mixes of `slots`, each of which learns its own. (The first, of the defaults, is missing.)
+OptimizerBase::Mixes OptimizerBase::mix(const Groups& groups, std::vector<Slot>& slots) {
+  Mixes mixes(1);
+  for (Slot& slot : slots) {
+    auto own = std::make_unique<detail::Mix>();
+    for (const auto& group : groups)
+      if (matches(group->pattern, slot.name)) own->groups.push_back(group.get());
+    slot.mix = 0;
+    if (own->groups.empty()) continue;
+    auto same = [&](const auto& other) { return other && other->groups == own->groups; };
+    const auto known = std::ranges::find_if(mixes, same);
+    slot.mix = static_cast<std::size_t>(known - mixes.begin());
+    if (known == mixes.end()) mixes.push_back(std::move(own));
+  }
+  return mixes;
+}
 
-void OptimizerBase::check_ranges(At at) const {
-  double values[Names::most];
-  for (const auto& group : groups_) {
-    std::memcpy(values, group->bytes, sizeof values);
+void OptimizerBase::adopt(Mixes mixes) noexcept {
+  mixes[0] = std::move(mixes_[0]);
+  mixes_ = std::move(mixes);
+}
+
+/// The defaults, and over them what each group has set.
+void OptimizerBase::overlay(const Mixes& mixes) const {
+  for (std::size_t m = 1; m < mixes.size(); ++m) {
+    std::memcpy(mixes[m]->options, mixes[0]->options, sizeof mixes[0]->options);
+    for (const detail::Group* group : mixes[m]->groups)
+      for (std::size_t i = 0; i < info_.hyper.count; ++i)
+        if (const detail::Cell cell = detail::cell_of(info_, *group, i); cell.set)
+          std::memcpy(mixes[m]->options + i * sizeof(double), &cell.value, sizeof(double));
+  }
+}
+
+void OptimizerBase::resolve(const Mixes& mixes, At at) const {
+  overlay(mixes);
+  for (const auto& m : mixes) {
+    double values[Names::most];
+    std::memcpy(values, m->options, sizeof values);
     for (std::size_t i = 0; i < info_.hyper.count; ++i)
       if (!detail::holds(info_.ranges[i], values[i]))
         detail::refuse_option(info_.name, info_.hyper.at[i], values[i], info_.ranges[i], at);
+    check(m->options, at);
   }
+}
+
+void* OptimizerBase::find_group(std::string_view pattern, At at) {
+  const Slot* first = matching(pattern, at)[0];
+  auto known = std::ranges::find_if(groups_, [&](const auto& g) { return g->pattern == pattern; });
+  if (known == groups_.end()) {
+    groups_.reserve(groups_.size() + 1);
+    auto fresh = std::make_unique<detail::Group>(pattern);
+    for (std::size_t i = 0; i < info_.hyper.count; ++i)
+      detail::put_cell(info_, *fresh, i, {0, false});
+    groups_.push_back(std::move(fresh));
+    known = groups_.end() - 1;
+    try {
+      std::vector<Slot> slots = slots_;
+      Mixes mixes = mix(groups_, slots);
+      for (std::size_t i = 0; i < slots.size(); ++i) slots_[i].mix = slots[i].mix;
+      adopt(std::move(mixes));
+    } catch (...) {
+      groups_.pop_back();
+      throw;
+    }
+  }
+  overlay(mixes_);
+  const std::vector<double> now = hyper(first->mix);
+  for (std::size_t i = 0; i < now.size(); ++i)
+    if (!detail::cell_of(info_, **known, i).set)
+      detail::put_cell(info_, **known, i, {now[i], false});
+  return (*known)->options;
+}
+
+std::vector<double> OptimizerBase::hyper(std::size_t mix) const {
+  std::vector<double> values(info_.hyper.count);
+  std::memcpy(values.data(), mixes_[mix]->options, values.size() * sizeof(double));
+  return values;
 }
 
 void OptimizerBase::zero_grad(bool set_to_none) {
@@ -178,8 +250,10 @@ void OptimizerBase::set_momentum(double momentum, At at) {
   const auto place = static_cast<std::size_t>(option - info_.hyper.begin());
   if (const auto range = info_.ranges[place]; !detail::holds(range, momentum))
     detail::refuse_option(info_.name, *option, momentum, range, at);
+  std::memcpy(mixes_[0]->options + place * sizeof momentum, &momentum, sizeof momentum);
   for (const auto& group : groups_)
-    std::memcpy(group->bytes + place * sizeof momentum, &momentum, sizeof momentum);
+    if (detail::cell_of(info_, *group, place).set)
+      detail::put_cell(info_, *group, place, {momentum, true});
 }
 
 // ---- a step
@@ -222,7 +296,7 @@ void OptimizerBase::collect_gradients(At at) {
     slot.next_whole = slot.whole;
     for (std::size_t i = 0; i < slot.state.size(); ++i) {
       const Tensor& state = slot.state[i];
-      if (!state.defined() && uses(slot.group, i))
+      if (!state.defined() && uses(slot.mix, i))
         slot.next_state[i] = zeros(theta.shape(), dtype, at);
       if (state.defined() && (state.dtype() != dtype || state.numel() != theta.numel()))
         fail<DtypeError>(at,

@@ -58,18 +58,34 @@ struct RuleInfo {
   bool needs_loss = false;
   const char* (*refuses)(const Tensor&) = nullptr;  // why a parameter does not suit
   Range ranges[Names::most] = {};                   // of the hyper-parameters
+  bool choice[Names::most] = {};                    // a Choice, where the others are an S
 };
 
-/// A group's options: whatever the derived class takes, made of as many doubles as it has names.
-struct Options {
-  alignas(double) std::byte bytes[sizeof(double[Names::most])];
+/// The options of a pattern: the rule, made of Settings, that `group` hands out.
+struct Group {
+  explicit Group(std::string_view pattern_) : pattern(pattern_) {}
+  std::string pattern;
+  alignas(double) std::byte options[sizeof(Setting[Names::most])] = {};
 };
+/// The parameters that the same groups match, and the options that hold for them: the rule, made of
+/// as many doubles as it has names.
+struct Mix {
+  std::vector<const Group*> groups;  // the later counts
+  alignas(double) std::byte options[sizeof(double[Names::most])] = {};
+};
+/// One option of a group.
+struct Cell {
+  double value;
+  bool set;
+};
+Cell cell_of(const RuleInfo& info, const Group& group, std::size_t option);
+void put_cell(const RuleInfo& info, Group& group, std::size_t option, Cell cell);
 
 /// A registered parameter, what is remembered of it, and what the running step found.
 struct Slot {
   std::string name;
   Tensor parameter;
-  std::size_t group = 0;
+  std::size_t mix = 0;
   double lr_multiplier = 1;
   int64_t step = 0;
   std::vector<Tensor> state, whole;   // undefined until needed
@@ -139,22 +155,24 @@ class OptimizerBase : descent::detail::Pinned {
 
   /// Forgets every parameter's gradient, or (set_to_none = false) makes it zeros.
   void zero_grad(bool set_to_none = true);
-  /// Parameters that come later: they join the groups whose patterns match, at step 0.
+  /// Parameters that come later: they join the groups whose patterns match, at step 0. ValueError
+  /// if two have the same name or share elements, GraphError or DtypeError for what cannot be
+  /// trained.
   void add(const NamedTensors& parameters, At at = At::here());
   NamedTensors parameters() const;
   /// The functions of these names (clip.hpp) for all parameters; a ledger notes what was there.
   double clip_grad_norm(double max_norm, ClipNormOptions options = {}, At at = At::here());
   void clip_grad_value(double limit, At at = At::here());
 
-  /// The learning rate in use: the default group's, times the schedule's factor.
+  /// The learning rate in use: the defaults', times the schedule's factor.
   double lr() const { return hyper(0)[0] * lr_factor_; }
   /// What a schedule multiplies every group's learning rate by; 1 without one.
   double lr_factor() const { return lr_factor_; }
   void set_lr_factor(double factor, At at = At::here());
   /// Multiplies the rate of each parameter that matches, whatever its group: 1 by default.
   void set_lr_multiplier(std::string_view pattern, double multiplier, At at = At::here());
-  /// Sets `momentum`, or `beta1`, in every group, as cyclic schedules do; ValueError if the rule
-  /// has neither.
+  /// Sets `momentum`, or `beta1`, for every parameter, as cyclic schedules do; ValueError if the
+  /// rule has neither.
   void set_momentum(double momentum, At at = At::here());
 
   void set_nonfinite(NonFinite policy) { nonfinite_ = policy; }
@@ -163,10 +181,13 @@ class OptimizerBase : descent::detail::Pinned {
   int64_t steps() const { return steps_; }
 
   /// Everything a run needs to go on with the same bits, under "<rule>/<parameter>/<state>" and
-  /// ".../step" (int64), "<rule>/[<pattern>]/<option>" and "<rule>/steps". Copies.
+  /// ".../step" (int64), "<rule>/[*]/<option>" for the defaults, "<rule>/[<number> <pattern>]/
+  /// <option>" for groups in their order (NaN: not set), "<rule>/lr_factor" and "<rule>/steps".
+  /// Copies.
   virtual NamedTensors state_dict() const;
-  /// Takes a copy. ValueError, and nothing changed, if it is another rule's, or its parameters,
-  /// shapes or dtypes are not these.
+  /// Takes a copy, and with it the groups: those that the state does not have set nothing any more.
+  /// ValueError, and nothing changed, if it is another rule's, or its parameters, shapes or dtypes
+  /// are not these, or a number is out of range.
   virtual void load_state_dict(const NamedTensors& state, At at = At::here());
 
   /// Where steps that look like a mistake are reported, each kind once: a step without a new
@@ -184,16 +205,20 @@ class OptimizerBase : descent::detail::Pinned {
 
   /// One update, all of it.
   virtual void advance(At at) = 0;
-  virtual bool uses(std::size_t group, std::size_t state) const = 0;
+  virtual bool uses(std::size_t mix, std::size_t state) const = 0;
+  virtual void check(const void*, At) const {}  // of options that hold together
   virtual detail::Replay replay() const { return nullptr; }
 
-  /// The hyper-parameters of a group; 0 is the default.
-  std::vector<double> hyper(std::size_t group) const;
-  void* options_at(std::size_t group) const;
-  void check_ranges(At at) const;
-  /// The group of `pattern`, which a new one copies the defaults into; ValueError if no parameter
-  /// matches.
-  std::size_t find_group(std::string_view pattern, At at);
+  /// The hyper-parameters of a mix; 0 is the defaults.
+  std::vector<double> hyper(std::size_t mix) const;
+  void* options_at(std::size_t mix) const { return mixes_[mix]->options; }
+  using Mixes = std::vector<std::unique_ptr<detail::Mix>>;
+  using Groups = std::vector<std::unique_ptr<detail::Group>>;
+  /// Finds out which options hold for each mix, by now, and checks them.
+  void resolve(At at) const { resolve(mixes_, at); }
+  /// The options of `pattern`, where those that it has not set read as they hold for the first
+  /// parameter that matches; ValueError if none does.
+  void* find_group(std::string_view pattern, At at);
   /// Collects gradients, checks them, makes the state that is missing and cuts the work into tiles;
   /// false if the step is to be skipped. DtypeError if a parameter's dtype is no longer its
   /// state's.
@@ -222,8 +247,8 @@ class OptimizerBase : descent::detail::Pinned {
   using Tile = detail::Tile;
   const detail::RuleInfo& info_;
   std::vector<Slot> slots_;
-  std::vector<std::string> patterns_;                     // "*" first
-  std::vector<std::unique_ptr<detail::Options>> groups_;  // each pattern's
+  Groups groups_;  // in the order in which they were asked for
+  Mixes mixes_;    // the first is that of the defaults, of no groups
   std::vector<Tile> tiles_;
   std::vector<std::size_t> bundles_;  // where each begins, and the last ends
   double lr_factor_ = 1, loss_ = 0;
@@ -234,12 +259,18 @@ class OptimizerBase : descent::detail::Pinned {
   friend class detail::OptimizerRef;
   void cut_into_tiles();
   friend class Ledger;
-  void check_overlaps(const std::vector<Slot>& added, At at) const;
+  void check_overlaps(const std::vector<Slot>& slots, At at) const;
   void check_parameter(const std::string& name, const Tensor& parameter, At at) const;
   void collect_gradients(At at);
   bool all_finite(At at);
   void check_freshness();
-  void regroup(Slot& slot);
+  void overlay(const Mixes& mixes) const;
+  void resolve(const Mixes& mixes, At at) const;
+  static Mixes mix(const Groups& groups, std::vector<Slot>& slots);
+  void adopt(Mixes mixes) noexcept;
+  void take_groups(Groups groups,
+                   const std::vector<std::pair<std::string, std::vector<double>>>& saved,
+                   std::vector<Slot>& slots, At at);
   std::vector<Slot*> matching(std::string_view pattern, At at);  // ValueError if there are none
   void let_go();
 

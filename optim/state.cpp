@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <cstring>
 #include <fmt/core.h>
 #include <map>
@@ -15,7 +17,8 @@ namespace {
 /// What a state dict holds.
 struct Saved {
   int64_t steps;
-  std::vector<std::pair<std::string, std::vector<double>>> groups;  // patterns and options
+  double lr_factor;
+  std::vector<std::pair<std::string, std::vector<double>>> groups;  // names and options
   std::vector<detail::Slot> slots;
 };
 /// One entry of it.
@@ -40,6 +43,7 @@ std::vector<Entry> entries(const detail::RuleInfo& info, Saved& saved, At at) {
                      [&x = tensors[i]](const Tensor& t) { x = t; }});
   };
   number("steps", saved.steps);
+  number("lr_factor", saved.lr_factor);
   for (auto& [pattern, values] : saved.groups)
     for (std::size_t i = 0; i < values.size(); ++i)
       number("[" + pattern + "]/" + info.hyper.at[i], values[i]);
@@ -65,9 +69,15 @@ std::vector<Entry> entries(const detail::RuleInfo& info, Saved& saved, At at) {
 }  // namespace
 
 NamedTensors OptimizerBase::state_dict() const {
-  Saved saved{steps_, {}, slots_};
-  for (std::size_t i = 0; i < patterns_.size(); ++i)
-    saved.groups.emplace_back(patterns_[i], hyper(i));
+  Saved saved{steps_, lr_factor_, {{"*", hyper(0)}}, slots_};
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    std::vector<double> values;
+    for (std::size_t i = 0; i < info_.hyper.count; ++i) {
+      const detail::Cell cell = detail::cell_of(info_, *groups_[g], i);
+      values.push_back(cell.set ? cell.value : std::nan(""));
+    }
+    saved.groups.emplace_back(fmt::format("{} {}", g + 1, groups_[g]->pattern), values);
+  }
   NamedTensors all;
   for (const Entry& e : entries(info_, saved, At::unknown()))
     if (e.always || e.value.defined())
@@ -89,16 +99,34 @@ NamedTensors detail::copied(const NamedTensors& like, const NamedTensors& state,
   return copies;
 }
 
+namespace {
+/// The groups that a state dict of `rule` has, "<number> <pattern>", in their order.
+std::vector<std::string> saved_groups(const NamedTensors& state, const std::string& rule) {
+  const std::string head = rule + "/[", tail = "]/lr";
+  std::map<int64_t, std::string> names;
+  for (const auto& [key, t] : state) {
+    if (!key.starts_with(head) || !key.ends_with(tail)) continue;
+    const std::string name = key.substr(head.size(), key.size() - head.size() - tail.size());
+    int64_t number = 0;
+    const auto end = std::from_chars(name.data(), name.data() + name.size(), number).ptr;
+    if (number > 0 && *end == ' ') names.emplace(number, name);  // others are unexpected entries
+  }
+  std::vector<std::string> ordered;
+  for (auto& [number, name] : names) ordered.push_back(std::move(name));
+  return ordered;
+}
+std::string pattern_of(const std::string& name) { return name.substr(name.find(' ') + 1); }
+}  // namespace
+
 void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   const std::map<std::string, Tensor> there(state.begin(), state.end());
-  const std::string head = fmt::format("{}/[", info_.name), tail = "]/lr";
   const std::vector<double> options(info_.hyper.count);
-  Saved saved{0, {{"*", options}}, slots_};
-  for (const auto& [key, t] : state)
-    if (key.starts_with(head) && key.ends_with(tail) && key != head + "*" + tail)
-      saved.groups.emplace_back(key.substr(head.size(), key.size() - head.size() - tail.size()),
-                                options);
-  for (const auto& group : saved.groups) matching(group.first, at);  // or refused, before a change
+  Saved saved{0, 1, {{"*", options}}, slots_};
+  Groups groups;
+  for (const std::string& name : saved_groups(state, info_.name)) {
+    saved.groups.emplace_back(name, options);
+    matching(groups.emplace_back(std::make_unique<detail::Group>(pattern_of(name)))->pattern, at);
+  }
   std::vector<Entry> wanted;
   NamedTensors like;
   for (Entry& e : entries(info_, saved, at)) {
@@ -112,23 +140,58 @@ void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   }
   const NamedTensors copies = detail::copied(like, state, info_.name, at);
   for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i].put(copies[i].second);
-  std::vector<std::string> patterns = patterns_;
-  std::vector<std::unique_ptr<detail::Options>> fresh;
-  for (const auto& group : saved.groups)
-    if (std::ranges::find(patterns, group.first) == patterns.end()) {
-      patterns.push_back(group.first);
-      fresh.push_back(std::make_unique<detail::Options>());
-    }
-  groups_.reserve(patterns.size());
+  detail::check_lr_factor(saved.lr_factor, at);
+  for (const Slot& slot : saved.slots)
+    detail::require(slot.lr_multiplier >= 0 && std::isfinite(slot.lr_multiplier),
+                    ("load_state_dict: lr_multiplier of " + slot.name).c_str(), slot.lr_multiplier,
+                    "a number of at least 0", at);
+  take_groups(std::move(groups), saved.groups, saved.slots, at);
   // Nothing fails from here on.
   slots_ = std::move(saved.slots);
-  patterns_ = std::move(patterns);
-  std::ranges::move(fresh, std::back_inserter(groups_));
-  for (const auto& [pattern, values] : saved.groups)
-    std::memcpy(groups_[find_group(pattern, at)]->bytes, values.data(),
-                info_.hyper.count * sizeof(double));
-  for (Slot& slot : slots_) regroup(slot);
   steps_ = saved.steps;
+  lr_factor_ = saved.lr_factor;
+}
+
+/// Puts `groups`, with these options, in the place of those there are, and the first of `saved` in
+/// the place of the defaults. Whoever holds a group keeps it: one that is not among them is left
+/// with nothing set. ValueError, and nothing changed, if options do not hold together.
+void OptimizerBase::take_groups(
+    Groups groups, const std::vector<std::pair<std::string, std::vector<double>>>& saved,
+    std::vector<Slot>& slots, At at) {
+  const auto known = [](auto& all, const std::string& pattern) {
+    return std::ranges::find_if(all, [&](const auto& g) { return g->pattern == pattern; });
+  };
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (known(groups, groups[g]->pattern) - groups.begin() != static_cast<std::ptrdiff_t>(g))
+      fail<ValueError>(at, "load_state_dict: two groups have the pattern \"{}\"",
+                       groups[g]->pattern);
+    for (std::size_t i = 0; i < info_.hyper.count; ++i) {
+      const double value = saved[g + 1].second[i];
+      detail::put_cell(info_, *groups[g], i, {value == value ? value : 0, value == value});
+    }
+  }
+  for (const auto& old : groups_)
+    if (known(groups, old->pattern) == groups.end()) {
+      auto& unset = groups.emplace_back(std::make_unique<detail::Group>(old->pattern));
+      for (std::size_t i = 0; i < info_.hyper.count; ++i)
+        detail::put_cell(info_, *unset, i, {0, false});
+    }
+  Mixes mixes = mix(groups, slots);
+  mixes[0] = std::make_unique<detail::Mix>();
+  std::memcpy(mixes[0]->options, saved[0].second.data(), info_.hyper.count * sizeof(double));
+  resolve(mixes, at);
+  // Nothing fails from here on.
+  std::memcpy(mixes_[0]->options, mixes[0]->options, sizeof mixes[0]->options);
+  for (auto& group : groups)
+    if (const auto old = known(groups_, group->pattern); old != groups_.end()) {
+      std::memcpy((*old)->options, group->options, sizeof group->options);
+      for (const auto& m : mixes)
+        for (const detail::Group*& member : m->groups)
+          if (member == group.get()) member = old->get();
+      std::swap(group, *old);
+    }
+  groups_ = std::move(groups);
+  adopt(std::move(mixes));
 }
 
 }}  // namespace descent::optim

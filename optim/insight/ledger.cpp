@@ -165,7 +165,7 @@ void Ledger::open_entry(const OptimizerBase& opt, const detail::Slot& slot) {
   entry.gradient_norm = norm(g).item();
   theta_before_.push_back(theta);
   gradients_.push_back(g);
-  std::vector<double> hyper = opt.hyper(slot.group);
+  std::vector<double> hyper = opt.hyper(slot.mix);
   hyper[0] *= opt.lr_factor_ * slot.lr_multiplier;
   const Raw* raw = raw_of(slot.name, slot.next_seen);
   auto add = [&](int64_t i) {
