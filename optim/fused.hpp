@@ -156,7 +156,7 @@ template <template <class> class R, class Rule> struct Formula {
   /// u = direction(...), which finds the state in `next_state` and leaves it there.
   template <class F> static void direct(const Rule& rule, const Tile& tile, const Tensor& u) {
     using T = Num<F>;
-    const auto t = static_cast<double>(tile.slot->step + 1);
+    const auto t = static_cast<double>(tile.slot->next_step);
     const F sign = maximizes(rule) ? -1 : 1;
     auto body = [=](F & u_, const F& theta_, const F& g_, auto&... rest_)
         __attribute__((always_inline, flatten)) {
@@ -209,7 +209,8 @@ template <template <class> class R, class Rule> struct Formula {
       };
       rule.update(theta, g(), s[I]..., element(fields.at[J], moment.fields[J])...,
                   scalar(quantities.at[Q], moment.quantities[Q])..., t);
-      ((moment.state[I] = in_use(plain, I) ? static_cast<double>(s[I].value()) : 0), ...);
+      ((moment.state[I] = in_use(plain, I) ? static_cast<double>(s[I].value()) : moment.state[I]),
+       ...);
     }
     (each_option, each_state, each_direction_field, each_field, each_quantity);
     moment.theta = static_cast<double>(theta.value());

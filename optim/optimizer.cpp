@@ -294,10 +294,13 @@ void OptimizerBase::collect_gradients(At at) {
                        slot.name, dtype, theta.shape(), slot.grad.dtype(), slot.grad.shape());
     if (!slot.grad.is_contiguous()) slot.grad = slot.grad.contiguous();
     slot.next_whole = slot.whole;
+    slot.next_step = slot.step + 1;
     for (std::size_t i = 0; i < slot.state.size(); ++i) {
       const Tensor& state = slot.state[i];
-      if (!state.defined() && uses(slot.mix, i))
+      if (!state.defined() && uses(slot.mix, i)) {
         slot.next_state[i] = zeros(theta.shape(), dtype, at);
+        if (info_.required == 0) slot.next_step = 1;
+      }
       if (state.defined() && (state.dtype() != dtype || state.numel() != theta.numel()))
         fail<DtypeError>(at,
                          "step: parameter {} is {} {}, its state {} {}: convert a model before its "
@@ -363,6 +366,11 @@ template <class Bits> bool finite(const void* numbers, int64_t n, Bits exponent)
 }  // namespace
 
 bool OptimizerBase::all_finite(At at) {
+  if (info_.needs_loss && !std::isfinite(loss_)) {
+    if (nonfinite_ == NonFinite::skip) return false;
+    fail<NumericError>(at, "{}: the loss is {}: nothing was updated; set_nonfinite() chooses",
+                       info_.name, loss_);
+  }
   std::atomic<const Tile*> bad = nullptr;
   for_each_tile([&](const Tile& tile) {
     const Tensor& g = tile.slot->grad;
@@ -434,7 +442,7 @@ void OptimizerBase::report(const std::string& text) const {
 Whole OptimizerBase::whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const {
   return {slot.parameter.detach(),
           maximize ? -slot.grad : slot.grad,
-          static_cast<double>(slot.step + 1),
+          static_cast<double>(slot.next_step),
           loss_,
           slot.next_whole,
           slot.fields,
@@ -462,7 +470,7 @@ void OptimizerBase::commit_step() {
   for (Slot& slot : slots_) {
     slot.seen = slot.next_seen;
     if (!slot.grad.defined()) continue;
-    ++slot.step;
+    slot.step = slot.next_step;
     std::swap(slot.whole, slot.next_whole);
     for (std::size_t i = 0; i < slot.state.size(); ++i)
       if (slot.next_state[i].defined()) std::swap(slot.state[i], slot.next_state[i]);

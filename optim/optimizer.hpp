@@ -93,6 +93,7 @@ struct Slot {
   Tensor grad;                        // contiguous; undefined if there is none
   // What these become if the step is carried out; an undefined state stays as it is.
   std::vector<Tensor> next_state, next_whole;
+  int64_t next_step = 0;  // 1 where a rule that can do without state begins to have some
   descent::detail::GradientAge next_seen;
   std::vector<Tensor> fields;
   std::vector<double> quantities;

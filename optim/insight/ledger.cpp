@@ -173,7 +173,7 @@ void Ledger::open_entry(const OptimizerBase& opt, const detail::Slot& slot) {
     e.index = i;
     e.raw_gradient = element(raw ? raw->gradient : g, i);
     e.before.hyper = hyper;
-    e.before.t = static_cast<double>(slot.step + 1);
+    e.before.t = static_cast<double>(slot.next_step);
     e.before.theta = element(theta, i);
     e.before.g = element(g, i);
     e.before.state = elements(slot.state, i);
