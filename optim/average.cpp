@@ -12,10 +12,9 @@ namespace [[gnu::visibility("default")]] descent { namespace optim {
 template <class T, class From> static void blend_one(const Tensor& x, const Tensor& y, double w) {
   using namespace descent::detail;
   will_write("average", x, At::unknown());
-  const auto weight = static_cast<T>(w);
   auto mix = [=](T to, From from) {
     const auto goal = static_cast<T>(from);
-    return weight == 1 ? goal : to + weight * (goal - to);
+    return w == 1 ? goal : lerp(Num<T>({}, to), Num<T>({}, goal), w).v;
   };
   transform<T>(mix, x, Operand<T>(x), Operand<From>(y));
 }

@@ -1,6 +1,7 @@
 #pragma once
 #include <bit>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "descent/core/simd.hpp"
@@ -22,6 +23,9 @@ template <class F> F choose(bool condition, F a, F b) {
   return std::bit_cast<F>((std::bit_cast<Bits>(a) & mask) | (std::bit_cast<Bits>(b) & ~mask));
 }
 }  // namespace detail
+
+/// See `divisor`.
+template <class T> struct Divisor { T x; };
 
 /// One element. Scalars are combined in double and rounded to F once, where they meet it.
 template <class F> struct Num {
@@ -58,6 +62,17 @@ template <class F> struct Num {
   /// a where `condition` holds, else b.
   friend Num where(bool condition, Num a, Num b) {
     return {Raw{}, detail::choose(condition, a.v, b.v)};
+  }
+  /// (1 - w) a + w b from the nearer of the two: a at 0 and b at 1, exactly, whatever the other is.
+  friend Num lerp(Num a, Num b, double w) {
+    const bool at_a = w < 0.5;
+    return where(at_a, a, b) + detail::choose(at_a, w, w - 1) * (b - a);
+  }
+  /// What to divide by: if it is above 0, x; else the quotient is 0. An element whose gradients'
+  /// scale is 0 (eps may be 0, or too small for F), or no number, has no step, instead of 0 / 0.
+  friend Divisor<Num> divisor(Num x) { return {x}; }
+  friend Num operator/(Num a, Divisor<Num> d) {
+    return {Raw{}, detail::choose(d.x.v > 0, a.v / d.x.v, F(0))};
   }
   friend Num epsilon(Num) { return {Raw{}, sizeof(F) == 4 ? F(0x1p-23) : F(0x1p-52)}; }
   /// x, which an explanation shows on a line of its own under this name.
