@@ -18,12 +18,12 @@ static_assert(sizeof(LBFGSOptions) == info.hyper.count * sizeof(double));
 LBFGS::LBFGS(const NamedTensors& parameters, LBFGSOptions options, At at)
     : OptimizerBase(info, &options) {
   add(parameters, at);
-  check(at);
+  check_all(at);
 }
 
 LBFGS::~LBFGS() = default;
 
-void LBFGS::check(At at) const {
+void LBFGS::check_all(At at) const {
   const std::vector<double> values = hyper(0);
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double low = i == 1 || i == 5 ? 1 : 0;  // max_iter, history_size
@@ -88,7 +88,7 @@ LBFGS::Point LBFGS::evaluate(const Closure& closure, const Tensor& x, double t) 
 }
 
 double LBFGS::step(const Closure& closure, At at) {
-  check(at);
+  check_all(at);
   NoGradGuard no_grad;
   detail::Kept kept(parameters());  // goes back to them unless the step is carried out
   Memory before = memory_;

@@ -70,7 +70,7 @@ class LBFGS final : public OptimizerBase {
 
   void advance(At at) override;
   bool uses(std::size_t, std::size_t) const override { return false; }
-  void check(At at) const;
+  void check_all(At at) const;
 
   template <class F> Tensor flat(F f) const;
   Tensor theta() const;
