@@ -1,7 +1,6 @@
 #pragma once
 #include <bit>
 #include <cstdint>
-#include <limits>
 #include <type_traits>
 
 #include "descent/core/simd.hpp"
