@@ -7,6 +7,14 @@ namespace detail {
 
 constinit thread_local bool grad_mode = true;
 
+LeafNode::LeafNode(const Tensor& x, At at_) : Node("leaf", at_) {
+  static constinit std::atomic<uint32_t> lives = 0;
+  is_leaf = true;
+  shape = x.shape();
+  dtype = x.dtype();
+  age.life = lives.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
 LeafNode* leaf_node(const Tensor& x) {
   Node* n = Peek::node(x);
   return n && n->is_leaf ? static_cast<LeafNode*>(n) : nullptr;

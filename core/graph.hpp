@@ -90,19 +90,16 @@ struct Node : Pinned {
   DType dtype = float32;
 };
 /// What has happened to a leaf's gradient: how often it changed, and how many gradients were added
-/// up in it since it was last set or forgotten.
+/// up in it since it was last set or forgotten. A leaf that is frozen and trained again begins
+/// another life.
 struct GradientAge {
-  uint32_t changes = 0, added = 0;
+  uint32_t changes = 0, added = 0, life = 0;
   bool operator==(const GradientAge&) const = default;
 };
 
 /// Where a gradient ends up.
 struct LeafNode final : Node {
-  LeafNode(const Tensor& x, At at_) : Node("leaf", at_) {
-    is_leaf = true;
-    shape = x.shape();
-    dtype = x.dtype();
-  }
+  LeafNode(const Tensor& x, At at_);
   Tensor derivative(std::size_t, const Tensor&, const Tensor&) override { return {}; }
   void release() override {}
 

@@ -19,11 +19,11 @@ template <class S = double> struct AdamRule {
 
   template <class T> void update(T& theta, T g, T& m, T& v, T& v_max, S t) const {
     g += weight_decay * theta;
-    m += (1 - beta1) * (g - m);
+    m = lerp(g, m, beta1);
     v = beta2 * v + (1 - beta2) * g * g;
     v_max = max(v_max, v);
     theta -= lr / (1 - pow(beta1, t)) * m /
-             (sqrt(where(amsgrad, v_max, v)) / sqrt(1 - pow(beta2, t)) + eps);
+             divisor(sqrt(where(amsgrad, v_max, v)) / sqrt(1 - pow(beta2, t)) + eps);
   }
 
   bool uses(std::size_t) const { return amsgrad; }
@@ -39,11 +39,11 @@ template <class S = double> struct AdamWRule {
 
   template <class T> void update(T& theta, T g, T& m, T& v, T& v_max, S t) const {
     theta *= 1 - lr * weight_decay;
-    m += (1 - beta1) * (g - m);
+    m = lerp(g, m, beta1);
     v = beta2 * v + (1 - beta2) * g * g;
     v_max = max(v_max, v);
     theta -= lr / (1 - pow(beta1, t)) * m /
-             (sqrt(where(amsgrad, v_max, v)) / sqrt(1 - pow(beta2, t)) + eps);
+             divisor(sqrt(where(amsgrad, v_max, v)) / sqrt(1 - pow(beta2, t)) + eps);
   }
 
   bool uses(std::size_t) const { return amsgrad; }
@@ -60,9 +60,9 @@ template <class S = double> struct AdamaxRule {
 
   template <class T> void update(T& theta, T g, T& m, T& u, S t) const {
     g += weight_decay * theta;
-    m += (1 - beta1) * (g - m);
+    m = lerp(g, m, beta1);
     u = max(beta2 * u, abs(g) + eps);
-    theta -= lr / (1 - pow(beta1, t)) * m / u;
+    theta -= lr / (1 - pow(beta1, t)) * m / divisor(u);
   }
 };
 
@@ -88,10 +88,11 @@ template <class S = double> struct NAdamRule {
     const S now = let("mu", mu(t)), next = let("mu_next", mu(t + 1));
     theta *= where(decoupled_weight_decay, 1 - lr * weight_decay, 1);
     g += where(decoupled_weight_decay, 0, weight_decay) * theta;
-    m += (1 - beta1) * (g - m);
+    m = lerp(g, m, beta1);
     v = beta2 * v + (1 - beta2) * g * g;
     const T root = let("root", sqrt(1 / (1 - pow(beta2, t)) * v) + eps);
-    theta -= lr * ((1 - now) / (1 - mu_product) * g + next / (1 - mu_product * next) * m) / root;
+    theta -= lr * ((1 - now) / (1 - mu_product) * g + next / (1 - mu_product * next) * m) /
+             divisor(root);
   }
 };
 
@@ -109,13 +110,13 @@ template <class S = double> struct RAdamRule {
   template <class T> void update(T& theta, T g, T& m, T& v, S t) const {
     theta *= where(decoupled_weight_decay, 1 - lr * weight_decay, 1);
     g += where(decoupled_weight_decay, 0, weight_decay) * theta;
-    m += (1 - beta1) * (g - m);
+    m = lerp(g, m, beta1);
     v = beta2 * v + (1 - beta2) * g * g;
     const S rho_inf = let("rho_inf", 2 / (1 - beta2) - 1);
     const S rho = let("rho", rho_inf - 2 * t * pow(beta2, t) / (1 - pow(beta2, t)));
     const S r = sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho));
     const S rate = lr / (1 - pow(beta1, t));
-    theta -= rate * m * where(rho > 5, r * sqrt(1 - pow(beta2, t)) / (sqrt(v) + eps), 1);
+    theta -= rate * m * where(rho > 5, r * sqrt(1 - pow(beta2, t)) / divisor(sqrt(v) + eps), 1);
   }
 };
 

@@ -2,23 +2,54 @@
 
 #include <algorithm>
 
+#include "descent/core/elementwise.hpp"
 #include "descent/core/ops.hpp"
 #include "descent/optim/optimizer.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-void detail::blend(const NamedTensors& into, const NamedTensors& from, double w) {
+/// The same for one tensor; the model that it belongs to may have been cast.
+template <class T, class From> static void blend_one(const Tensor& x, const Tensor& y, double w) {
+  using namespace descent::detail;
+  will_write("average", x, At::unknown());
+  auto mix = [=](T to, From from) {
+    const auto goal = static_cast<T>(from);
+    return w == 1 ? goal : lerp(Num<T>({}, to), Num<T>({}, goal), w).v;
+  };
+  transform<T>(mix, x, Operand<T>(x), Operand<From>(y));
+}
+
+void detail::check_blend(Named into, Named from) {
+  for (std::size_t i = 0; i < std::min(into.size(), from.size()); ++i) {
+    const auto& [name, x] = into[i];
+    const auto& [other, y] = from[i];
+    if (!(x.shape() == y.shape()))
+      fail<ShapeError>(At::unknown(), "average: {} is {} and {} is {}: need one shape", name,
+                       x.shape(), other, y.shape());
+    if (!is_floating(x.dtype()) || !is_floating(y.dtype()))
+      fail<DtypeError>(At::unknown(), "average: {} is {} and {} is {}: need floating dtypes", name,
+                       x.dtype(), other, y.dtype());
+  }
+}
+
+void detail::blend(Named into, Named from, double w) {
+  check_blend(into, from);
   NoGradGuard no_grad;
   for (std::size_t i = 0; i < std::min(into.size(), from.size()); ++i) {
-    const Tensor& x = into[i].second;
-    const Tensor y = from[i].second.to(x.dtype());  // a model may have been cast
-    if (w == 1) x.copy_(y);
-    else x += w * (y - x);
+    const Tensor &x = into[i].second, &y = from[i].second;
+    const bool wide = x.dtype() == float64, cast = x.dtype() != y.dtype();
+    if (wide) cast ? blend_one<double, float>(x, y, w) : blend_one<double, double>(x, y, w);
+    else cast ? blend_one<float, double>(x, y, w) : blend_one<float, float>(x, y, w);
   }
 }
 
 detail::Kept::Kept(const NamedTensors& all) : tensors(all), copies(cloned(all)) {}
-detail::Kept::~Kept() { blend(tensors, copies, 1); }
+detail::Kept::~Kept() {
+  for (std::size_t i = 0; i < tensors.size(); ++i)  // one that has got another shape is left
+    if (tensors[i].second.shape() == copies[i].second.shape() &&
+        is_floating(tensors[i].second.dtype()))
+      blend({&tensors[i], 1}, {&copies[i], 1}, 1);
+}
 
 WeightAverage::WeightAverage(const NamedTensors& parameters, AverageOptions o, At at)
     : parameters_(parameters), options_(o) {

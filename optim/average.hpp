@@ -1,11 +1,17 @@
 #pragma once
+#include <span>
+
 #include "descent/core/named.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 namespace detail {
-/// into[i] += w (from[i] - into[i]), as far as both go; w = 1 copies.
-void blend(const NamedTensors& into, const NamedTensors& from, double w);
+using Named = std::span<const NamedTensors::value_type>;
+/// ShapeError or DtypeError unless `blend` takes these.
+void check_blend(Named into, Named from);
+/// into[i] += w (from[i] - into[i]), as far as both go; w = 1 copies. Nothing fails once they are
+/// checked, which is done first: it needs no memory.
+void blend(Named into, Named from, double w);
 /// Puts back, when it goes, the elements that some tensors had.
 struct Kept : descent::detail::Pinned {
   explicit Kept(const NamedTensors& all);

@@ -2,20 +2,35 @@
 
 #include <cmath>
 
+#include "descent/core/elementwise.hpp"
 #include "descent/core/ops.hpp"
 #include "descent/optim/insight/ledger.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-/// Puts change(g) in every gradient's place. An optimizer does not take that for a new gradient.
+/// Puts change(x) in the place of every gradient's elements. An optimizer does not take that for a
+/// new gradient. Those that somebody else sees are copied, all before any changes.
 template <class F> static void change_gradients(const NamedTensors& parameters, F change) {
   NoGradGuard no_grad;
+  std::vector<std::pair<Tensor*, Tensor>> all;
   for (const auto& [name, p] : parameters)
-    if (Tensor* g = descent::detail::gradient_of(p)) *g = change(*g);
+    if (Tensor* g = descent::detail::gradient_of(p)) {
+      const bool own = Peek::unique(*g) && !g->requires_grad();
+      all.emplace_back(g, own ? Tensor() : g->detach().clone());
+    }
+  for (auto& [g, copy] : all) {
+    if (copy.defined()) *g = std::move(copy);
+    descent::detail::visit<Kinds::floating>("clip", g->dtype(), At::unknown(), [&](auto zero) {
+      using T = decltype(zero);
+      descent::detail::transform<T>([change](T x) { return change(x); }, *g,
+                                    descent::detail::Operand<T>(*g));
+    });
+  }
 }
 
 void detail::scale_gradients(const NamedTensors& parameters, double factor) {
-  if (factor != 1) change_gradients(parameters, [=](const Tensor& g) { return g * factor; });
+  if (factor != 1)
+    change_gradients(parameters, [=]<class T>(T x) { return x * static_cast<T>(factor); });
 }
 
 double clip_grad_norm(const NamedTensors& parameters, double max_norm, ClipNormOptions o, At at) {
@@ -35,15 +50,18 @@ double clip_grad_norm(const NamedTensors& parameters, double max_norm, ClipNormO
 
 void clip_grad_value(const NamedTensors& parameters, double limit, At at) {
   detail::require(limit >= 0, "clip_grad_value: limit", limit, "at least 0", at);
-  change_gradients(parameters, [=](const Tensor& g) { return clamp(g, -limit, limit); });
+  change_gradients(parameters, [=]<class T>(T x) {
+    const T bound = static_cast<T>(limit);
+    return x < -bound ? -bound : x > bound ? bound : x;
+  });
 }
 
 double OptimizerBase::clip_grad_norm(double max_norm, ClipNormOptions options, At at) {
-  if (ledger_) ledger_->before_clip(*this);
+  if (Ledger* to = ledger()) to->before_clip(*this);
   return optim::clip_grad_norm(parameters(), max_norm, options, at);
 }
 void OptimizerBase::clip_grad_value(double limit, At at) {
-  if (ledger_) ledger_->before_clip(*this);
+  if (Ledger* to = ledger()) to->before_clip(*this);
   optim::clip_grad_value(parameters(), limit, at);
 }
 

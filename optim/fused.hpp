@@ -22,6 +22,16 @@ template <class Rule> constexpr Names names_if_any(auto get) {
   else return {};
 }
 
+/// Says of the option that it turns into whether that is a Choice.
+struct OptionKind {
+  constexpr operator double() const { return 0; }
+  template <class E> constexpr operator Choice<E>() const {
+    *choice = true;
+    return E{};
+  }
+  bool* choice;
+};
+
 /// What a rule says of itself, with what it left out, and its formula at work on elements. (Apart
 /// from Optimizer, so that an Optimizer's name costs a compiler little.)
 template <template <class> class R, class Rule> struct Formula {
@@ -42,6 +52,10 @@ template <template <class> class R, class Rule> struct Formula {
   static constexpr RuleInfo info = [] {
     RuleInfo all{Rule::name, Rule::hyper, state, required, whole, fields, quantities};
     for (std::size_t i = 0; i < all.hyper.count; ++i) all.ranges[i] = range_of(all.hyper.at[i]);
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      static_cast<void>(Rule{OptionKind{&all.choice[I]}...});
+    }
+    (std::make_index_sequence<Rule::hyper.count>());
     if constexpr (requires { Rule::needs_loss; }) all.needs_loss = Rule::needs_loss;
     if constexpr (requires { &Rule::refuses; }) all.refuses = &Rule::refuses;
     return all;
@@ -65,6 +79,13 @@ template <template <class> class R, class Rule> struct Formula {
   static_assert(std::string_view(Rule::hyper.at[0]) == "lr", "a rule's first option is lr");
   static_assert(sizeof(Rule) == Rule::hyper.count * sizeof(double),
                 "a rule's members are its hyper-parameters, of type S, named in `hyper`");
+  static constexpr std::size_t choices = [] {
+    std::size_t n = 0;
+    for (bool choice : info.choice) n += choice;
+    return n;
+  }();
+  static_assert(sizeof(R<Setting>) ==
+                Rule::hyper.count * sizeof(Setting) - choices * (sizeof(Setting) - sizeof(double)));
 
   static bool in_use(const Rule& rule, std::size_t i) {
     if constexpr (optional.count > 0)
@@ -85,24 +106,26 @@ template <template <class> class R, class Rule> struct Formula {
   template <class F> static F* elements(const Tile& tile, const Tensor& x) {
     return descent::detail::elements_of<F>(x) + tile.begin;
   }
-  /// use(state...): a pointer for each state tensor in use.
+  /// use(state...): a pointer for each of `tensors` that is in use.
   template <class F, class Use, class... P>
-  static void with_state(const Rule& rule, const Tile& tile, Use use, P... state_) {
+  static void with_state(const Rule& rule, const Tile& tile, const Tensor* tensors, Use use,
+                         P... state_) {
     constexpr std::size_t i = sizeof...(P);
     if constexpr (i == states) {
       use(state_...);
     } else {
       if constexpr (i >= required)
-        if (!in_use(rule, i)) return with_state<F>(rule, tile, use, state_..., nothing<F>);
-      with_state<F>(rule, tile, use, state_..., elements<F>(tile, tile.slot->state[i]));
+        if (!in_use(rule, i)) return with_state<F>(rule, tile, tensors, use, state_..., nothing<F>);
+      with_state<F>(rule, tile, tensors, use, state_..., elements<F>(tile, tensors[i]));
     }
   }
   /// body(to, from..., state..., fields...) for each element of a tile. Where gradients have
   /// stopped, moments decay into denormal numbers and would stay there: they count as 0.
   template <class F, std::size_t... I>
-  static void loop(const Rule& rule, const Tile& tile, auto body, std::index_sequence<I...>, F* to,
+  static void loop(const Rule& rule, const Tile& tile, const std::vector<Tensor>& tensors,
+                   auto body, std::index_sequence<I...>, F* to,
                    std::same_as<const F*> auto... from) {
-    with_state<F>(rule, tile, [&](auto... state_) {
+    with_state<F>(rule, tile, tensors.data(), [&](auto... state_) {
       const auto& fields_ = tile.slot->fields;
       const simd::FlushDenormals flush;
       simd::for_each_exact(body, tile.count, to, from..., state_...,
@@ -127,11 +150,13 @@ template <template <class> class R, class Rule> struct Formula {
       theta_ = theta.v;
     };
     const F* g = elements<F>(tile, tile.slot->grad);
-    loop<F>(rule, tile, body, each_field, elements<F>(tile, tile.slot->parameter), g);
+    loop<F>(rule, tile, tile.slot->state, body, each_field, elements<F>(tile, tile.slot->parameter),
+            g);
   }
+  /// u = direction(...), which finds the state in `next_state` and leaves it there.
   template <class F> static void direct(const Rule& rule, const Tile& tile, const Tensor& u) {
     using T = Num<F>;
-    const auto t = static_cast<double>(tile.slot->step + 1);
+    const auto t = static_cast<double>(tile.slot->next_step);
     const F sign = maximizes(rule) ? -1 : 1;
     auto body = [=](F & u_, const F& theta_, const F& g_, auto&... rest_)
         __attribute__((always_inline, flatten)) {
@@ -144,7 +169,12 @@ template <template <class> class R, class Rule> struct Formula {
     };
     const F *theta = elements<F>(tile, tile.slot->parameter),
             *g = elements<F>(tile, tile.slot->grad);
-    loop<F>(rule, tile, body, each_direction_field, elements<F>(tile, u), theta, g);
+    for (std::size_t i = 0; i < states; ++i)
+      if (const Tensor& now = tile.slot->state[i]; now.defined() && in_use(rule, i))
+        descent::detail::copy_exactly(elements<F>(tile, now), tile.count,
+                                      elements<F>(tile, tile.slot->next_state[i]));
+    loop<F>(rule, tile, tile.slot->next_state, body, each_direction_field, elements<F>(tile, u),
+            theta, g);
   }
 
   // ---- the same formula, told
@@ -179,7 +209,8 @@ template <template <class> class R, class Rule> struct Formula {
       };
       rule.update(theta, g(), s[I]..., element(fields.at[J], moment.fields[J])...,
                   scalar(quantities.at[Q], moment.quantities[Q])..., t);
-      ((moment.state[I] = in_use(plain, I) ? static_cast<double>(s[I].value()) : 0), ...);
+      ((moment.state[I] = in_use(plain, I) ? static_cast<double>(s[I].value()) : moment.state[I]),
+       ...);
     }
     (each_option, each_state, each_direction_field, each_field, each_quantity);
     moment.theta = static_cast<double>(theta.value());
@@ -196,7 +227,8 @@ struct PairOfBetas {
 /// Applies the update rule R to registered parameters: one fused, threaded pass per step.
 ///
 ///     optim::Adam opt(model.named_parameters(), {.lr = 1e-3});
-///     opt.group("*.bias").weight_decay = 0;
+///     opt.group("encoder.*").lr = 1e-4;
+///     opt.group("*.bias").weight_decay = 0;  // also where the rate is another one
 ///     opt.zero_grad();  loss.backward();  opt.step();
 ///
 /// R is a template on its scalar type S. Its members, of type S, Flag or Choice, are the
@@ -206,12 +238,14 @@ struct PairOfBetas {
 /// - `optional`: further state, in use if `uses(i)` says so of the i-th of these;
 /// - `check(at)`, which refuses combinations of options;
 /// - `maximize`: a Flag; the formula then sees -g;
-/// - `prepare(Whole&)`, or `prepare_group(std::span<Whole>)` for all of a group, which computes
+/// - `prepare(Whole&)`, or `prepare_group(std::span<Whole>)` for all that the same patterns match,
+/// which computes
 ///   `fields` (a T for each element) and `quantities` (an S for the tensor): `update` receives them
 ///   between the state and t. `whole` names the tensors of any shape that it keeps, `needs_loss`
 ///   says that it reads the loss;
 /// - `direction(theta, g, state..., fields..., t)`, or without the fields: what `update` receives
-///   in g's place. `prepare` asks for it and may measure it.
+///   in g's place. `prepare` asks for it, once, and may measure it.
+/// `prepare` may throw, and the step has changed nothing; `update` may not.
 /// (Always R<double>, the second parameter keeps the linkage of a rule in an unnamed namespace.)
 template <template <class> class R, class Rule_ = R<double>>
 class Optimizer final : public OptimizerBase {
@@ -221,7 +255,7 @@ class Optimizer final : public OptimizerBase {
   /// ValueError for options out of range, or for parameters as `add` refuses them.
   explicit Optimizer(const NamedTensors& parameters, Rule options = {}, At at = At::here())
       : OptimizerBase(Formula::info, &options) {
-    check_options(at);
+    resolve(at);
     add(parameters, at);
   }
   // A template, so that whatever suits the constructor above goes there.
@@ -230,23 +264,28 @@ class Optimizer final : public OptimizerBase {
       __attribute__((
           unavailable("write .beta1 and .beta2, the formula's letters, in place of .betas")));
 
-  /// The default group's options, to read and to change at any time.
-  Rule& options() { return rule(0); }
-  /// The options of the parameters whose names match `pattern` ('*' for any characters): a copy of
-  /// the defaults as they are now, to be changed. Of two patterns that match, the later counts.
-  Rule& group(std::string_view pattern, At at = At::here()) {
-    return rule(find_group(pattern, at));
+  /// The defaults, to read and to change at any time.
+  Rule& options() { return *std::launder(static_cast<Rule*>(options_at(0))); }
+  /// The options of the parameters whose names match `pattern` ('*' for any characters). An option
+  /// holds where it is assigned, by that alone: a parameter has each one from the last pattern that
+  /// matches and has set it, or else the default. To read one gives what holds for the first
+  /// parameter that matches.
+  R<Setting>& group(std::string_view pattern, At at = At::here()) {
+    return *std::launder(static_cast<R<Setting>*>(find_group(pattern, at)));
   }
 
  private:
   using Formula = detail::Formula<R, Rule>;
   using Slot = detail::Slot;
 
-  Rule& rule(std::size_t i) const { return *std::launder(static_cast<Rule*>(options_at(i))); }
+  const Rule& rule(std::size_t mix) const {
+    return *std::launder(static_cast<const Rule*>(options_at(mix)));
+  }
 
   // ---- what the base asks
   void advance(At at) override {
-    check_options(at);
+    resolve(at);
+    const Running running(*this);
     if (!begin_step(at)) return;
     {
       NoGradGuard no_grad;
@@ -260,8 +299,10 @@ class Optimizer final : public OptimizerBase {
     });
     end_step();
   }
-  bool uses(std::size_t group, std::size_t i) const override {
-    return Formula::in_use(rule(group), i);
+  bool uses(std::size_t mix, std::size_t i) const override { return Formula::in_use(rule(mix), i); }
+  void check(const void* options, At at) const override {
+    if constexpr (requires(Rule rule) { rule.check(at); })
+      std::launder(static_cast<const Rule*>(options))->check(at);
   }
   detail::Replay replay() const override {
     return [](DType dtype, detail::Moment& moment, Lines& lines) {
@@ -270,14 +311,9 @@ class Optimizer final : public OptimizerBase {
     };
   }
 
-  void check_options(At at) const {
-    check_ranges(at);
-    if constexpr (requires { rule(0).check(at); })
-      for (std::size_t group = 0; group < groups_.size(); ++group) rule(group).check(at);
-  }
   /// The options as they hold for one parameter.
   Rule rule_of(const Slot& slot) const {
-    Rule own = rule(slot.group);
+    Rule own = rule(slot.mix);
     own.lr *= lr_factor_ * slot.lr_multiplier;
     return own;
   }
@@ -293,12 +329,12 @@ class Optimizer final : public OptimizerBase {
         widen_fields(slot);
       }
     } else if constexpr (requires(Rule rule, std::span<Whole> x) { rule.prepare_group(x); }) {
-      for (std::size_t group = 0; group < groups_.size(); ++group) {
+      for (std::size_t mix = 0; mix < mixes_.size(); ++mix) {
         std::vector<Whole> all;
         for (Slot& slot : slots_)
-          if (slot.group == group && slot.grad.defined())
-            all.push_back(whole_of(slot, Formula::maximizes(rule(group)), nullptr));
-        rule(group).prepare_group({all.data(), all.size()});
+          if (slot.mix == mix && slot.grad.defined())
+            all.push_back(whole_of(slot, Formula::maximizes(rule(mix)), nullptr));
+        rule(mix).prepare_group({all.data(), all.size()});
       }
     }
   }
@@ -306,8 +342,14 @@ class Optimizer final : public OptimizerBase {
   template <class = Rule> Tensor direction(Slot& slot) {
     if constexpr (Formula::has_direction) {
       if constexpr (Formula::direction_has_fields) widen_fields(slot);
-      const Tensor u = zeros(slot.parameter.shape(), slot.parameter.dtype());
+      const auto fresh = [&slot] {
+        return descent::detail::empty("step", slot.parameter.shape(), slot.parameter.dtype(),
+                                      At::unknown());
+      };
+      const Tensor u = fresh();
       const Rule own = rule_of(slot);
+      for (std::size_t i = 0; i < Formula::states; ++i)
+        if (slot.state[i].defined() && Formula::in_use(own, i)) slot.next_state[i] = fresh();
       const int64_t n = u.numel(), grain = descent::detail::kGrain;
       parallel_for(descent::detail::tiles_of(n), [&](int64_t i) {
         const Tile tile{&slot, i * grain, std::min(grain, n - i * grain)};

@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 
 #include "descent/core/ops.hpp"
+#include "descent/optim/average.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
@@ -17,19 +18,19 @@ static_assert(sizeof(LBFGSOptions) == info.hyper.count * sizeof(double));
 LBFGS::LBFGS(const NamedTensors& parameters, LBFGSOptions options, At at)
     : OptimizerBase(info, &options) {
   add(parameters, at);
-  check(at);
+  check_all(at);
 }
 
 LBFGS::~LBFGS() = default;
 
-void LBFGS::check(At at) const {
+void LBFGS::check_all(At at) const {
   const std::vector<double> values = hyper(0);
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double low = i == 1 || i == 5 ? 1 : 0;  // max_iter, history_size
     if (!(values[i] >= low && std::isfinite(values[i])))
       fail<ValueError>(at, "LBFGS: {} is {}: need at least {}", info.hyper.at[i], values[i], low);
   }
-  if (ledger_) fail<ValueError>(at, "LBFGS: a step is no formula that a ledger could explain");
+  if (ledger()) fail<ValueError>(at, "LBFGS: a step is no formula that a ledger could explain");
   for (const Slot& slot : slots_)
     if (slot.parameter.dtype() != slots_[0].parameter.dtype())
       fail<DtypeError>(at, "LBFGS: {} is {}, {} is {}: need one dtype", slots_[0].name,
@@ -87,32 +88,36 @@ LBFGS::Point LBFGS::evaluate(const Closure& closure, const Tensor& x, double t) 
 }
 
 double LBFGS::step(const Closure& closure, At at) {
-  check(at);
+  check_all(at);
   NoGradGuard no_grad;
-  const Tensor x = theta();
-  // Parameters that came later: what it knew was of another space.
-  if (memory_.d.defined() && memory_.d.numel() != x.numel()) memory_ = {};
-  const Memory memory = memory_;
-  auto restore = [&] {
-    move_to(x);
-    memory_ = memory;
-  };
+  detail::Kept kept(parameters());  // goes back to them unless the step is carried out
+  Memory before = memory_;
   try {
-    if (minimize(closure, at)) ++steps_;
-    else restore(), ++skipped_;
+    // Parameters that came later: what it knew was of another space.
+    if (memory_.d.defined() && memory_.d.numel() != theta().numel()) memory_ = {};
+    if (minimize(closure, at)) {
+      kept.tensors.clear();
+      ++steps_;
+      return loss_;
+    }
   } catch (...) {
-    restore();
+    std::swap(memory_, before);
     throw;
   }
+  std::swap(memory_, before);
+  ++skipped_;
   return loss_;
 }
 
 /// Whether to go on from here.
-bool LBFGS::accepts(const Point& now, At at) const {
+bool LBFGS::accepts(const Point& now, const char* place, At at) {
   const bool finite = std::isfinite(now.f) && all(isfinite(now.g)).item<bool>();
-  if (!finite && nonfinite_ == NonFinite::error)
-    fail<NumericError>(at, "LBFGS: the loss, {}, or its gradient is not finite", now.f);
-  return finite || nonfinite_ == NonFinite::ignore;
+  if (finite || nonfinite_ == NonFinite::ignore) return true;
+  const std::string what =
+      fmt::format("the loss, {}, or its gradient is not finite {}", now.f, place);
+  if (nonfinite_ == NonFinite::error) fail<NumericError>(at, "LBFGS: {}", what);
+  if (first_time("skipped")) report("LBFGS: a step was skipped: " + what);
+  return false;
 }
 
 bool LBFGS::minimize(const Closure& closure, At at) {
@@ -123,30 +128,54 @@ bool LBFGS::minimize(const Closure& closure, At at) {
   };
   Point now = evaluate(closure);
   loss_ = o.maximize ? -now.f : now.f;
-  if (!accepts(now, at)) return false;
+  if (!accepts(now, "where the step begins", at)) return false;
   if (largest(now.g) <= o.tolerance_grad) return true;
 
   for (double k = 1;; ++k) {
     remember(now.g);
     const Tensor x = theta();
-    const double f = now.f, slope = dot(now.g, memory_.d), lr = o.lr * lr_factor_;
-    const double t =
-        memory_.iterations == 1 ? std::min(1.0, 1 / norm(now.g, {}, {.p = 1}).item()) * lr : lr;
-    memory_.t = t;
-    if (slope > -o.tolerance_change) break;
-    if (o.strong_wolfe) {
-      now = search(closure, x, {0, f, slope, now.g}, t, left());
+    const Point start{0, now.f, dot(now.g, memory_.d), now.g};
+    const double t = memory_.t = first_try(now.g);
+    const bool blind = !std::isfinite(start.slope);
+    if (!blind && (start.slope > -o.tolerance_change || t == 0)) break;
+    Trials trials{t};
+    if (!blind && o.strong_wolfe) {
+      now = search(closure, x, start, t, left(), trials);
       memory_.t = now.t;
+    }
+    if (blind || memory_.t == 0) {
+      move_to(x);
+      const Reason why = standstill(start, trials, t, left() <= 0);
+      if (k == 1 && first_time(why.kind)) report("LBFGS: a step made no progress: " + why.text);
+      if (why.anew) start_anew(trials.nearest / 2);
+      break;
     }
     move_to(x + memory_.t * memory_.d);
     if (k == o.max_iter) break;
     if (!o.strong_wolfe) now = evaluate(closure);
-    if (!accepts(now, at)) return false;
+    if (!accepts(now,
+                 "behind a step of fixed length: with strong_wolfe, or a smaller lr, it is "
+                 "shorter",
+                 at))
+      return false;
     const bool no_progress = largest(memory_.d) * memory_.t <= o.tolerance_change ||
-                             std::abs(now.f - f) < o.tolerance_change;
+                             std::abs(now.f - start.f) < o.tolerance_change;
     if (left() <= 0 || largest(now.g) <= o.tolerance_grad || no_progress) break;
   }
   return true;
+}
+
+/// How many directions far an iteration tries to go at first.
+double LBFGS::first_try(const Tensor& g) {
+  const double lr = options().lr * lr_factor_;
+  return memory_.iterations == 1 ? std::min(1.0, 1 / norm(g, {}, {.p = 1}).item()) * lr : lr;
+}
+
+/// Forgets the curvature: the next direction is the gradient's, at first as long as t of this one.
+void LBFGS::start_anew(double t) {
+  const double length = t * largest(memory_.d) / (largest(memory_.g) * options().lr * lr_factor_);
+  memory_.pairs.clear();
+  memory_.gamma = std::isfinite(length) ? length : 1;
 }
 
 /// Takes note of what the last iteration has shown of the curvature; sets the next direction.
@@ -154,11 +183,12 @@ void LBFGS::remember(const Tensor& g) {
   Memory& m = memory_;
   if (m.iterations++ > 0) {
     const Tensor y = g - m.g, s = m.d * m.t;
-    if (const double ys = dot(y, s); ys > 1e-10) {
+    const double ys = dot(y, s), yy = dot(y, y);
+    if (ys > 1e-10 && std::isfinite(ys) && std::isfinite(yy)) {
       if (static_cast<double>(m.pairs.size()) >= options().history_size)
         m.pairs.erase(m.pairs.begin());
       m.pairs.push_back({y, s, 1 / ys});
-      m.gamma = ys / dot(y, y);
+      m.gamma = ys / yy;
     }
   }
   m.d = direction(g);
@@ -182,6 +212,34 @@ Tensor LBFGS::direction(const Tensor& g) const {
   return r;
 }
 
+/// Why a step ends where it began, at `start`: its first try was t times its direction.
+LBFGS::Reason LBFGS::standstill(const Point& start, const Trials& trials, double t,
+                                bool used_up) const {
+  if (!std::isfinite(start.slope))
+    return {"slope", true,
+            fmt::format("the slope along its direction is {}: the next one goes along the gradient "
+                        "anew",
+                        start.slope)};
+  if (!trials.finite)
+    return {"not finite", true,
+            fmt::format("the loss or its slope is not finite far along its direction, and no "
+                        "lower loss was found nearer, to {} times it: the next one tries half of "
+                        "that",
+                        trials.nearest)};
+  const double eps = start.g.dtype() == float32 ? 0x1p-23 : 0x1p-52;
+  if (-start.slope * t <= 16 * eps * std::abs(start.f))
+    return {"rounding", false,
+            fmt::format("what its direction promises, {:.1e}, is lost in the rounding of the loss, "
+                        "{}: it has converged as far as that can tell",
+                        -start.slope * t, start.f)};
+  if (used_up)
+    return {"evaluations", false, "max_eval was reached before a lower loss was found: raise it"};
+  return {"standstill", false,
+          fmt::format("the loss does not fall along its direction, where its slope is {}: is the "
+                      "gradient that of the loss, and the loss the same in each call?",
+                      start.slope)};
+}
+
 /// Where the cubic through two points, with their slopes, is least between `low` and `high`:
 /// (3.59).
 static double cubic_minimum(const auto& a, const auto& b, double low, double high) {
@@ -191,18 +249,25 @@ static double cubic_minimum(const auto& a, const auto& b, double low, double hig
   if (!(square >= 0)) return (low + high) / 2;
   const double d2 = std::sqrt(square);
   const double t = q.t - (q.t - p.t) * ((q.slope + d2 - d1) / (q.slope - p.slope + 2 * d2));
-  return std::min(std::max(t, low), high);
+  return std::isfinite(t) ? std::min(std::max(t, low), high) : (low + high) / 2;
 }
 
 /// A t where the loss has fallen enough (c1) and its slope has flattened enough (c2): steps grow
-/// until they enclose one (Algorithm 3.5), then the bracket shrinks around it (3.6).
+/// until they enclose one (Algorithm 3.5), then the bracket shrinks around it (3.6). Where the loss
+/// is not finite, nothing is interpolated: of an interval that ends there a share is tried.
 LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point& start, double t,
-                           double max_evaluations) {
+                           double max_evaluations, Trials& trials) {
   constexpr double c1 = 1e-4, c2 = 0.9;
+  auto at = [&](double t_) {
+    const Point point = evaluate(closure, x, t_);
+    trials.nearest = std::min(trials.nearest, t_);
+    trials.finite &= std::isfinite(point.f);
+    return point;
+  };
   auto fell = [&](const Point& p) { return p.f <= start.f + c1 * p.t * start.slope; };
   auto flat = [&](const Point& p) { return std::abs(p.slope) <= -c2 * start.slope; };
 
-  Point bracket[2] = {start, evaluate(closure, x, t)};
+  Point bracket[2] = {start, at(t)};
   double k = 0;
   for (; k < max_evaluations; ++k) {
     Point &previous = bracket[0], &now = bracket[1];
@@ -212,24 +277,34 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point&
     if (now.slope >= 0) break;
     const double next =
         cubic_minimum(previous, now, now.t + 0.01 * (now.t - previous.t), 10 * now.t);
-    previous = std::exchange(now, evaluate(closure, x, next));
+    previous = std::exchange(now, at(next));
   }
   if (k == max_evaluations) bracket[0] = start;
 
   int low = bracket[0].f <= bracket[1].f ? 0 : 1;
   const double d_largest = largest(memory_.d);
+  double share = 0.5;  // of the way from the start
   for (bool crept = false; k < max_evaluations; ++k) {
+    const bool cut_off = !std::isfinite(bracket[1 - low].f);
     const double left = std::min(bracket[0].t, bracket[1].t);
     const double right = std::max(bracket[0].t, bracket[1].t), margin = 0.1 * (right - left);
-    if ((right - left) * d_largest < 1e-9) break;
-    t = cubic_minimum(bracket[0], bracket[1], left, right);
-    // Twice in a row near an end, or on it, is no progress: then well inside.
-    const bool near_end = std::min(right - t, t - left) < margin;
-    const bool stuck = near_end && (crept || t >= right || t <= left);
-    if (stuck) t = std::abs(t - right) < std::abs(t - left) ? right - margin : left + margin;
-    crept = near_end && !stuck;
+    if ((right - left) * d_largest < 1e-9 && !(cut_off && left == 0)) break;
+    if (cut_off) {
+      t = left == 0          ? right * share
+          : right > 4 * left ? std::sqrt(left * right)
+                             : (left + right) / 2;
+      if (left == 0) share *= share;  // the right size may be far from here
+      if (left == 0 && all(x + t * memory_.d == x).item<bool>()) break;
+    } else {
+      t = cubic_minimum(bracket[0], bracket[1], left, right);
+      // Twice in a row near an end, or on it, is no progress: then well inside.
+      const bool near_end = std::min(right - t, t - left) < margin;
+      const bool stuck = near_end && (crept || t >= right || t <= left);
+      if (stuck) t = std::abs(t - right) < std::abs(t - left) ? right - margin : left + margin;
+      crept = near_end && !stuck;
+    }
 
-    const Point now = evaluate(closure, x, t);
+    const Point now = at(t);
     if (!fell(now) || now.f >= bracket[low].f) {
       bracket[1 - low] = now;
       low = bracket[0].f <= bracket[1].f ? 0 : 1;

@@ -16,6 +16,7 @@ struct LBFGSOptions {
 
 /// Limited-memory BFGS: Nocedal & Wright 2006, Algorithms 7.4 and 7.5, with the strong Wolfe search
 /// of Algorithms 3.5 and 3.6. For full batches: it takes the loss for a function of the parameters.
+/// To the search a point is too far where the loss or its slope is not finite: it comes back.
 ///
 ///     optim::LBFGS opt(model.named_parameters(), {.strong_wolfe = true});
 ///     opt.step([&] { opt.zero_grad(); Tensor loss = ...; loss.backward(); return loss; });
@@ -29,9 +30,10 @@ class LBFGS final : public OptimizerBase {
 
   LBFGSOptions& options() { return *std::launder(static_cast<LBFGSOptions*>(options_at(0))); }
   using OptimizerBase::step;  // these two, without a closure, are ValueErrors
-  /// Up to max_iter iterations; returns the loss before the first. If the closure throws, or an
-  /// iteration ends where the loss or its gradient is not finite and the policy minds, all is as it
-  /// was; the search only avoids such points.
+  /// Up to max_iter iterations; returns the loss before the first. If anything throws, or an
+  /// iteration without a search ends where the loss or its gradient is not finite and the policy
+  /// minds, all is as it was. A step that makes no progress, short of a tolerance, is reported,
+  /// each reason once.
   double step(const Closure& closure, At at = At::here()) override;
 
   NamedTensors state_dict() const override;
@@ -42,6 +44,17 @@ class LBFGS final : public OptimizerBase {
   struct Point {
     double t, f, slope;
     Tensor g;
+  };
+  /// The points of a search: the nearest, and whether the loss was finite at all of them.
+  struct Trials {
+    double nearest;
+    bool finite = true;
+  };
+  /// Of a standstill. Each kind is said once.
+  struct Reason {
+    const char* kind;
+    bool anew;  // whether what it knows of the curvature is to blame
+    std::string text;
   };
   struct Pair {
     Tensor y, s;  // changes of the gradient and of the parameters
@@ -57,19 +70,22 @@ class LBFGS final : public OptimizerBase {
 
   void advance(At at) override;
   bool uses(std::size_t, std::size_t) const override { return false; }
-  void check(At at) const;
+  void check_all(At at) const;
 
   template <class F> Tensor flat(F f) const;
   Tensor theta() const;
   void move_to(const Tensor& x) const;
   Point evaluate(const Closure& closure);
   Point evaluate(const Closure& closure, const Tensor& x, double t);
-  bool accepts(const Point& now, At at) const;
+  bool accepts(const Point& now, const char* place, At at);
   bool minimize(const Closure& closure, At at);  // false: not finite, to be skipped
+  double first_try(const Tensor& g);
+  void start_anew(double t);
   void remember(const Tensor& g);
   Tensor direction(const Tensor& g) const;
   Point search(const Closure& closure, const Tensor& x, const Point& start, double t,
-               double max_evaluations);
+               double max_evaluations, Trials& trials);
+  Reason standstill(const Point& start, const Trials& trials, double t, bool used_up) const;
 
   Memory memory_;
 };

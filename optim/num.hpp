@@ -23,6 +23,9 @@ template <class F> F choose(bool condition, F a, F b) {
 }
 }  // namespace detail
 
+/// See `divisor`.
+template <class T> struct Divisor { T x; };
+
 /// One element. Scalars are combined in double and rounded to F once, where they meet it.
 template <class F> struct Num {
   struct Raw {};
@@ -59,6 +62,17 @@ template <class F> struct Num {
   friend Num where(bool condition, Num a, Num b) {
     return {Raw{}, detail::choose(condition, a.v, b.v)};
   }
+  /// (1 - w) a + w b from the nearer of the two: a at 0 and b at 1, exactly, whatever the other is.
+  friend Num lerp(Num a, Num b, double w) {
+    const bool at_a = w < 0.5;
+    return where(at_a, a, b) + detail::choose(at_a, w, w - 1) * (b - a);
+  }
+  /// What to divide by: if it is above 0, x; else the quotient is 0. An element whose gradients'
+  /// scale is 0 (eps may be 0, or too small for F), or no number, has no step, instead of 0 / 0.
+  friend Divisor<Num> divisor(Num x) { return {x}; }
+  friend Num operator/(Num a, Divisor<Num> d) {
+    return {Raw{}, detail::choose(d.x.v > 0, a.v / d.x.v, F(0))};
+  }
   friend Num epsilon(Num) { return {Raw{}, sizeof(F) == 4 ? F(0x1p-23) : F(0x1p-52)}; }
   /// x, which an explanation shows on a line of its own under this name.
   friend Num let(const char*, Num x) { return x; }
@@ -72,7 +86,8 @@ inline double min(double a, double b) { return detail::choose(b < a, b, a); }
 inline double where(bool condition, double a, double b) { return detail::choose(condition, a, b); }
 inline double let(const char*, double x) { return x; }
 
-/// A hyper-parameter that is one of few: an enumerator of E, kept as a number like the others.
+/// A hyper-parameter that is one of few: an enumerator of E, at least 0, kept as a number like the
+/// others. (In a group that did not set it, a quarter more.)
 template <class E> class Choice {
  public:
   constexpr Choice(E e) : number_(static_cast<double>(e)) {}
@@ -82,6 +97,28 @@ template <class E> class Choice {
   double number_;
 };
 using Flag = Choice<bool>;
+
+/// A hyper-parameter of a group of parameters: a number, and whether the group has set it.
+/// Otherwise it is what the groups before or the defaults say.
+class Setting {
+ public:
+  constexpr Setting(double value) : value_(value), set_(true) {}
+  constexpr Setting(const Setting&) = default;
+  Setting& operator=(const Setting& other) {
+    value_ = other.value_;
+    set_ = true;
+    return *this;
+  }
+  constexpr operator double() const { return value_; }
+  Setting& operator+=(double x) { return *this = value_ + x; }
+  Setting& operator-=(double x) { return *this = value_ - x; }
+  Setting& operator*=(double x) { return *this = value_ * x; }
+  Setting& operator/=(double x) { return *this = value_ / x; }
+
+ private:
+  double value_;
+  bool set_;
+};
 
 /// The names of a rule's hyper-parameters, or of its state tensors; at most 12.
 struct Names {

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <fmt/core.h>
-#include <map>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -26,11 +26,19 @@ void detail::refuse_option(const char* rule, const char* option, double value, R
 }
 
 OptimizerBase::OptimizerBase(const detail::RuleInfo& info, const void* options)
-    : info_(info), patterns_{"*"} {
-  groups_.push_back(std::make_unique<detail::Options>());
-  std::memcpy(groups_[0]->bytes, options, info.hyper.count * sizeof(double));
+    : info_(info), self_(this, [](OptimizerBase*) {}) {
+  mixes_.push_back(std::make_unique<detail::Mix>());
+  std::memcpy(mixes_[0]->options, options, info.hyper.count * sizeof(double));
 }
 OptimizerBase::~OptimizerBase() = default;
+
+detail::OptimizerRef::OptimizerRef(OptimizerBase& optimizer, const char* who)
+    : optimizer_(optimizer.self_), who_(who) {}
+OptimizerBase& detail::OptimizerRef::get(At at) const {
+  OptimizerBase* optimizer = optimizer_.lock().get();
+  if (!optimizer) fail<ValueError>(at, "{}: its optimizer has gone", who_);
+  return *optimizer;
+}
 
 // ---- parameters and groups
 
@@ -54,12 +62,30 @@ void OptimizerBase::add(const NamedTensors& parameters, At at) {
     slot.name = name;
     slot.parameter = p;
     slot.state.resize(info_.state.count);
+    slot.next_state.resize(info_.state.count);
     slot.whole.resize(info_.whole.count);
     slot.fields.resize(info_.fields.count);
     slot.quantities.resize(info_.quantities.count);
-    regroup(slot);
   }
-  std::move(added.begin(), added.end(), std::back_inserter(slots_));
+  std::vector<Slot> all = slots_;
+  std::ranges::move(added, std::back_inserter(all));
+  check_overlaps(all, at);
+  Mixes mixes = mix(groups_, all);
+  slots_ = std::move(all);
+  adopt(std::move(mixes));
+}
+
+/// Two parameters in the same memory would be updated twice, on two threads at once.
+void OptimizerBase::check_overlaps(const std::vector<Slot>& slots, At at) const {
+  std::vector<std::tuple<const std::byte*, const std::byte*, const std::string*>> all;
+  for (const Slot& slot : slots)
+    if (const auto* h = Peek::header(slot.parameter); h->numel > 0)
+      all.emplace_back(h->data, h->data + h->numel * itemsize(h->dtype), &slot.name);
+  std::ranges::sort(all);
+  for (std::size_t i = 1; i < all.size(); ++i)
+    if (std::get<0>(all[i]) < std::get<1>(all[i - 1]))
+      fail<ValueError>(at, "{}: {} and {} share elements: need parameters of their own", info_.name,
+                       *std::get<2>(all[i - 1]), *std::get<2>(all[i]));
 }
 
 void OptimizerBase::check_parameter(const std::string& name, const Tensor& p, At at) const {
@@ -79,11 +105,6 @@ NamedTensors OptimizerBase::parameters() const {
   return all;
 }
 
-void OptimizerBase::regroup(Slot& slot) {
-  for (std::size_t i = 0; i < patterns_.size(); ++i)
-    if (matches(patterns_[i], slot.name)) slot.group = i;
-}
-
 std::vector<detail::Slot*> OptimizerBase::matching(std::string_view pattern, At at) {
   std::vector<Slot*> found;
   for (Slot& slot : slots_)
@@ -92,32 +113,110 @@ std::vector<detail::Slot*> OptimizerBase::matching(std::string_view pattern, At 
   return found;
 }
 
-std::size_t OptimizerBase::find_group(std::string_view pattern, At at) {
-  const auto known = std::find(patterns_.begin(), patterns_.end(), pattern);
-  if (known != patterns_.end()) return static_cast<std::size_t>(known - patterns_.begin());
-  const std::vector<Slot*> slots = matching(pattern, at);
-  groups_.push_back(std::make_unique<detail::Options>(*groups_[0]));
-  patterns_.emplace_back(pattern);
-  for (Slot* slot : slots) slot->group = patterns_.size() - 1;
-  return patterns_.size() - 1;
+// ---- groups
+
+namespace {
+std::size_t offset_of(const detail::RuleInfo& info, std::size_t option) {
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < option; ++i) at += info.choice[i] ? sizeof(double) : sizeof(Setting);
+  return at;
+}
+static_assert(sizeof(Setting) == sizeof(detail::Cell));
+constexpr double kInherited = 0.25;  // what stands in a Choice beside its number
+}  // namespace
+
+detail::Cell detail::cell_of(const RuleInfo& info, const Group& group, std::size_t option) {
+  Cell cell{0, true};
+  const std::byte* at = group.options + offset_of(info, option);
+  std::memcpy(&cell, at, info.choice[option] ? sizeof(double) : sizeof cell);
+  if (!info.choice[option]) return cell;
+  const double number = std::floor(cell.value);
+  return {number, cell.value == number};
 }
 
-std::vector<double> OptimizerBase::hyper(std::size_t group) const {
-  std::vector<double> values(info_.hyper.count);
-  std::memcpy(values.data(), groups_[group]->bytes, values.size() * sizeof(double));
-  return values;
+void detail::put_cell(const RuleInfo& info, Group& group, std::size_t option, Cell cell) {
+  if (info.choice[option] && !cell.set) cell.value += kInherited;
+  std::byte* at = group.options + offset_of(info, option);
+  std::memcpy(at, &cell, info.choice[option] ? sizeof(double) : sizeof cell);
 }
 
-void* OptimizerBase::options_at(std::size_t group) const { return groups_[group]->bytes; }
+/// The mixes of `slots`, each of which learns its own. (The first, of the defaults, is missing.)
+OptimizerBase::Mixes OptimizerBase::mix(const Groups& groups, std::vector<Slot>& slots) {
+  Mixes mixes(1);
+  for (Slot& slot : slots) {
+    auto own = std::make_unique<detail::Mix>();
+    for (const auto& group : groups)
+      if (matches(group->pattern, slot.name)) own->groups.push_back(group.get());
+    slot.mix = 0;
+    if (own->groups.empty()) continue;
+    auto same = [&](const auto& other) { return other && other->groups == own->groups; };
+    const auto known = std::ranges::find_if(mixes, same);
+    slot.mix = static_cast<std::size_t>(known - mixes.begin());
+    if (known == mixes.end()) mixes.push_back(std::move(own));
+  }
+  return mixes;
+}
 
-void OptimizerBase::check_ranges(At at) const {
-  double values[Names::most];
-  for (const auto& group : groups_) {
-    std::memcpy(values, group->bytes, sizeof values);
+void OptimizerBase::adopt(Mixes mixes) noexcept {
+  mixes[0] = std::move(mixes_[0]);
+  mixes_ = std::move(mixes);
+}
+
+/// The defaults, and over them what each group has set.
+void OptimizerBase::overlay(const Mixes& mixes) const {
+  for (std::size_t m = 1; m < mixes.size(); ++m) {
+    std::memcpy(mixes[m]->options, mixes[0]->options, sizeof mixes[0]->options);
+    for (const detail::Group* group : mixes[m]->groups)
+      for (std::size_t i = 0; i < info_.hyper.count; ++i)
+        if (const detail::Cell cell = detail::cell_of(info_, *group, i); cell.set)
+          std::memcpy(mixes[m]->options + i * sizeof(double), &cell.value, sizeof(double));
+  }
+}
+
+void OptimizerBase::resolve(const Mixes& mixes, At at) const {
+  overlay(mixes);
+  for (const auto& m : mixes) {
+    double values[Names::most];
+    std::memcpy(values, m->options, sizeof values);
     for (std::size_t i = 0; i < info_.hyper.count; ++i)
       if (!detail::holds(info_.ranges[i], values[i]))
         detail::refuse_option(info_.name, info_.hyper.at[i], values[i], info_.ranges[i], at);
+    check(m->options, at);
   }
+}
+
+void* OptimizerBase::find_group(std::string_view pattern, At at) {
+  const Slot* first = matching(pattern, at)[0];
+  auto known = std::ranges::find_if(groups_, [&](const auto& g) { return g->pattern == pattern; });
+  if (known == groups_.end()) {
+    groups_.reserve(groups_.size() + 1);
+    auto fresh = std::make_unique<detail::Group>(pattern);
+    for (std::size_t i = 0; i < info_.hyper.count; ++i)
+      detail::put_cell(info_, *fresh, i, {0, false});
+    groups_.push_back(std::move(fresh));
+    known = groups_.end() - 1;
+    try {
+      std::vector<Slot> slots = slots_;
+      Mixes mixes = mix(groups_, slots);
+      for (std::size_t i = 0; i < slots.size(); ++i) slots_[i].mix = slots[i].mix;
+      adopt(std::move(mixes));
+    } catch (...) {
+      groups_.pop_back();
+      throw;
+    }
+  }
+  overlay(mixes_);
+  const std::vector<double> now = hyper(first->mix);
+  for (std::size_t i = 0; i < now.size(); ++i)
+    if (!detail::cell_of(info_, **known, i).set)
+      detail::put_cell(info_, **known, i, {now[i], false});
+  return (*known)->options;
+}
+
+std::vector<double> OptimizerBase::hyper(std::size_t mix) const {
+  std::vector<double> values(info_.hyper.count);
+  std::memcpy(values.data(), mixes_[mix]->options, values.size() * sizeof(double));
+  return values;
 }
 
 void OptimizerBase::zero_grad(bool set_to_none) {
@@ -127,9 +226,13 @@ void OptimizerBase::zero_grad(bool set_to_none) {
       slot.parameter.set_grad(zeros(g.shape(), g.dtype()));
 }
 
+void detail::check_lr_factor(double factor, At at) {
+  require(factor >= 0 && std::isfinite(factor), "optimizer: the learning rate's factor", factor,
+          "a number of at least 0", at);
+}
+
 void OptimizerBase::set_lr_factor(double factor, At at) {
-  detail::require(factor >= 0 && std::isfinite(factor), "optimizer: the learning rate's factor",
-                  factor, "a number of at least 0", at);
+  detail::check_lr_factor(factor, at);
   lr_factor_ = factor;
 }
 
@@ -147,8 +250,10 @@ void OptimizerBase::set_momentum(double momentum, At at) {
   const auto place = static_cast<std::size_t>(option - info_.hyper.begin());
   if (const auto range = info_.ranges[place]; !detail::holds(range, momentum))
     detail::refuse_option(info_.name, *option, momentum, range, at);
+  std::memcpy(mixes_[0]->options + place * sizeof momentum, &momentum, sizeof momentum);
   for (const auto& group : groups_)
-    std::memcpy(group->bytes + place * sizeof momentum, &momentum, sizeof momentum);
+    if (detail::cell_of(info_, *group, place).set)
+      detail::put_cell(info_, *group, place, {momentum, true});
 }
 
 // ---- a step
@@ -177,21 +282,33 @@ double OptimizerBase::step(const Closure& closure, At at) {
 
 void OptimizerBase::collect_gradients(At at) {
   NoGradGuard no_grad;
-  for (Slot& slot : slots_) {  // may allocate: before anything changes
+  for (Slot& slot : slots_) {
     slot.grad = slot.parameter.grad();
     if (!slot.grad.defined()) continue;
-    const DType dtype = slot.parameter.dtype();
+    const Tensor& theta = slot.parameter;
+    const DType dtype = theta.dtype();
+    if (slot.grad.dtype() != dtype || slot.grad.numel() != theta.numel())
+      fail<DtypeError>(at,
+                       "step: parameter {} is {} {}, its gradient {} {}: the parameter was "
+                       "converted while backward ran, or after it: zero_grad(), and backward anew",
+                       slot.name, dtype, theta.shape(), slot.grad.dtype(), slot.grad.shape());
     if (!slot.grad.is_contiguous()) slot.grad = slot.grad.contiguous();
     slot.next_whole = slot.whole;
+    slot.next_step = slot.step + 1;
     for (std::size_t i = 0; i < slot.state.size(); ++i) {
-      Tensor& state = slot.state[i];
-      if (!state.defined() && uses(slot.group, i)) state = zeros(slot.parameter.shape(), dtype, at);
-      if (state.defined() && state.dtype() != dtype)
+      const Tensor& state = slot.state[i];
+      if (!state.defined() && uses(slot.mix, i)) {
+        slot.next_state[i] = zeros(theta.shape(), dtype, at);
+        if (info_.required == 0) slot.next_step = 1;
+      }
+      if (state.defined() && (state.dtype() != dtype || state.numel() != theta.numel()))
         fail<DtypeError>(at,
-                         "step: parameter {} is {}, its state {}: convert a model before its "
+                         "step: parameter {} is {} {}, its state {} {}: convert a model before its "
                          "optimizer is made",
-                         slot.name, dtype, state.dtype());
+                         slot.name, dtype, theta.shape(), state.dtype(), state.shape());
     }
+    if (!theta.is_contiguous())
+      fail<ShapeError>(at, "step: parameter {} is no longer contiguous", slot.name);
   }
 }
 
@@ -217,15 +334,17 @@ void OptimizerBase::cut_into_tiles() {
 }
 
 bool OptimizerBase::begin_step(At at) {
+  num_threads();  // which a bad DESCENT_NUM_THREADS refuses, at first
   collect_gradients(at);
   cut_into_tiles();
   check_freshness();
   if (nonfinite_ != NonFinite::ignore && !all_finite(at)) {
     ++skipped_;
-    let_go();
+    said_ = reported_.size();
+    for (Slot& slot : slots_) slot.seen = slot.next_seen;
     return false;
   }
-  if (ledger_) ledger_->before_step(*this);
+  if (Ledger* to = ledger()) to->before_step(*this);
   return true;
 }
 
@@ -247,6 +366,11 @@ template <class Bits> bool finite(const void* numbers, int64_t n, Bits exponent)
 }  // namespace
 
 bool OptimizerBase::all_finite(At at) {
+  if (info_.needs_loss && !std::isfinite(loss_)) {
+    if (nonfinite_ == NonFinite::skip) return false;
+    fail<NumericError>(at, "{}: the loss is {}: nothing was updated; set_nonfinite() chooses",
+                       info_.name, loss_);
+  }
   std::atomic<const Tile*> bad = nullptr;
   for_each_tile([&](const Tile& tile) {
     const Tensor& g = tile.slot->grad;
@@ -265,18 +389,17 @@ bool OptimizerBase::all_finite(At at) {
   int64_t i = tile.begin;
   while (std::isfinite(g.select(0, i).item())) ++i;
   const double value = g.select(0, i).item();
-  const std::string name = tile.slot->name;
-  let_go();
   fail<NumericError>(at,
                      "step: the gradient of {} is {} at element {}: nothing was updated; "
                      "set_nonfinite() chooses what happens",
-                     name, value, i);
+                     tile.slot->name, value, i);
 }
 
 void OptimizerBase::check_freshness() {
   bool any = false, all_old = true;
   std::string unreached;
   for (Slot& slot : slots_) {
+    slot.next_seen = slot.seen;
     if (!slot.grad.defined()) {
       if (steps_ == 0 && slot.parameter.requires_grad())
         unreached += (unreached.empty() ? "" : ", ") + slot.name;
@@ -285,13 +408,14 @@ void OptimizerBase::check_freshness() {
     any = true;
     const auto now = descent::detail::gradient_age(slot.parameter), seen = slot.seen;
     all_old &= seen.added > 0 && now == seen;
-    const bool piled_up = now != seen && now.changes - seen.changes == now.added - seen.added;
+    const bool piled_up = now != seen && now.life == seen.life &&
+                          now.changes - seen.changes == now.added - seen.added;
     if (seen.added > 0 && piled_up && first_time("zero_grad"))
       report(
           fmt::format("step: the gradient of {} still holds what the last step used: call "
                       "zero_grad() before backward()",
                       slot.name));
-    slot.seen = now;
+    slot.next_seen = now;
   }
   if (any && all_old && first_time("stale"))
     report("step: no gradient is new since the last step: was backward() called?");
@@ -318,7 +442,7 @@ void OptimizerBase::report(const std::string& text) const {
 Whole OptimizerBase::whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const {
   return {slot.parameter.detach(),
           maximize ? -slot.grad : slot.grad,
-          static_cast<double>(slot.step + 1),
+          static_cast<double>(slot.next_step),
           loss_,
           slot.next_whole,
           slot.fields,
@@ -339,138 +463,33 @@ void OptimizerBase::widen_fields(Slot& slot) const {
 }
 
 void OptimizerBase::commit_step() {
-  if (ledger_) ledger_->prepared(*this);
+  if (Ledger* to = ledger()) to->prepared(*this);
   NoGradGuard no_grad;
   ++steps_;
+  said_ = reported_.size();
   for (Slot& slot : slots_) {
+    slot.seen = slot.next_seen;
     if (!slot.grad.defined()) continue;
-    ++slot.step;
+    slot.step = slot.next_step;
     std::swap(slot.whole, slot.next_whole);
+    for (std::size_t i = 0; i < slot.state.size(); ++i)
+      if (slot.next_state[i].defined()) std::swap(slot.state[i], slot.next_state[i]);
     descent::detail::will_write("step", slot.parameter, At::unknown());
   }
 }
 
 void OptimizerBase::end_step() {
-  if (ledger_) ledger_->after_step(*this);
-  let_go();
+  if (Ledger* to = ledger()) to->after_step(*this);
 }
 
 void OptimizerBase::let_go() {
+  reported_.resize(said_);
   for (Slot& slot : slots_) {
     slot.grad = {};
+    for (Tensor& state : slot.next_state) state = {};
     slot.next_whole.clear();
     for (Tensor& field : slot.fields) field = {};
   }
-}
-
-// ---- saving
-
-namespace {
-
-/// What a state dict holds.
-struct Saved {
-  int64_t steps;
-  std::vector<std::pair<std::string, std::vector<double>>> groups;  // patterns and options
-  std::vector<detail::Slot> slots;
-};
-/// One entry of it.
-struct Entry {
-  std::string key;
-  Tensor value, like;  // what there is now, and what one has to look like; undefined: anything
-  bool always;         // or as far as there is one
-  std::function<void(const Tensor&)> put;
-};
-
-std::vector<Entry> entries(const detail::RuleInfo& info, Saved& saved, At at) {
-  std::vector<Entry> all;
-  const std::string rule = std::string(info.name) + "/";
-  auto number = [&]<class T>(const std::string& key, T& place) {
-    const Tensor now = tensor(place, dtype_of<T>());
-    all.push_back({rule + key, now, now, true, [&](const Tensor& t) { place = t.item<T>(); }});
-  };
-  auto state = [&](const std::string& prefix, const Names& names, std::vector<Tensor>& tensors,
-                   std::size_t always, const Tensor& like) {
-    for (std::size_t i = 0; i < tensors.size(); ++i)
-      all.push_back({prefix + names.at[i], tensors[i], like, i < always,
-                     [&x = tensors[i]](const Tensor& t) { x = t; }});
-  };
-  number("steps", saved.steps);
-  for (auto& [pattern, values] : saved.groups)
-    for (std::size_t i = 0; i < values.size(); ++i)
-      number("[" + pattern + "]/" + info.hyper.at[i], values[i]);
-  for (detail::Slot& slot : saved.slots) {
-    const std::string prefix = rule + slot.name + "/";
-    const Shape& shape = slot.parameter.shape();
-    const std::vector<int64_t> sizes(shape.begin(), shape.end());
-    number(slot.name + "/step", slot.step);
-    number(slot.name + "/lr_multiplier", slot.lr_multiplier);
-    const Tensor now = tensor(sizes, {shape.rank()});
-    all.push_back({prefix + "shape", now, now, true, [&slot, sizes, at](const Tensor& t) {
-                     if (t.to_vector<int64_t>() != sizes)
-                       fail<ValueError>(at, "load_state_dict: {} is {} here, not there", slot.name,
-                                        sizes);
-                   }});
-    state(prefix, info.state, slot.state, info.required,
-          zeros({}, slot.parameter.dtype()).expand(shape));
-    state(prefix, info.whole, slot.whole, 0, Tensor());
-  }
-  return all;
-}
-
-}  // namespace
-
-NamedTensors OptimizerBase::state_dict() const {
-  Saved saved{steps_, {}, slots_};
-  for (std::size_t i = 0; i < patterns_.size(); ++i)
-    saved.groups.emplace_back(patterns_[i], hyper(i));
-  NamedTensors all;
-  for (const Entry& e : entries(info_, saved, At::unknown()))
-    if (e.always || e.value.defined())
-      all.emplace_back(e.key, (e.value.defined() ? e.value : e.like).clone());
-  return all;
-}
-
-NamedTensors detail::copied(const NamedTensors& like, const NamedTensors& state,
-                            const std::string& who, At at) {
-  const std::vector<Tensor> found = fitting(like, state, who, true, at);
-  NamedTensors copies;
-  for (std::size_t i = 0; i < like.size(); ++i) {
-    const std::string& name = like[i].first;
-    const Tensor& t = copies.emplace_back(name, found[i].detach().clone()).second;
-    if (t.dtype() == int64 && t.dim() == 0 && t.item() < 0)
-      fail<ValueError>(at, "load_state_dict: {} is {}: need a count", name, t.item());
-  }
-  return copies;
-}
-
-void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
-  const std::map<std::string, Tensor> there(state.begin(), state.end());
-  const std::string head = fmt::format("{}/[", info_.name), tail = "]/lr";
-  const std::vector<double> options(info_.hyper.count);
-  Saved saved{0, {{"*", options}}, slots_};
-  for (const auto& [key, t] : state)
-    if (key.starts_with(head) && key.ends_with(tail) && key != head + "*" + tail)
-      saved.groups.emplace_back(key.substr(head.size(), key.size() - head.size() - tail.size()),
-                                options);
-  for (const auto& group : saved.groups) matching(group.first, at);  // or refused, before a change
-  std::vector<Entry> wanted;
-  NamedTensors like;
-  for (Entry& e : entries(info_, saved, at)) {
-    const auto found = there.find(e.key);
-    if (found == there.end() && !e.always) {
-      e.put({});
-      continue;
-    }
-    like.emplace_back(e.key, e.like.defined() ? e.like : found->second);
-    wanted.push_back(std::move(e));
-  }
-  const NamedTensors copies = detail::copied(like, state, info_.name, at);
-  for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i].put(copies[i].second);
-  slots_ = std::move(saved.slots);
-  for (const auto& [pattern, values] : saved.groups)
-    std::memcpy(groups_[find_group(pattern, at)]->bytes, values.data(),
-                values.size() * sizeof values[0]);
-  steps_ = saved.steps;
 }
 
 }}  // namespace descent::optim

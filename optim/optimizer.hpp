@@ -13,6 +13,7 @@
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 class Ledger;
+class OptimizerBase;
 
 /// Computes the loss anew: zero_grad, predict, loss, backward; returns the loss, of one element.
 using Closure = std::function<Tensor()>;
@@ -24,6 +25,8 @@ enum class NonFinite { error, skip, ignore };
 namespace detail {
 /// ValueError "<what> is <value>: need <rule>" unless `holds`.
 void require(bool holds, const char* what, double value, const char* rule, At at);
+/// ValueError unless it is a number of at least 0.
+void check_lr_factor(double factor, At at);
 /// The values that every rule means by an option of this name: not negative, [0, 1), any number.
 enum class Range { any, nonnegative, below_one };
 constexpr Range range_of(std::string_view option) {
@@ -55,24 +58,43 @@ struct RuleInfo {
   bool needs_loss = false;
   const char* (*refuses)(const Tensor&) = nullptr;  // why a parameter does not suit
   Range ranges[Names::most] = {};                   // of the hyper-parameters
+  bool choice[Names::most] = {};                    // a Choice, where the others are an S
 };
 
-/// A group's options: whatever the derived class takes, made of as many doubles as it has names.
-struct Options {
-  alignas(double) std::byte bytes[sizeof(double[Names::most])];
+/// The options of a pattern: the rule, made of Settings, that `group` hands out.
+struct Group {
+  explicit Group(std::string_view pattern_) : pattern(pattern_) {}
+  std::string pattern;
+  alignas(double) std::byte options[sizeof(Setting[Names::most])] = {};
 };
+/// The parameters that the same groups match, and the options that hold for them: the rule, made of
+/// as many doubles as it has names.
+struct Mix {
+  std::vector<const Group*> groups;  // the later counts
+  alignas(double) std::byte options[sizeof(double[Names::most])] = {};
+};
+/// One option of a group.
+struct Cell {
+  double value;
+  bool set;
+};
+Cell cell_of(const RuleInfo& info, const Group& group, std::size_t option);
+void put_cell(const RuleInfo& info, Group& group, std::size_t option, Cell cell);
 
 /// A registered parameter, what is remembered of it, and what the running step found.
 struct Slot {
   std::string name;
   Tensor parameter;
-  std::size_t group = 0;
+  std::size_t mix = 0;
   double lr_multiplier = 1;
   int64_t step = 0;
   std::vector<Tensor> state, whole;   // undefined until needed
   descent::detail::GradientAge seen;  // of the gradient that the last step used
   Tensor grad;                        // contiguous; undefined if there is none
-  std::vector<Tensor> next_whole;     // what `whole` becomes
+  // What these become if the step is carried out; an undefined state stays as it is.
+  std::vector<Tensor> next_state, next_whole;
+  int64_t next_step = 0;  // 1 where a rule that can do without state begins to have some
+  descent::detail::GradientAge next_seen;
   std::vector<Tensor> fields;
   std::vector<double> quantities;
 };
@@ -90,9 +112,19 @@ struct Moment {
   std::vector<double> state, fields;
 };
 /// Copies of what `state` has under the names of `like`. ValueError, as `who`, unless it has these
-/// and no others, with their dtypes and shapes, and its counts (int64) are not negative.
+/// and no others, with their dtypes and shapes, and its counts (int64) are from 0 to 2^53.
 NamedTensors copied(const NamedTensors& like, const NamedTensors& state, const std::string& who,
                     At at = At::unknown());
+/// A reference to an optimizer, which may go first: to use it then is a ValueError, as `who`.
+class OptimizerRef {
+ public:
+  OptimizerRef(OptimizerBase& optimizer, const char* who);
+  OptimizerBase& get(At at = At::unknown()) const;
+
+ private:
+  std::weak_ptr<OptimizerBase> optimizer_;
+  const char* who_;
+};
 /// Runs a rule's body on `moment` with recording scalars.
 using Replay = void (*)(DType dtype, Moment& moment, Lines& lines);
 }  // namespace detail
@@ -114,7 +146,7 @@ class OptimizerBase : descent::detail::Pinned {
   virtual ~OptimizerBase();
 
   /// One update of every parameter that has a gradient. A parameter without one stays, and its own
-  /// step count with it. Everything is checked before the first parameter is touched.
+  /// step count with it. What throws has changed nothing.
   void step(At at = At::here());
   /// The same, told the loss of these gradients (one element): Polyak's rule needs it, and a ledger
   /// notes it.
@@ -124,22 +156,24 @@ class OptimizerBase : descent::detail::Pinned {
 
   /// Forgets every parameter's gradient, or (set_to_none = false) makes it zeros.
   void zero_grad(bool set_to_none = true);
-  /// Parameters that come later: they join the groups whose patterns match, at step 0.
+  /// Parameters that come later: they join the groups whose patterns match, at step 0. ValueError
+  /// if two have the same name or share elements, GraphError or DtypeError for what cannot be
+  /// trained.
   void add(const NamedTensors& parameters, At at = At::here());
   NamedTensors parameters() const;
   /// The functions of these names (clip.hpp) for all parameters; a ledger notes what was there.
   double clip_grad_norm(double max_norm, ClipNormOptions options = {}, At at = At::here());
   void clip_grad_value(double limit, At at = At::here());
 
-  /// The learning rate in use: the default group's, times the schedule's factor.
+  /// The learning rate in use: the defaults', times the schedule's factor.
   double lr() const { return hyper(0)[0] * lr_factor_; }
   /// What a schedule multiplies every group's learning rate by; 1 without one.
   double lr_factor() const { return lr_factor_; }
   void set_lr_factor(double factor, At at = At::here());
   /// Multiplies the rate of each parameter that matches, whatever its group: 1 by default.
   void set_lr_multiplier(std::string_view pattern, double multiplier, At at = At::here());
-  /// Sets `momentum`, or `beta1`, in every group, as cyclic schedules do; ValueError if the rule
-  /// has neither.
+  /// Sets `momentum`, or `beta1`, for every parameter, as cyclic schedules do; ValueError if the
+  /// rule has neither.
   void set_momentum(double momentum, At at = At::here());
 
   void set_nonfinite(NonFinite policy) { nonfinite_ = policy; }
@@ -148,19 +182,23 @@ class OptimizerBase : descent::detail::Pinned {
   int64_t steps() const { return steps_; }
 
   /// Everything a run needs to go on with the same bits, under "<rule>/<parameter>/<state>" and
-  /// ".../step" (int64), "<rule>/[<pattern>]/<option>" and "<rule>/steps". Copies.
+  /// ".../step" (int64), "<rule>/[*]/<option>" for the defaults, "<rule>/[<number> <pattern>]/
+  /// <option>" for groups in their order (NaN: not set), "<rule>/lr_factor" and "<rule>/steps".
+  /// Copies.
   virtual NamedTensors state_dict() const;
-  /// Takes a copy. ValueError, and nothing changed, if it is another rule's, or its parameters,
-  /// shapes or dtypes are not these.
+  /// Takes a copy, and with it the groups: those that the state does not have set nothing any more.
+  /// ValueError, and nothing changed, if it is another rule's, or its parameters, shapes or dtypes
+  /// are not these, or a number is out of range.
   virtual void load_state_dict(const NamedTensors& state, At at = At::here());
 
   /// Where steps that look like a mistake are reported, each kind once: a step without a new
   /// gradient, a forgotten zero_grad, parameters that backward never reached. Standard error, at
   /// first.
   void on_report(std::function<void(const std::string&)> report);
-  /// Notes in `ledger`, which must live as long, what each step does; null to stop.
-  void trace(Ledger* ledger) { ledger_ = ledger; }
-  void trace(Ledger& ledger) { ledger_ = &ledger; }
+  /// Notes in `ledger`, as long as both live, what each step does; null to stop. ValueError if it
+  /// follows another optimizer, or holds steps of another rule.
+  void trace(Ledger* ledger, At at = At::here());
+  void trace(Ledger& ledger, At at = At::here()) { trace(&ledger, at); }
 
  protected:
   using Slot = detail::Slot;
@@ -168,16 +206,20 @@ class OptimizerBase : descent::detail::Pinned {
 
   /// One update, all of it.
   virtual void advance(At at) = 0;
-  virtual bool uses(std::size_t group, std::size_t state) const = 0;
+  virtual bool uses(std::size_t mix, std::size_t state) const = 0;
+  virtual void check(const void*, At) const {}  // of options that hold together
   virtual detail::Replay replay() const { return nullptr; }
 
-  /// The hyper-parameters of a group; 0 is the default.
-  std::vector<double> hyper(std::size_t group) const;
-  void* options_at(std::size_t group) const;
-  void check_ranges(At at) const;
-  /// The group of `pattern`, which a new one copies the defaults into; ValueError if no parameter
-  /// matches.
-  std::size_t find_group(std::string_view pattern, At at);
+  /// The hyper-parameters of a mix; 0 is the defaults.
+  std::vector<double> hyper(std::size_t mix) const;
+  void* options_at(std::size_t mix) const { return mixes_[mix]->options; }
+  using Mixes = std::vector<std::unique_ptr<detail::Mix>>;
+  using Groups = std::vector<std::unique_ptr<detail::Group>>;
+  /// Finds out which options hold for each mix, by now, and checks them.
+  void resolve(At at) const { resolve(mixes_, at); }
+  /// The options of `pattern`, where those that it has not set read as they hold for the first
+  /// parameter that matches; ValueError if none does.
+  void* find_group(std::string_view pattern, At at);
   /// Collects gradients, checks them, makes the state that is missing and cuts the work into tiles;
   /// false if the step is to be skipped. DtypeError if a parameter's dtype is no longer its
   /// state's.
@@ -193,34 +235,51 @@ class OptimizerBase : descent::detail::Pinned {
   void widen_fields(Slot& slot) const;  // to the parameter's shape, for the loops
   void commit_step();                   // nothing fails from here on
   void end_step();
+  /// Lets go, at the end of a step that was carried out or not, of what only it needed.
+  struct Running : descent::detail::Pinned {
+    explicit Running(OptimizerBase& opt_) : opt(opt_) { opt.said_ = opt.reported_.size(); }
+    ~Running() { opt.let_go(); }
+    OptimizerBase& opt;
+  };
+  Ledger* ledger() const;             // null if none is there to note anything
   bool first_time(const char* kind);  // of a report
   void report(const std::string& text) const;
 
   using Tile = detail::Tile;
   const detail::RuleInfo& info_;
   std::vector<Slot> slots_;
-  std::vector<std::string> patterns_;                     // "*" first
-  std::vector<std::unique_ptr<detail::Options>> groups_;  // each pattern's
+  Groups groups_;  // in the order in which they were asked for
+  Mixes mixes_;    // the first is that of the defaults, of no groups
   std::vector<Tile> tiles_;
   std::vector<std::size_t> bundles_;  // where each begins, and the last ends
   double lr_factor_ = 1, loss_ = 0;
   int64_t steps_ = 0, skipped_ = 0;
   NonFinite nonfinite_ = NonFinite::error;
-  Ledger* ledger_ = nullptr;
 
  private:
+  friend class detail::OptimizerRef;
   void cut_into_tiles();
   friend class Ledger;
+  void check_overlaps(const std::vector<Slot>& slots, At at) const;
   void check_parameter(const std::string& name, const Tensor& parameter, At at) const;
   void collect_gradients(At at);
   bool all_finite(At at);
   void check_freshness();
-  void regroup(Slot& slot);
+  void overlay(const Mixes& mixes) const;
+  void resolve(const Mixes& mixes, At at) const;
+  static Mixes mix(const Groups& groups, std::vector<Slot>& slots);
+  void adopt(Mixes mixes) noexcept;
+  void take_groups(Groups groups,
+                   const std::vector<std::pair<std::string, std::vector<double>>>& saved,
+                   std::vector<Slot>& slots, At at);
   std::vector<Slot*> matching(std::string_view pattern, At at);  // ValueError if there are none
-  void let_go();  // of what only the running step needs
+  void let_go();
 
   std::vector<const char*> reported_;
+  std::size_t said_ = 0;  // so many of them before the step, or by one that was carried out
   std::function<void(const std::string&)> report_;
+  std::weak_ptr<Ledger> ledger_;
+  std::shared_ptr<OptimizerBase> self_;  // owns nothing: its weak copies end with this
 };
 
 }}  // namespace descent::optim

@@ -3,7 +3,8 @@
 
 // Update rules that work element by element, without bias correction: descent with momentum, and
 // rates that adapt to each element. The body of `update` is the published formula: theta the
-// parameter, g its gradient, t = 1, 2, ... the parameter's own step; state tensors start at 0.
+// parameter, g its gradient, t = 1, 2, ... the parameter's own step (of a rule that can do without
+// state: since it has some); state tensors start at 0.
 // Options and their defaults are PyTorch's; L2 weight decay is added to the gradient.
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
@@ -44,7 +45,7 @@ template <class S = double> struct AdagradRule {
   template <class T> void update(T& theta, T g, T& s, S t) const {
     g += weight_decay * theta;
     s = where(t == 1, initial_accumulator_value, s) + g * g;
-    theta -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps);
+    theta -= lr / (1 + (t - 1) * lr_decay) * g / divisor(sqrt(s) + eps);
   }
 };
 
@@ -60,8 +61,9 @@ template <class S = double> struct RMSpropRule {
   template <class T> void update(T& theta, T g, T& v, T& g_avg, T& b, S) const {
     g += weight_decay * theta;
     v = alpha * v + (1 - alpha) * g * g;
-    g_avg += (1 - alpha) * (g - g_avg);
-    const T step = g / (sqrt(where(centered, v - g_avg * g_avg, v)) + eps);
+    g_avg = lerp(g, g_avg, alpha);
+    const T variance = max(v - g_avg * g_avg, 0);  // below 0 by rounding alone
+    const T step = g / divisor(sqrt(where(centered, variance, v)) + eps);
     b = momentum * b + step;
     theta -= lr * where(momentum == 0, step, b);
   }
@@ -79,7 +81,7 @@ template <class S = double> struct AdadeltaRule {
   template <class T> void update(T& theta, T g, T& v, T& u, S) const {
     g += weight_decay * theta;
     v = rho * v + (1 - rho) * g * g;
-    const T delta = let("delta", sqrt(u + eps) / sqrt(v + eps) * g);
+    const T delta = let("delta", sqrt(u + eps) / divisor(sqrt(v + eps)) * g);
     u = rho * u + (1 - rho) * delta * delta;
     theta -= lr * delta;
   }
@@ -90,21 +92,24 @@ template <class S = double> struct AdadeltaRule {
 };
 
 /// Resilient backpropagation. Riedmiller & Braun 1993, without weight backtracking: each element
-/// has a step eta of its own, lr at first, which grows while the gradient's sign stays.
+/// has a step eta of its own, lr at first, which grows while the gradient's sign stays. At a rate
+/// of 0 it rests; it begins when the rate is first above that.
 template <class S = double> struct RpropRule {
   S lr = 1e-2, eta_minus = 0.5, eta_plus = 1.2, step_min = 1e-6, step_max = 50;
   Flag maximize = false;
   static constexpr auto name = "Rprop";
   static constexpr Names hyper{"lr", "eta_minus", "eta_plus", "step_min", "step_max", "maximize"},
       state{"g_prev", "eta"};
+  static constexpr double smallest = 0x1p-126;  // that float32 does not take for 0
 
-  template <class T> void update(T& theta, T g, T& g_prev, T& eta, S t) const {
+  template <class T> void update(T& theta, T g, T& g_prev, T& eta, S) const {
     const T agreement = g * g_prev;
-    eta = where(t == 1, lr, eta);
-    eta *= where(agreement > 0, T(eta_plus), where(agreement < 0, T(eta_minus), 1));
-    eta = min(max(eta, step_min), step_max);
+    const T change = where(agreement > 0, T(eta_plus), where(agreement < 0, T(eta_minus), 1));
+    const S least = where(step_min > smallest, step_min, smallest);  // 0 is what has not begun
+    const T next = min(max(where(eta > 0, eta, lr) * change, least), step_max);
+    eta = where(lr > 0, next, eta);
     g = where(agreement < 0, 0, g);
-    theta -= sign(g) * eta;
+    theta -= where(lr > 0, sign(g) * eta, 0);
     g_prev = g;
   }
 
@@ -130,7 +135,7 @@ template <class S = double> struct ASGDRule {
     g += weight_decay * theta;
     theta *= 1 - lambd * eta;
     theta -= eta * g;
-    ax = where(mu == 1, theta, ax + mu * (theta - ax));
+    ax = lerp(ax, theta, mu);
   }
 };
 

@@ -189,24 +189,28 @@ Schedule operator*(Schedule a, Schedule b) {
 }
 
 Scheduler::Scheduler(OptimizerBase& optimizer, Schedule rate, At at)
-    : optimizer_(optimizer), rate_(std::move(rate)) {
+    : optimizer_(optimizer, "Scheduler"), rate_(std::move(rate)) {
   set_step(0, at);
 }
 
 Scheduler::Scheduler(OptimizerBase& optimizer, Cycle cycle, At at)
-    : optimizer_(optimizer), rate_(std::move(cycle.rate)), momentum_(std::move(cycle.momentum)) {
+    : optimizer_(optimizer, "Scheduler"),
+      rate_(std::move(cycle.rate)),
+      momentum_(std::move(cycle.momentum)) {
   set_step(0, at);
 }
 
 void Scheduler::set_step(int64_t n, At at) {
   steps_from(0, "set_step: step", n, at);
-  if (momentum_) optimizer_.set_momentum(momentum_(n), at);
-  optimizer_.set_lr_factor(rate_(n), at);
+  const double factor = rate_(n);
+  detail::check_lr_factor(factor, at);
+  if (momentum_) optimizer_.get(at).set_momentum(momentum_(n), at);
+  optimizer_.get(at).set_lr_factor(factor, at);
   step_ = n;
 }
 
 Plateau::Plateau(OptimizerBase& optimizer, PlateauOptions o, At at)
-    : optimizer_(optimizer), options_(o), best_(o.maximize ? -HUGE_VAL : HUGE_VAL) {
+    : optimizer_(optimizer, "Plateau"), options_(o), best_(o.maximize ? -HUGE_VAL : HUGE_VAL) {
   detail::require(o.factor >= 0 && o.factor < 1, "Plateau: factor", o.factor, "[0, 1)", at);
   steps_from(0, "Plateau: patience", o.patience, at);
   detail::require(o.threshold >= 0 && o.threshold < (o.absolute ? HUGE_VAL : 1),
@@ -220,19 +224,21 @@ void Plateau::step(double metric, At at) {
   const double margin = options_.maximize ? options_.threshold : -options_.threshold;
   const double bound = options_.absolute ? best_ + margin : best_ * (1 + margin);
   const bool better = options_.maximize ? metric > bound : metric < bound;
-  if (better) best_ = metric;
-  bad_ = better || cooldown_ > 0 ? 0 : bad_ + 1;
-  if (cooldown_ > 0) --cooldown_;
-  if (bad_ <= options_.patience) return;
-  const double old = optimizer_.lr_factor(),
+  const int64_t bad = better || cooldown_ > 0 ? 0 : bad_ + 1;
+  const bool reduces = bad > options_.patience;
+  const double old = optimizer_.get(at).lr_factor(),
                reduced = std::max(old * options_.factor, options_.min_factor);
-  if (old - reduced > options_.eps) optimizer_.set_lr_factor(reduced, at);
-  cooldown_ = options_.cooldown;
-  bad_ = 0;
+  if (reduces && old - reduced > options_.eps) optimizer_.get(at).set_lr_factor(reduced, at);
+  if (better) best_ = metric;
+  bad_ = reduces ? 0 : bad;
+  cooldown_ = reduces ? options_.cooldown : std::max<int64_t>(cooldown_ - 1, 0);
 }
 
 void Plateau::restore(const State& s, At at) {
-  optimizer_.set_lr_factor(s.factor, at);
+  detail::require(s.best == s.best, "Plateau: best", s.best, "a number", at);
+  steps_from(0, "Plateau: bad_steps", s.bad_steps, at);
+  steps_from(0, "Plateau: cooldown", s.cooldown, at);
+  optimizer_.get(at).set_lr_factor(s.factor, at);
   best_ = s.best;
   bad_ = s.bad_steps;
   cooldown_ = s.cooldown;

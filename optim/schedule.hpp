@@ -110,7 +110,7 @@ class Scheduler {
   void set_step(int64_t n, At at = At::here());
 
  private:
-  OptimizerBase& optimizer_;
+  detail::OptimizerRef optimizer_;
   Schedule rate_;
   std::function<double(int64_t)> momentum_;  // may be none
   int64_t step_ = 0;
@@ -140,12 +140,13 @@ class Plateau {
   };
   explicit Plateau(OptimizerBase& optimizer, PlateauOptions options = {}, At at = At::here());
   void step(double metric, At at = At::here());
-  State state() const { return {best_, bad_, cooldown_, optimizer_.lr_factor()}; }
-  /// ValueError, and nothing changed, if the factor is not a number of at least 0.
+  State state() const { return {best_, bad_, cooldown_, optimizer_.get().lr_factor()}; }
+  /// ValueError, and nothing changed, unless the factor and the counts are at least 0, and `best`
+  /// is a number.
   void restore(const State& state, At at = At::here());
 
  private:
-  OptimizerBase& optimizer_;
+  detail::OptimizerRef optimizer_;
   PlateauOptions options_;
   double best_;
   int64_t bad_ = 0, cooldown_ = 0;

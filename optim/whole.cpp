@@ -24,8 +24,9 @@ static double rms(const Tensor& x) {
 template <> void AdafactorRule<double>::prepare(Whole& x) const {
   const Tensor g2 = x.g * x.g;
   // 1 - beta2 is t^beta2_decay: 1 in the first step, whatever the mean was.
-  auto mean_with = [&](const Tensor& mean, const Tensor& now) {
-    return mean.defined() ? mean + std::pow(x.t, beta2_decay) * (now - mean) : now;
+  auto mean_with = [w = std::pow(x.t, beta2_decay)](const Tensor& mean, const Tensor& now) {
+    if (!mean.defined()) return now;
+    return w < 0.5 ? mean + w * (now - mean) : now + (1 - w) * (mean - now);  // lerp
   };
   Tensor &r = x.state[0], &c = x.state[1], &v = x.state[2];
   if (x.g.dim() < 2) {
@@ -50,7 +51,7 @@ template <> void MuonRule<double>::prepare(Whole& x) const {
   Tensor u = x.direction();
   const bool tall = n > m;
   if (tall) u = u.t();
-  u = u / std::max(norm(u).item(), eps);
+  if (const double length = norm(u).item(); length > 0) u = u / std::max(length, eps);
   for (int k = 0; k < static_cast<int>(ns_steps); ++k) {
     const Tensor gram = matmul(u, u.t());
     u = a * u + matmul(b * gram + c * matmul(gram, gram), u);

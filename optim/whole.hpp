@@ -21,7 +21,7 @@ template <class S = double> struct LARSRule {
     const S trust = let("trust", where(min(norm_theta, norm_g) > 0, ratio, 1));
     const T step = let("step", lr * trust * (g + weight_decay * theta));
     b = momentum * b + step;
-    theta -= where(nesterov, step + momentum * b, b);
+    theta -= where(lr > 0, where(nesterov, step + momentum * b, b), 0);
   }
 };
 
@@ -36,7 +36,8 @@ template <class S = double> struct LAMBRule {
   template <class T> T direction(T theta, T g, T& m, T& v, S t) const {
     m = beta1 * m + (1 - beta1) * g;
     v = beta2 * v + (1 - beta2) * g * g;
-    return m / (1 - pow(beta1, t)) / (sqrt(v / (1 - pow(beta2, t))) + eps) + weight_decay * theta;
+    return m / (1 - pow(beta1, t)) / divisor(sqrt(v / (1 - pow(beta2, t))) + eps) +
+           weight_decay * theta;
   }
   void prepare(Whole& x) const;
   template <class T> void update(T& theta, T u, T&, T&, S norm_theta, S norm_u, S) const {
@@ -58,8 +59,8 @@ template <class S = double> struct AdafactorRule {
 
   template <class T> T direction(T, T g, T r, T c, T mean_r, S) const {
     const T eps = let("eps1", where(eps1 > 0, T(eps1), epsilon(g)));
-    const T v = let("v", r * c / max(mean_r, eps));
-    return g / sqrt(max(v, eps * eps));
+    const T v = let("v", r / max(mean_r, eps) * c);
+    return g / divisor(sqrt(max(v, eps * eps)));
   }
   void prepare(Whole& x) const;
   template <class T> void update(T& theta, T u, T, T, T, S rms_theta, S rms_u, S t) const {
@@ -91,7 +92,7 @@ template <class S = double> struct MuonRule {
       state{"b"}, fields{"o"}, quantities{"scale"};
 
   template <class T> T direction(T, T g, T& b_, S) const {
-    b_ += (1 - momentum) * (g - b_);
+    b_ = lerp(g, b_, momentum);
     return where(nesterov, g + momentum * (b_ - g), b_);
   }
   void prepare(Whole& x) const;

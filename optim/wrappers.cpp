@@ -8,45 +8,73 @@
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 Accumulate::Accumulate(OptimizerBase& optimizer, int64_t batches, Step step, At at)
-    : optimizer_(optimizer), batches_(batches), step_(std::move(step)) {
+    : optimizer_(optimizer, "Accumulate"), batches_(batches), step_(std::move(step)) {
   detail::require(batches >= 1, "Accumulate: batches", double(batches), "at least 1", at);
-  if (!step_) step_ = [this](const Tensor& loss) { optimizer_.step(loss); };
+  if (!step_) step_ = [this](const Tensor& loss) { optimizer_.get().step(loss); };
 }
+
+/// Unless the call succeeds, brings back the window and the gradients that it began with. While it
+/// holds these, backward adds to others.
+class Accumulate::Undo : descent::detail::Pinned {
+ public:
+  explicit Undo(Accumulate& a)
+      : window_(a.window_), before_(a.window_), parameters_(a.optimizer_.get().parameters()) {
+    for (const auto& [name, p] : parameters_) gradients_.push_back(p.grad());
+  }
+  ~Undo() {
+    if (done) return;
+    window_ = before_;
+    for (std::size_t i = 0; i < gradients_.size(); ++i)
+      if (const Tensor& p = parameters_[i].second;
+          p.requires_grad() && (!gradients_[i].defined() || gradients_[i].dtype() == p.dtype()))
+        p.set_grad(gradients_[i]);
+  }
+  bool done = false;
+
+ private:
+  Window &window_, before_;
+  NamedTensors parameters_;
+  std::vector<Tensor> gradients_;
+};
 
 bool Accumulate::backward(const In& loss, int64_t examples) {
   const auto n = static_cast<double>(examples);
   detail::require(n >= 1, "Accumulate: examples", n, "at least 1", loss.at);
   const double value = loss.item(loss.at);
-  const int64_t before = std::exchange(pending_, 0);  // what stays if backward throws
-  if (before == 0) {
-    optimizer_.zero_grad();
-    first_ = n;
-    examples_ = loss_ = 0;
+  Undo undo(*this);
+  if (window_.batches == 0) {
+    optimizer_.get().zero_grad();
+    window_ = {.first = n};
   }
   // In units of n_1: of equal ones each weighs 1, and one alone keeps its bits.
-  loss.backward(full(loss.shape(), n / first_, loss.dtype()), false, loss.at);
-  pending_ = before + 1;
-  examples_ += n;
-  loss_ += n * value;
-  return pending_ == batches_ && flush();
+  loss.backward(full(loss.shape(), n / window_.first, loss.dtype()), false, loss.at);
+  ++window_.batches;
+  window_.examples += n;
+  window_.loss += n * value;
+  const bool stepped = window_.batches >= batches_ && flush();
+  undo.done = true;
+  return stepped;
 }
 
 bool Accumulate::flush() {
-  if (std::exchange(pending_, 0) == 0) return false;
-  detail::scale_gradients(optimizer_.parameters(), first_ / examples_);
-  step_(tensor(loss_ / examples_, float64));
+  if (window_.batches == 0) return false;
+  Undo undo(*this);
+  const Window full = std::exchange(window_, {});
+  detail::scale_gradients(optimizer_.get().parameters(), full.first / full.examples);
+  step_(tensor(full.loss / full.examples, float64));
+  undo.done = true;
   return true;
 }
 
 Lookahead::Lookahead(OptimizerBase& inner, LookaheadOptions o, At at)
-    : inner_(inner), options_(o), state_{{"Lookahead/steps", tensor(int64_t{0})}} {
+    : inner_(inner, "Lookahead"), options_(o), state_{{"Lookahead/steps", tensor(int64_t{0})}} {
   detail::require(o.k >= 1, "Lookahead: k", double(o.k), "at least 1", at);
   detail::require(o.alpha >= 0 && o.alpha <= 1, "Lookahead: alpha", o.alpha, "[0, 1]", at);
 }
 
 /// The state, with parameters as they are where slow weights are missing.
 NamedTensors Lookahead::complete() const {
-  NamedTensors all = inner_.parameters();
+  NamedTensors all = inner_.get().parameters();
   for (std::size_t i = 0; i < all.size(); ++i)
     if (i + 1 < state_.size()) all[i] = state_[i];
     else all[i] = {"Lookahead/" + all[i].first + "/slow", all[i].second.detach().clone()};
@@ -55,31 +83,34 @@ NamedTensors Lookahead::complete() const {
 }
 
 double Lookahead::around(const std::function<double()>& step) {
-  state_ = complete();
-  const int64_t before = inner_.steps();
+  NamedTensors state = complete();
+  const NamedTensors fast = inner_.get().parameters();
+  detail::check_blend(fast, state);  // after the step nothing may fail
+  const int64_t before = inner_.get().steps();
   const double loss = step();
-  if (inner_.steps() == before) return loss;  // it skipped one
+  if (inner_.get().steps() == before) return loss;  // it skipped one
+  state_ = std::move(state);
   const Tensor& steps = state_.back().second += 1;
   if (steps.item<int64_t>() % options_.k != 0) return loss;
-  detail::blend(state_, inner_.parameters(), options_.alpha);
-  detail::blend(inner_.parameters(), state_, 1);
+  detail::blend(state_, fast, options_.alpha);
+  detail::blend(fast, state_, 1);
   return loss;
 }
 
 Lookahead::~Lookahead() = default;
 void Lookahead::step(At at) {
-  around([&] { return inner_.step(at), 0.0; });
+  around([&] { return inner_.get(at).step(at), 0.0; });
 }
 void Lookahead::step(const In& loss) {
-  around([&] { return inner_.step(loss), 0.0; });
+  around([&] { return inner_.get().step(loss), 0.0; });
 }
 double Lookahead::step(const Closure& closure, At at) {
-  return around([&] { return inner_.step(closure, at); });
+  return around([&] { return inner_.get(at).step(closure, at); });
 }
 
 NamedTensors Lookahead::state_dict() const {
   NamedTensors all = cloned(complete());
-  for (const auto& entry : inner_.state_dict()) all.push_back(entry);
+  for (const auto& entry : inner_.get().state_dict()) all.push_back(entry);
   return all;
 }
 
@@ -88,11 +119,11 @@ void Lookahead::load_state_dict(const NamedTensors& state, At at) {
   for (const auto& entry : state)
     (entry.first.starts_with("Lookahead/") ? own : inner).push_back(entry);
   own = detail::copied(complete(), own, "Lookahead", at);
-  inner_.load_state_dict(inner, at);
+  inner_.get(at).load_state_dict(inner, at);
   state_ = std::move(own);
 }
 
-SAM::SAM(OptimizerBase& base, SAMOptions o, At at) : base_(base), options_(o) {
+SAM::SAM(OptimizerBase& base, SAMOptions o, At at) : base_(base, "SAM"), options_(o) {
   detail::require(o.rho >= 0 && std::isfinite(o.rho), "SAM: rho", o.rho, "at least 0, finite", at);
 }
 
@@ -110,12 +141,12 @@ void SAM::climb(const NamedTensors& theta) const {
 
 double SAM::step(const Closure& closure, At at) {
   const auto loss_of = [&] {
-    base_.zero_grad();
+    base_.get(at).zero_grad();
     EnableGradGuard grad;
     return closure();
   };
   const double loss = loss_of().item(at);
-  NamedTensors theta = base_.parameters();
+  NamedTensors theta = base_.get(at).parameters();
   std::erase_if(theta, [](const auto& named) { return !named.second.grad().defined(); });
   Tensor second;
   {
@@ -123,7 +154,7 @@ double SAM::step(const Closure& closure, At at) {
     climb(theta);
     second = loss_of();
   }
-  base_.step(In(second, at));
+  base_.get(at).step(In(second, at));
   return loss;
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 #include "descent/optim/optimizer.hpp"
 
-// Around an optimizer, which must live as long: parameters, groups and rates are its own. Options
-// out of range are ValueErrors; they are not saved with the state.
+// Around an optimizer: parameters, groups and rates are its own, and once it has gone, all that
+// needs it is a ValueError. So are options out of range; they are not saved with the state.
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
@@ -21,18 +21,26 @@ class Accumulate : descent::detail::Pinned {
   /// clip the gradients before, or step a scheduler after.
   Accumulate(OptimizerBase& optimizer, int64_t batches, Step step = nullptr, At at = At::here());
   /// loss.backward(), weighted by the `examples` (at least 1) that it is the mean of; whether that
-  /// made the window full, and a step. If backward or the step throws, the window is dropped.
+  /// made the window full, and a step. If backward or the step throws, the window and its gradients
+  /// are what they were: until then a second copy of them is kept.
   bool backward(const In& loss, int64_t examples);
   /// Steps with what the open window has, if anything; without it, the next epoch would fill it.
   bool flush();
   /// Micro-batches in the open window, which no state_dict holds: save a run when this is 0.
-  int64_t pending() const { return pending_; }
+  int64_t pending() const { return window_.batches; }
 
  private:
-  OptimizerBase& optimizer_;
-  int64_t batches_, pending_ = 0;
+  /// The micro-batches so far: how many, n_1, sum n_i, sum n_i loss_i.
+  struct Window {
+    int64_t batches = 0;
+    double first = 0, examples = 0, loss = 0;
+  };
+  class Undo;
+
+  detail::OptimizerRef optimizer_;
+  int64_t batches_;
   Step step_;
-  double first_ = 0, examples_ = 0, loss_ = 0;  // n_1, sum n_i, sum n_i loss_i
+  Window window_;
 };
 
 struct LookaheadOptions {
@@ -49,8 +57,8 @@ class Lookahead : descent::detail::Pinned {
   void step(At at = At::here());
   void step(const In& loss);
   double step(const Closure& closure, At at = At::here());
-  void zero_grad(bool set_to_none = true) { inner_.zero_grad(set_to_none); }
-  OptimizerBase& inner() { return inner_; }
+  void zero_grad(bool set_to_none = true) { inner_.get().zero_grad(set_to_none); }
+  OptimizerBase& inner() { return inner_.get(); }
   /// "Lookahead/steps" (int64), "Lookahead/<parameter>/slow", and the inner optimizer's entries.
   NamedTensors state_dict() const;
   /// Takes a copy. ValueError, and nothing changed, if it does not fit.
@@ -60,7 +68,7 @@ class Lookahead : descent::detail::Pinned {
   double around(const std::function<double()>& step);
   NamedTensors complete() const;
 
-  OptimizerBase& inner_;
+  detail::OptimizerRef inner_;
   LookaheadOptions options_;
   // Slow weights, each made in the first step that sees its parameter, and the count.
   NamedTensors state_;
@@ -81,18 +89,18 @@ class SAM : descent::detail::Pinned {
   /// bit, also if it throws; steps, told the second loss; returns the first. e is 0 without a
   /// gradient, and if ||g|| is 0 or not finite.
   double step(const Closure& closure, At at = At::here());
-  void zero_grad(bool set_to_none = true) { base_.zero_grad(set_to_none); }
-  OptimizerBase& base() { return base_; }
+  void zero_grad(bool set_to_none = true) { base_.get().zero_grad(set_to_none); }
+  OptimizerBase& base() { return base_.get(); }
   /// The base optimizer's: SAM itself has none.
-  NamedTensors state_dict() const { return base_.state_dict(); }
+  NamedTensors state_dict() const { return base_.get().state_dict(); }
   void load_state_dict(const NamedTensors& state, At at = At::here()) {
-    base_.load_state_dict(state, at);
+    base_.get(at).load_state_dict(state, at);
   }
 
  private:
   void climb(const NamedTensors& theta) const;
 
-  OptimizerBase& base_;
+  detail::OptimizerRef base_;
   SAMOptions options_;
 };
 

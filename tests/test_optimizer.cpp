@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <doctest/doctest.h>
@@ -22,46 +23,6 @@ int64_t allocations = 0;
 
 namespace {
 
-/// f.operator()<Opt>(): for every rule, with options that use all of its state.
-template <class F> void for_every_rule(F f) {
-  using namespace optim;
-  auto run = [&]<class Opt>(Opt*, typename Opt::Rule options) {
-    options.lr = 0.01;
-    CAPTURE(std::string(Opt::Rule::name));
-    f.template operator()<Opt>(options);
-  };
-  auto none = []<class Opt>() { return static_cast<Opt*>(nullptr); };
-  run(none.template operator()<SGD>(), {.momentum = 0.9, .dampening = 0.1});
-  run(none.template operator()<Adagrad>(), {});
-  run(none.template operator()<RMSprop>(), {.momentum = 0.5, .centered = true});
-  run(none.template operator()<Adadelta>(), {});
-  run(none.template operator()<Rprop>(), {});
-  run(none.template operator()<ASGD>(), {.t0 = 2});
-  run(none.template operator()<Lion>(), {});
-  run(none.template operator()<Adam>(), {.amsgrad = true});
-  run(none.template operator()<AdamW>(), {.weight_decay = 0});
-  run(none.template operator()<Adamax>(), {});
-  run(none.template operator()<NAdam>(), {});
-  run(none.template operator()<RAdam>(), {});
-  run(none.template operator()<LARS>(), {});
-  run(none.template operator()<LAMB>(), {});
-  run(none.template operator()<Adafactor>(), {});
-  run(none.template operator()<Muon>(), {.weight_decay = 0});
-  run(none.template operator()<Polyak>(), {});
-}
-
-Tensor matrix(int64_t n, int64_t m, double from, DType dtype = float64) {
-  return linspace(from, from + 1, n * m, dtype).reshape({n, m}).clone().requires_grad_();
-}
-/// Gradients that differ by step, element and size.
-void set_gradients(const NamedTensors& parameters, int t, double sign = 1) {
-  for (const auto& [name, p] : parameters) {
-    Values g;
-    for (int64_t i = 0; i < p.numel(); ++i)
-      g.push_back(sign * static_cast<double>((17 * i + 5 * t) % 23 - 11) / 8);
-    p.set_grad(tensor(g, p.shape()).to(p.dtype()));
-  }
-}
 void walk(optim::OptimizerBase& opt, int from, int to, double sign = 1) {
   for (int t = from; t <= to; ++t) {
     set_gradients(opt.parameters(), t, sign);
@@ -197,11 +158,11 @@ TEST_CASE("a state dict says what it holds") {
   std::string keys;
   for (const auto& [key, t] : opt.state_dict()) keys += key + " ";
   CHECK(keys ==
-        "NAdam/steps NAdam/[*]/lr NAdam/[*]/beta1 NAdam/[*]/beta2 NAdam/[*]/eps "
+        "NAdam/steps NAdam/lr_factor NAdam/[*]/lr NAdam/[*]/beta1 NAdam/[*]/beta2 NAdam/[*]/eps "
         "NAdam/[*]/weight_decay NAdam/[*]/momentum_decay NAdam/[*]/decoupled_weight_decay "
-        "NAdam/[*]/maximize NAdam/[fc.*]/lr NAdam/[fc.*]/beta1 NAdam/[fc.*]/beta2 "
-        "NAdam/[fc.*]/eps NAdam/[fc.*]/weight_decay NAdam/[fc.*]/momentum_decay "
-        "NAdam/[fc.*]/decoupled_weight_decay NAdam/[fc.*]/maximize NAdam/fc.weight/step "
+        "NAdam/[*]/maximize NAdam/[1 fc.*]/lr NAdam/[1 fc.*]/beta1 NAdam/[1 fc.*]/beta2 "
+        "NAdam/[1 fc.*]/eps NAdam/[1 fc.*]/weight_decay NAdam/[1 fc.*]/momentum_decay "
+        "NAdam/[1 fc.*]/decoupled_weight_decay NAdam/[1 fc.*]/maximize NAdam/fc.weight/step "
         "NAdam/fc.weight/lr_multiplier NAdam/fc.weight/shape NAdam/fc.weight/m NAdam/fc.weight/v "
         "NAdam/fc.weight/mu_product ");
   optim::NAdam other({{"fc.weight", matrix(2, 2, 0)}});
@@ -275,8 +236,17 @@ TEST_CASE("a state dict of something else is refused, and nothing changes") {
   NamedTensors grouped = state;
   const std::string all = "Adam/[*]";
   for (const auto& [key, t] : state)
-    if (key.starts_with(all)) grouped.emplace_back("Adam/[q*]" + key.substr(all.size()), t);
+    if (key.starts_with(all)) grouped.emplace_back("Adam/[1 q*]" + key.substr(all.size()), t);
   refused(grouped, "no parameter matches \"q*\"");
+  for (double bad : {double(NAN), double(INFINITY), -1.0}) {
+    const Tensor number = tensor(bad, float64);
+    refused(with(state, "Adam/p/lr_multiplier", number), "lr_multiplier of p is");
+    refused(with(state, "Adam/lr_factor", number), "the learning rate's factor is");
+    refused(with(state, "Adam/[*]/lr", number), "Adam: lr is");
+  }
+  refused(with(state, "Adam/[*]/beta1", tensor(1.0, float64)), "Adam: beta1 is 1: need [0, 1)");
+  refused(with(state, "Adam/p/step", tensor(INT64_MAX)), "need a count up to 2^53");
+  refused(with(state, "Adam/steps", tensor(INT64_MAX)), "need a count up to 2^53");
 }
 
 TEST_CASE("a gradient that is not finite meets the policy before anything is touched") {
@@ -495,7 +465,7 @@ TEST_CASE("a gradient of any strides is applied element by element") {
   CHECK(values(p) == Values{-1, -3, -5, -2, -4, -6});
 }
 
-TEST_CASE("groups copy the defaults, the later pattern wins, and changes take effect") {
+TEST_CASE("groups follow the defaults until they set an option, and the later pattern wins") {
   const Tensor w = leaf({1}), b = leaf({1}), c = leaf({1});
   optim::SGD opt({{"fc.weight", w}, {"fc.bias", b}, {"out.bias", c}}, {.lr = 0.5});
   auto step = [&] {
@@ -515,7 +485,7 @@ TEST_CASE("groups copy the defaults, the later pattern wins, and changes take ef
   CHECK(step() == Values{0.25, 0.125, 0.125});
   opt.group("out.*").lr = 0.0625;
   CHECK(step() == Values{0.25, 0.125, 0.0625});
-  opt.options().lr = 1;  // groups keep their copies
+  opt.options().lr = 1;  // groups keep what they have set
   opt.group("*.bias").lr = 2;
   CHECK(step() == Values{1, 2, 0.0625});
   CHECK_THROWS_WITH_AS(opt.group("head.*"), doctest::Contains("no parameter matches \"head.*\""),
@@ -621,4 +591,239 @@ TEST_CASE("a step is a change in place: a backward that saved the parameter says
   opt.zero_grad();
   (w * w).sum().backward();
   CHECK(w.grad().item() == 2 * w.item());
+}
+
+TEST_CASE("a parameter that is frozen and trained again is not taken for stale") {
+  const Tensor p = leaf({1, 2}), q = leaf({1});
+  optim::SGD opt({{"p", p}, {"q", q}}, {.lr = 0.1});
+  std::vector<std::string> said;
+  opt.on_report([&](const std::string& text) { said.push_back(text); });
+  for (int life = 0; life < 3; ++life) {
+    for (const Tensor& x : {p, q}) {
+      x.requires_grad_(false);
+      x.requires_grad_();
+    }
+    (p.sum() * q.sum()).backward();
+    opt.step();
+  }
+  CHECK(said.empty());
+  opt.step();
+  CHECK(said.size() == 1);  // that one is
+}
+
+TEST_CASE("parameters that share elements are refused by name") {
+  const Tensor base = ones({10}), a = base.narrow(0, 0, 6).detach().requires_grad_(),
+               b = base.narrow(0, 4, 6).detach().requires_grad_(),
+               c = base.narrow(0, 6, 4).detach().requires_grad_(),
+               again = a.detach().requires_grad_();
+  using optim::SGD;
+  CHECK_THROWS_WITH_AS(SGD({{"a", a}, {"b", b}}), doctest::Contains("a and b share elements"),
+                       ValueError);
+  CHECK_THROWS_WITH_AS(SGD({{"a", a}, {"again", again}}), doctest::Contains("share elements"),
+                       ValueError);
+  SGD opt({{"a", a}, {"c", c}});  // side by side
+  CHECK_THROWS_AS(opt.add({{"b", b}}), ValueError);
+  CHECK(opt.parameters().size() == 2);
+}
+
+TEST_CASE("a gradient of another dtype than its parameter is refused") {
+  nn::Linear fc(64, 64);
+  optim::SGD opt(fc.named_parameters(), {.lr = 1});
+  bool once = false;
+  fc.weight.register_hook([&](const Tensor&) -> Tensor {
+    if (!std::exchange(once, true)) fc.to(float64);
+    return {};
+  });
+  try {  // backward may refuse it first
+    fc(ones({1, 64})).sum().backward();
+  } catch (const Error&) { return; }
+  const Values before = values(fc.weight);
+  CHECK_THROWS_AS(opt.step(), Error);
+  CHECK(values(fc.weight) == before);
+}
+
+TEST_CASE("a ledger that is full says what to choose, and the run goes on") {
+  const Tensor p = zeros({1000}).requires_grad_();
+  optim::SGD opt({{"p", p}}, {.lr = 0.5});
+  std::vector<std::string> said;
+  opt.on_report([&](const std::string& text) { said.push_back(text); });
+  optim::Ledger ledger({.max_bytes = 1 << 20}), narrow({.elements = {3}, .max_bytes = 1 << 20});
+  opt.trace(ledger);
+  for (int i = 0; i < 8; ++i) {
+    p.set_grad(ones({1000}));
+    opt.step();
+  }
+  CHECK(opt.steps() == 8);
+  REQUIRE(said.size() == 1);
+  CHECK(said[0].find("choose parameters by a pattern, elements, or every n-th step") !=
+        std::string::npos);
+  const auto recorded = static_cast<int64_t>(ledger.entries().size());
+  CHECK(recorded >= 2);
+  CHECK(recorded < 8);
+  CHECK(ledger.explain("p[3]", recorded).starts_with("SGD"));
+  CHECK_THROWS_WITH_AS(ledger.explain("p[3]", 8), doctest::Contains("the ledger was full"),
+                       ValueError);
+  opt.trace(narrow);
+  for (int i = 0; i < 100; ++i) {
+    p.set_grad(ones({1000}));
+    opt.step();
+  }
+  CHECK(narrow.entries().size() == 100);
+}
+
+TEST_CASE("patterns match in a time that does not explode with their stars") {
+  CHECK(matches("*", ""));
+  CHECK(matches("**", "abc"));
+  CHECK(matches("a*c?", "abbccd"));
+  CHECK(matches("*.bias", "encoder.0.bias"));
+  CHECK(!matches("*.bias", "encoder.0.bias2"));
+  CHECK(matches("*ab*ab", "abxababab"));
+  CHECK(!matches("a?", "a"));
+  CHECK(!matches("", "a"));
+  CHECK(matches("", ""));
+  CHECK(!matches("?", ""));
+  std::string pattern;
+  for (int i = 0; i < 40; ++i) pattern += "*a";
+  CHECK(!matches(pattern + "*b", std::string(1000, 'a')));  // with recursion, for ever
+  CHECK(matches(std::string(2'000'000, 'a'), std::string(2'000'000, 'a')));
+}
+
+namespace {
+/// What an optimizer of momentum-free SGD does to ones with gradients of one: its rate there, and
+/// its weight decay.
+struct Nets {
+  std::vector<std::string> names{"0.weight", "0.bias", "1.weight", "1.bias"};
+  NamedTensors all = [this] {
+    NamedTensors made;
+    for (const auto& name : names) made.emplace_back(name, leaf({1}));
+    return made;
+  }();
+  std::vector<std::pair<double, double>> used(optim::SGD& opt) const {
+    std::vector<std::pair<double, double>> found;
+    Values without_gradient;
+    for (double g : {0.0, 1.0}) {
+      for (const auto& [name, p] : all) {
+        NoGradGuard no_grad;
+        p.fill_(1);
+        set_gradient(p, {g});
+      }
+      opt.step();
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        const double moved = 1 - all[i].second.item();  // lr (g + weight_decay)
+        if (g == 0) without_gradient.push_back(moved);
+        else {
+          const double lr = moved - without_gradient[i];
+          found.emplace_back(lr, without_gradient[i] / lr);
+        }
+      }
+    }
+    return found;
+  }
+};
+using Used = std::vector<std::pair<double, double>>;
+}  // namespace
+
+TEST_CASE("options overlay: each comes from the last pattern that has set it") {
+  const Nets nets;
+  optim::SGD opt(nets.all, {.lr = 0.5, .weight_decay = 0.25});
+  opt.group("1.*").lr = 0.125;
+  opt.group("*.bias").weight_decay = 0;
+  CHECK(nets.used(opt) == Used{{0.5, 0.25}, {0.5, 0}, {0.125, 0.25}, {0.125, 0}});
+  CHECK(opt.group("1.*").weight_decay == 0.25);
+  CHECK(opt.group("1.bias").lr == 0.125);
+  CHECK(opt.group("1.bias").weight_decay == 0);
+  CHECK(opt.group("*.bias").lr == 0.5);  // the first one's
+  CHECK(opt.group("*.weight").lr == 0.5);
+
+  opt.options().lr = 0.25;  // which no pattern has set for layer 0
+  opt.group("1.*").lr *= 2;
+  CHECK(nets.used(opt) == Used{{0.25, 0.25}, {0.25, 0}, {0.25, 0.25}, {0.25, 0}});
+  opt.group("*.weight").lr = 0.25;  // the same as it has: set all the same
+  opt.options().lr = 1;
+  opt.group("1.*").lr = 0.5;
+  CHECK(nets.used(opt) == Used{{0.25, 0.25}, {1, 0}, {0.25, 0.25}, {0.5, 0}});
+  opt.group("*").weight_decay = 0.125;
+  CHECK(nets.used(opt) == Used{{0.25, 0.125}, {1, 0.125}, {0.25, 0.125}, {0.5, 0.125}});
+
+  const Tensor late = leaf({1});
+  opt.add({{"1.late.bias", late}});
+  set_gradient(late, {1});
+  opt.step();
+  CHECK(late.item() == 1 - 0.5 * (1 + 0.125));
+}
+
+TEST_CASE("flags and choices overlay, and a state is made where an overlay asks for it") {
+  const Tensor p = leaf({1}), q = leaf({1});
+  optim::SGD opt({{"p", p}, {"q", q}}, {.lr = 0.5, .momentum = 0.5});
+  opt.group("q").maximize = true;
+  CHECK(bool(opt.group("q").maximize));
+  CHECK(!opt.group("p").maximize);
+  CHECK(!opt.group("q").nesterov);
+  opt.options().nesterov = true;
+  CHECK(bool(opt.group("q").nesterov));
+  opt.group("q").nesterov = false;
+  for (int t = 0; t < 2; ++t) {
+    set_gradient(p, {1});
+    set_gradient(q, {1});
+    opt.step();
+  }
+  CHECK(p.item() == 1 - 0.5 * 1.5 - 0.5 * 1.75);
+  CHECK(q.item() == 1 + 0.5 + 0.5 * 1.5);
+  opt.set_momentum(0.25);
+  CHECK(opt.group("q").momentum == 0.25);
+  optim::Muon muon({{"m", matrix(2, 2, 0)}, {"n", matrix(2, 2, 0)}});
+  muon.group("n").adjust_lr = optim::MuonScale::spectral_unclamped;
+  CHECK(muon.group("n").adjust_lr == optim::MuonScale::spectral_unclamped);
+  CHECK(muon.group("m").adjust_lr == optim::MuonScale::original);
+  CHECK(muon.group("n").ns_steps == 5);
+  optim::Adam adam({{"p", leaf({1})}, {"q", leaf({1})}});
+  adam.group("q").amsgrad = true;
+  walk(adam, 1, 1);
+  int kept = 0;
+  for (const auto& [key, t] : adam.state_dict()) kept += key.ends_with("/v_max");
+  CHECK(kept == 1);
+}
+
+TEST_CASE("an explanation shows the options that held") {
+  const Nets nets;
+  optim::SGD opt(nets.all, {.lr = 0.5, .weight_decay = 0.25});
+  optim::Ledger ledger;
+  opt.trace(ledger);
+  opt.group("1.*").lr = 0.125;
+  opt.group("*.bias").weight_decay = 0;
+  nets.used(opt);
+  CHECK(ledger.explain("1.bias[0]", 1)
+            .find("lr = 0.125, momentum = 0, dampening = 0, "
+                  "weight_decay = 0,") != std::string::npos);
+}
+
+TEST_CASE("a state's groups decide, whatever the optimizer's own were") {
+  const Nets nets;
+  optim::SGD opt(nets.all, {.lr = 0.5, .weight_decay = 0.25});
+  opt.group("1.*").lr = 0.125;
+  opt.group("*.bias").lr = 0.25;
+  opt.set_lr_factor(0.5);
+  const Used expected = nets.used(opt);
+  CHECK(expected == Used{{0.25, 0.25}, {0.125, 0.25}, {0.0625, 0.25}, {0.125, 0.25}});
+  NamedTensors state = opt.state_dict();
+  for (int shuffled = 0; shuffled < 2; ++shuffled) {
+    const Nets other;
+    optim::SGD none(other.all), reordered(other.all), more(other.all);
+    reordered.group("*.bias").lr = 1;
+    reordered.group("1.*").lr = 2;
+    auto& kept = more.group("0.*");
+    kept.lr = 3;
+    more.group("*").weight_decay = 1;
+    for (optim::SGD* each : {&none, &reordered, &more}) {
+      each->load_state_dict(state);
+      CHECK(each->lr_factor() == 0.5);
+      CHECK(other.used(*each) == expected);
+      each->load_state_dict(state);  // the two steps, undone
+      const NamedTensors again = each->state_dict();
+      if (each != &more) CHECK(again.size() == state.size());
+    }
+    kept.lr = 1;  // a group that one holds stays one
+    CHECK(other.used(more)[0].first == 0.5);
+    std::reverse(state.begin(), state.end());  // as a file may sort its entries
+  }
 }

@@ -326,7 +326,7 @@ TEST_CASE("a window's gradient is clipped whole, and Polyak's rule is told its l
   CHECK(simple.backward(ours.loss(2, 2), 2));
 }
 
-TEST_CASE("what Accumulate cannot use is refused, and a failed window is dropped") {
+TEST_CASE("what Accumulate cannot use is refused, and the window stays as it was") {
   Regression ours, plain;
   optim::SGD opt(ours.model.named_parameters(), {.lr = 0.1});
   CHECK_THROWS_WITH_AS(optim::Accumulate(opt, 0), doctest::Contains("batches is 0"), ValueError);
@@ -341,13 +341,11 @@ TEST_CASE("what Accumulate cannot use is refused, and a failed window is dropped
 
   const Values start = ours.theta();
   CHECK_THROWS_AS(accumulate.backward(ours.loss(3, 3) * INFINITY, 3), NumericError);  // the step
-  CHECK(ours.theta() == start);
-  CHECK(accumulate.pending() == 0);
-  accumulate.backward(ours.loss(0, 3), 3);
   CHECK_THROWS_AS(accumulate.backward(tensor(1.0), 3), GraphError);  // the backward
-  CHECK(accumulate.pending() == 0);
-  accumulate.backward(ours.loss(0, 4), 4);
-  accumulate.backward(ours.loss(4, 4), 4);
+  CHECK(ours.theta() == start);
+  CHECK(values(ours.model.weight.grad()) == before);
+  CHECK(accumulate.pending() == 1);
+  CHECK(accumulate.backward(ours.loss(3, 5), 5));
   optim::SGD reference(plain.model.named_parameters(), {.lr = 0.1});
   plain.loss(0, 8).backward();
   reference.step();
@@ -831,4 +829,83 @@ TEST_CASE("SAM resumes with the same bits") {
   CHECK_THROWS_AS(resumed.load_state_dict(without(saved, "SGD/steps")), ValueError);
   opt.zero_grad();
   CHECK(!x.a.grad().defined());
+}
+
+// ---- who goes first
+
+TEST_CASE("a ledger that goes before its optimizer is left alone") {
+  const Three x;
+  optim::SGD opt(x.all, {.lr = 0.5});
+  const Reports reports(opt);
+  {
+    optim::Ledger first;
+    opt.trace(first);
+    opt.step();
+    CHECK(first.entries().size() == 2);
+  }
+  const std::vector<char> other(sizeof(optim::Ledger), 1);  // where it was, as like as not
+  opt.clip_grad_norm(1);
+  opt.step();
+  CHECK(opt.steps() == 2);
+  optim::Ledger second;
+  opt.trace(second);
+  opt.step();
+  CHECK(second.entries().size() == 2);
+  CHECK(second.explain("a[0]", 3).starts_with("SGD, step 3"));
+}
+
+TEST_CASE("what stands around an optimizer that has gone says so, and keeps what it knew") {
+  const Three x;
+  auto opt = std::make_unique<optim::SGD>(x.all, optim::SGD::Rule{.lr = 0.5});
+  const Reports reports(*opt);
+  optim::Ledger ledger;
+  opt->trace(ledger);
+  optim::Scheduler scheduler(*opt, optim::exponential(0.5));
+  optim::Plateau plateau(*opt);
+  optim::Accumulate accumulate(*opt, 1);
+  optim::Lookahead lookahead(*opt);
+  optim::SAM sam(*opt);
+  optim::WeightAverage average(opt->parameters());
+  opt->step();
+  average.update();
+  opt.reset();
+  const auto gone = [](const char* who, auto f) {
+    CHECK_THROWS_WITH_AS(f(),
+                         doctest::Contains((std::string(who) + ": its optimizer has gone").c_str()),
+                         ValueError);
+  };
+  gone("Scheduler", [&] { scheduler.step(); });
+  CHECK(scheduler.current_step() == 0);
+  for (int i = 0; i < 20; ++i) gone("Plateau", [&] { plateau.step(1); });
+  gone("Plateau", [&] { plateau.state(); });
+  gone("Accumulate", [&] { accumulate.backward(x.a.sum(), 1); });
+  gone("Lookahead", [&] { lookahead.step(); });
+  gone("Lookahead", [&] { lookahead.inner(); });
+  gone("Lookahead", [&] { lookahead.state_dict(); });
+  gone("SAM", [&] { sam.step([&] { return x.a.sum(); }); });
+  average.update();
+  CHECK(average.updates() == 2);
+  CHECK(ledger.explain("a[0]", 1).starts_with("SGD, step 1 of a[0]"));
+  optim::SGD next(x.all);
+  next.trace(ledger);  // it is free for another one, of the same rule
+}
+
+TEST_CASE("a ledger follows one optimizer at a time, and holds the steps of one rule") {
+  const Three x, y;
+  optim::SGD sgd(x.all);
+  optim::Adam adam(y.all);
+  const Reports reports(sgd);
+  optim::Ledger ledger, other;
+  sgd.trace(ledger);
+  CHECK_THROWS_WITH_AS(adam.trace(ledger), doctest::Contains("follows another optimizer, SGD"),
+                       ValueError);
+  optim::SGD second(y.all);
+  CHECK_THROWS_AS(second.trace(ledger), ValueError);  // both would have a step 1
+  sgd.step();
+  sgd.trace(other);
+  CHECK_THROWS_WITH_AS(adam.trace(ledger), doctest::Contains("holds steps of SGD"), ValueError);
+  second.trace(ledger);
+  second.trace(nullptr);
+  sgd.trace(ledger);
+  CHECK(ledger.explain("a[0]", 1).starts_with("SGD, step 1 of a[0]"));
 }

@@ -25,128 +25,212 @@ std::vector<double> elements(const std::vector<Tensor>& tensors, int64_t i) {
   return all;
 }
 
-double sum_of(const Tensor& x) { return x.to(float64).sum().item(); }
-
-/// How far apart -change/gradient is over the elements.
-void measure_rate(Ledger::Entry& entry, const Tensor& change, const Tensor& g) {
-  const std::vector<double> d = change.to_vector<double>(), slope = g.to_vector<double>();
-  double low = NAN, high = NAN, total = 0, count = 0;
-  for (std::size_t i = 0; i < d.size(); ++i) {
-    if (slope[i] == 0) continue;
-    const double rate = -d[i] / slope[i];
+/// What a step did to a parameter: its elements before and after, and the gradient. (Not by ops,
+/// which allocate.)
+template <class F>
+void measure(Ledger::Entry& entry, const F* before, const F* after, const F* g, int64_t n) {
+  double low = NAN, high = NAN, total = 0, count = 0, decrease = 0;
+  long double square = 0;  // that of no double is too large for it, or too small
+  for (int64_t i = 0; i < n; ++i) {
+    const double change = after[i] - before[i], slope = g[i];
+    square += static_cast<long double>(change) * change;
+    decrease -= slope * change;
+    if (slope == 0) continue;
+    const double rate = -change / slope;
     low = std::fmin(low, rate);
     high = std::fmax(high, rate);
     total += rate;
     ++count;
   }
+  entry.update_norm = static_cast<double>(std::sqrt(square));
+  entry.relative_update = entry.update_norm / entry.theta_norm;
   entry.rate_min = low;
   entry.rate_mean = total / count;
   entry.rate_max = high;
+  entry.predicted_decrease = decrease;
+}
+
+/// Makes room for `more`, so that adding them does not fail.
+template <class T> void make_room(std::vector<T>& list, std::size_t more) {
+  const std::size_t need = list.size() + more;
+  if (need > list.capacity()) list.reserve(std::max(need, 2 * list.capacity()));
 }
 
 }  // namespace
 
-Ledger::Ledger(LedgerOptions options, At at) : options_(std::move(options)) {
+Ledger::Ledger(LedgerOptions options, At at)
+    : options_(std::move(options)), self_(this, [](Ledger*) {}) {
   detail::require(options_.every >= 1, "Ledger: every", static_cast<double>(options_.every),
                   "at least 1", at);
+  detail::require(options_.max_bytes >= 0, "Ledger: max_bytes",
+                  static_cast<double>(options_.max_bytes), "at least 0", at);
   for (int64_t i : options_.elements)
     detail::require(i >= 0, "Ledger: an element", static_cast<double>(i), "at least 0", at);
 }
 
 Ledger::~Ledger() = default;
 
+void OptimizerBase::trace(Ledger* to, At at) {
+  Ledger* before = ledger();
+  if (to) {
+    const auto other = to->optimizer_.lock();
+    if (other && other.get() != this)
+      fail<ValueError>(at,
+                       "trace: this ledger follows another optimizer, {}: take one for each, or "
+                       "trace(nullptr) there",
+                       other->info_.name);
+    if (!to->entries_.empty() && to->rule_ != &info_)
+      fail<ValueError>(at, "trace: this ledger holds steps of {}: take another one for {}",
+                       to->rule_->name, info_.name);
+    to->optimizer_ = self_;
+    to->rule_ = &info_;
+    to->replay_ = replay();
+  }
+  if (before && before != to) before->optimizer_.reset();
+  ledger_ = to ? to->self_ : std::weak_ptr<Ledger>();
+}
+
+Ledger* OptimizerBase::ledger() const { return ledger_.lock().get(); }
+
 // ---- recording
 
 void Ledger::before_clip(const OptimizerBase& opt) {
-  const bool clipped_before = !raw_gradients_.empty();
-  if (clipped_before || opt.steps_ % options_.every != 0) return;
-  for (const auto& [name, p] : opt.parameters())
-    if (p.grad().defined() && matches(options_.parameters, name))
-      raw_gradients_.emplace_back(name, p.grad().clone());
+  if (opt.steps_ % options_.every != 0) return;
+  std::vector<Raw> raw;
+  for (const detail::Slot& slot : opt.slots_) {
+    const Tensor g = slot.parameter.grad();
+    if (!g.defined() || !matches(options_.parameters, slot.name)) continue;
+    const auto age = descent::detail::gradient_age(slot.parameter);
+    const Raw* clipped = raw_of(slot.name, age);  // before: then g is not what there was
+    raw.push_back(clipped ? *clipped : Raw{slot.name, age, g.clone()});
+  }
+  raw_ = std::move(raw);
 }
 
-void Ledger::before_step(const OptimizerBase& opt) {
-  rule_ = &opt.info_;
-  replay_ = opt.replay();
-  entries_.resize(first_open_);  // a step that failed leaves none
+/// What a gradient of this age was before it was clipped; null if it was not.
+const Ledger::Raw* Ledger::raw_of(const std::string& name, descent::detail::GradientAge age) const {
+  for (const Raw& raw : raw_)
+    if (raw.name == name && raw.age == age) return &raw;
+  return nullptr;
+}
+
+bool Ledger::records(const OptimizerBase& opt, const detail::Slot& slot) const {
+  return opt.steps_ % options_.every == 0 && slot.grad.defined() &&
+         matches(options_.parameters, slot.name);
+}
+
+/// What an entry of so many elements takes, about.
+int64_t Ledger::entry_bytes(std::size_t elements) const {
+  const std::size_t numbers =
+      rule_->hyper.count + rule_->quantities.count + rule_->fields.count + 2 * rule_->state.count;
+  const std::size_t each = sizeof(Element) + numbers * sizeof(double);
+  return static_cast<int64_t>(sizeof(Entry) + elements * each);
+}
+
+void Ledger::before_step(OptimizerBase& opt) {
+  open_.clear();
   theta_before_.clear();
-  const int64_t step = opt.steps_ + 1;
-  while (!losses_.empty() && losses_.back().first >= step) losses_.pop_back();  // done anew
-  losses_.emplace_back(step, opt.loss_);
-  if (opt.steps_ % options_.every != 0) return;
-  for (const detail::Slot& slot : opt.slots_) {
-    if (!slot.grad.defined() || !matches(options_.parameters, slot.name)) continue;
-    Entry& entry = entries_.emplace_back();
-    entry.step = step;
-    entry.parameter = slot.name;
-    entry.dtype = slot.parameter.dtype();
-    entry.shape = slot.parameter.shape();
-    entry.loss = opt.loss_;
-    for (const Tensor& state : slot.state) entry.in_use.push_back(state.defined());
-    const Tensor theta = slot.parameter.detach().clone(), g = slot.grad;
-    theta_before_.push_back(theta);
-    entry.theta_norm = norm(theta).item();
-    entry.gradient_norm = norm(g).item();
-    std::vector<double> hyper = opt.hyper(slot.group);
-    hyper[0] *= opt.lr_factor_ * slot.lr_multiplier;
-    const auto raw = std::find_if(raw_gradients_.begin(), raw_gradients_.end(),
-                                  [&](const auto& named) { return named.first == slot.name; });
-    auto add = [&](int64_t i) {
-      const double gradient = element(g, i);
-      entry.elements.push_back({i,
-                                raw == raw_gradients_.end() ? gradient : element(raw->second, i),
-                                {hyper,
-                                 {},
-                                 static_cast<double>(slot.step + 1),
-                                 element(theta, i),
-                                 gradient,
-                                 elements(slot.state, i),
-                                 {}},
-                                0,
-                                {}});
-    };
-    if (options_.elements.empty())
-      for (int64_t i = 0; i < theta.numel(); ++i) add(i);
-    for (int64_t i : options_.elements)
-      if (i < theta.numel()) add(i);
+  gradients_.clear();
+  make_room(losses_, 1);
+  open_bytes_ = 0;
+  for (const detail::Slot& slot : opt.slots_)
+    if (records(opt, slot))
+      open_bytes_ +=
+          entry_bytes(options_.elements.empty() ? static_cast<std::size_t>(slot.parameter.numel())
+                                                : options_.elements.size());
+  if (full_at_ == 0 && bytes_ + open_bytes_ > options_.max_bytes) {
+    opt.report(fmt::format(
+        "step: the ledger is full: step {} would bring it to {} MB of at most {}, and it "
+        "records no more: choose parameters by a pattern, elements, or every n-th step",
+        opt.steps_ + 1, (bytes_ + open_bytes_) >> 20, options_.max_bytes >> 20));
+    full_at_ = opt.steps_ + 1;
   }
+  if (full_at_ > 0) return;
+  for (const detail::Slot& slot : opt.slots_)
+    if (records(opt, slot)) open_entry(opt, slot);
+  make_room(entries_, open_.size());
+}
+
+void Ledger::open_entry(const OptimizerBase& opt, const detail::Slot& slot) {
+  const Tensor theta = slot.parameter.detach().clone(), g = slot.grad;
+  Entry& entry = open_.emplace_back();
+  entry.step = opt.steps_ + 1;
+  entry.parameter = slot.name;
+  entry.dtype = theta.dtype();
+  entry.shape = theta.shape();
+  entry.loss = opt.loss_;
+  for (std::size_t i = 0; i < slot.state.size(); ++i)
+    entry.in_use.push_back(slot.state[i].defined() || slot.next_state[i].defined());
+  entry.theta_norm = norm(theta).item();
+  entry.gradient_norm = norm(g).item();
+  theta_before_.push_back(theta);
+  gradients_.push_back(g);
+  std::vector<double> hyper = opt.hyper(slot.mix);
+  hyper[0] *= opt.lr_factor_ * slot.lr_multiplier;
+  const Raw* raw = raw_of(slot.name, slot.next_seen);
+  auto add = [&](int64_t i) {
+    Element& e = entry.elements.emplace_back();
+    e.index = i;
+    e.raw_gradient = element(raw ? raw->gradient : g, i);
+    e.before.hyper = hyper;
+    e.before.t = static_cast<double>(slot.next_step);
+    e.before.theta = element(theta, i);
+    e.before.g = element(g, i);
+    e.before.state = elements(slot.state, i);
+    e.state_after.resize(slot.state.size());
+  };
+  if (options_.elements.empty()) {
+    entry.elements.reserve(static_cast<std::size_t>(theta.numel()));
+    for (int64_t i = 0; i < theta.numel(); ++i) add(i);
+  }
+  for (int64_t i : options_.elements)
+    if (i < theta.numel()) add(i);
+}
+
+/// f(entry, its slot, its place) for each entry of the running step.
+template <class F> void Ledger::for_each_open(const OptimizerBase& opt, F f) {
+  std::size_t at = 0;
+  for (const detail::Slot& slot : opt.slots_)
+    if (at < open_.size() && open_[at].parameter == slot.name) {
+      f(open_[at], slot, at);
+      ++at;
+    }
 }
 
 void Ledger::prepared(const OptimizerBase& opt) {
-  std::size_t at = first_open_;
-  for (const detail::Slot& slot : opt.slots_) {
-    if (at == entries_.size()) break;
-    if (entries_[at].parameter != slot.name) continue;
-    for (Element& e : entries_[at].elements) {
+  for_each_open(opt, [](Entry& entry, const detail::Slot& slot, std::size_t) {
+    for (Element& e : entry.elements) {
       e.before.quantities = slot.quantities;
       e.before.fields = elements(slot.fields, e.index);
     }
-    ++at;
-  }
+  });
 }
 
-void Ledger::after_step(const OptimizerBase& opt) {
-  NoGradGuard no_grad;
-  std::size_t at = first_open_;
-  for (const detail::Slot& slot : opt.slots_) {
-    if (at == entries_.size()) break;
-    Entry& entry = entries_[at];
-    if (entry.parameter != slot.name) continue;
-    const Tensor theta = slot.parameter.detach(), g = slot.parameter.grad().detach().contiguous();
-    const Tensor change = theta - theta_before_[at - first_open_];
-    entry.update_norm = norm(change).item();
-    entry.relative_update = entry.update_norm / entry.theta_norm;
-    entry.predicted_decrease = -sum_of(g * change);
-    measure_rate(entry, change, g);
+void Ledger::after_step(const OptimizerBase& opt) noexcept {
+  for_each_open(opt, [this](Entry& entry, const detail::Slot& slot, std::size_t i) {
+    auto measure_as = [&]<class F>(F) {
+      measure(entry, theta_before_[i].data<F>(), slot.parameter.data<F>(), gradients_[i].data<F>(),
+              slot.parameter.numel());
+    };
+    if (entry.dtype == float32) measure_as(0.0F);
+    else measure_as(0.0);
     for (Element& e : entry.elements) {
-      e.theta_after = element(theta, e.index);
-      e.state_after = elements(slot.state, e.index);
+      e.theta_after = element(slot.parameter, e.index);
+      for (std::size_t k = 0; k < slot.state.size(); ++k)
+        e.state_after[k] = element(slot.state[k], e.index);
     }
-    ++at;
-  }
-  first_open_ = entries_.size();
+  });
+  const int64_t step = opt.steps_;
+  while (!losses_.empty() && losses_.back().first >= step) losses_.pop_back();  // done anew
+  for (; !entries_.empty() && entries_.back().step >= step; entries_.pop_back())
+    bytes_ -= entry_bytes(entries_.back().elements.size());
+  losses_.emplace_back(step, opt.loss_);
+  for (const Entry& entry : open_) bytes_ += entry_bytes(entry.elements.size());
+  std::move(open_.begin(), open_.end(), std::back_inserter(entries_));
+  open_.clear();
   theta_before_.clear();
-  raw_gradients_.clear();
+  gradients_.clear();
+  raw_.clear();
 }
 
 double Ledger::real_decrease(int64_t step) const {
@@ -235,7 +319,8 @@ std::string Ledger::explain(std::string_view what, int64_t step, At at) const {
       entries_.begin(), entries_.end(),
       [step, &name = name](const Entry& e) { return e.step == step && e.parameter == name; });
   if (entry == entries_.end())
-    fail<ValueError>(at, "explain: nothing was recorded of {} in step {}", name, step);
+    fail<ValueError>(at, "explain: nothing was recorded of {} in step {}{}", name, step,
+                     full_at_ > 0 && step >= full_at_ ? ": the ledger was full" : "");
   const int64_t flat = flat_index(*entry, index, at);
   const auto found = std::find_if(entry->elements.begin(), entry->elements.end(),
                                   [&](const Element& e) { return e.index == flat; });

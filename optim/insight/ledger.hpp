@@ -7,6 +7,9 @@ struct LedgerOptions {
   std::string parameters = "*";        ///< a pattern of names
   std::vector<int64_t> elements = {};  ///< in row-major order; none: all
   int64_t every = 1;                   ///< steps 1, 1 + every, 1 + 2 every, ...
+  /// What the entries may take. The step that would take more is reported, once, and from it on
+  /// none is recorded: an element takes some 300 bytes.
+  int64_t max_bytes = int64_t{1} << 28;
 };
 
 /// What every step did to the parameters, and why:
@@ -40,7 +43,7 @@ class Ledger : descent::detail::Pinned {
     std::vector<Element> elements;
   };
 
-  /// ValueError unless every >= 1 and no index is negative.
+  /// ValueError unless every >= 1, max_bytes >= 0 and no index is negative.
   explicit Ledger(LedgerOptions options = {}, At at = At::here());
   ~Ledger();
 
@@ -67,18 +70,36 @@ class Ledger : descent::detail::Pinned {
  private:
   friend class OptimizerBase;
   void before_clip(const OptimizerBase& opt);
-  void before_step(const OptimizerBase& opt);
+  void before_step(OptimizerBase& opt);
   void prepared(const OptimizerBase& opt);
-  void after_step(const OptimizerBase& opt);
+  void after_step(const OptimizerBase& opt) noexcept;
 
   LedgerOptions options_;
+  std::shared_ptr<Ledger> self_;  // owns nothing: its weak copies end with this
+  std::weak_ptr<OptimizerBase> optimizer_;
   const detail::RuleInfo* rule_ = nullptr;
   detail::Replay replay_ = nullptr;
   std::vector<Entry> entries_;
-  std::size_t first_open_ = 0;  // entries from here on are of the running step
-  std::vector<Tensor> theta_before_;
-  NamedTensors raw_gradients_;
   std::vector<std::pair<int64_t, double>> losses_;  // by step; NaN where step() was not told
+  /// A gradient before it was clipped, and of what age it is.
+  struct Raw {
+    std::string name;
+    descent::detail::GradientAge age;
+    Tensor gradient;
+  };
+  const Raw* raw_of(const std::string& name, descent::detail::GradientAge age) const;
+  bool records(const OptimizerBase& opt, const detail::Slot& slot) const;
+  int64_t entry_bytes(std::size_t elements) const;
+  void open_entry(const OptimizerBase& opt, const detail::Slot& slot);
+  template <class F> void for_each_open(const OptimizerBase& opt, F f);
+
+  std::vector<Raw> raw_;
+  // Of the running step: what it adds to the entries, and what these parameters and their gradients
+  // were before it. After it nothing may fail, so that all it needs is made before.
+  std::vector<Entry> open_;
+  int64_t bytes_ = 0, open_bytes_ = 0;  // what entries take, and what the step's will
+  int64_t full_at_ = 0;                 // the step that found no room; 0: none
+  std::vector<Tensor> theta_before_, gradients_;
 };
 
 }}  // namespace descent::optim

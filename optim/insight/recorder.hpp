@@ -66,6 +66,13 @@ template <class F> class Recorded {
   friend Recorded where(bool condition, const Recorded& a, const Recorded& b) {
     return condition ? a : b;
   }
+  friend Recorded lerp(const Recorded& a, const Recorded& b, const Recorded<double>& w) {
+    return w.value() < 0.5 ? a + w * (b - a) : b + (1 - w) * (a - b);
+  }
+  friend Divisor<Recorded> divisor(const Recorded& x) { return {x}; }
+  friend Recorded operator/(const Recorded& a, const Divisor<Recorded>& d) {
+    return where(d.x > 0, a / d.x, 0);
+  }
   friend Recorded let(const char* name, const Recorded& x) { return named(name, x); }
 
  private:

@@ -1,0 +1,197 @@
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <fmt/core.h>
+#include <map>
+
+#include "descent/core/ops.hpp"
+#include "descent/optim/optimizer.hpp"
+
+// What an optimizer saves, and how it takes it back.
+
+namespace [[gnu::visibility("default")]] descent { namespace optim {
+
+namespace {
+
+/// What a state dict holds.
+struct Saved {
+  int64_t steps;
+  double lr_factor;
+  std::vector<std::pair<std::string, std::vector<double>>> groups;  // names and options
+  std::vector<detail::Slot> slots;
+};
+/// One entry of it.
+struct Entry {
+  std::string key;
+  Tensor value, like;  // what there is now, and what one has to look like; undefined: anything
+  bool always;         // or as far as there is one
+  std::function<void(const Tensor&)> put;
+};
+
+std::vector<Entry> entries(const detail::RuleInfo& info, Saved& saved, At at) {
+  std::vector<Entry> all;
+  const std::string rule = std::string(info.name) + "/";
+  auto number = [&]<class T>(const std::string& key, T& place) {
+    const Tensor now = tensor(place, dtype_of<T>());
+    all.push_back({rule + key, now, now, true, [&](const Tensor& t) { place = t.item<T>(); }});
+  };
+  auto state = [&](const std::string& prefix, const Names& names, std::vector<Tensor>& tensors,
+                   std::size_t always, const Tensor& like) {
+    for (std::size_t i = 0; i < tensors.size(); ++i)
+      all.push_back({prefix + names.at[i], tensors[i], like, i < always,
+                     [&x = tensors[i]](const Tensor& t) { x = t; }});
+  };
+  number("steps", saved.steps);
+  number("lr_factor", saved.lr_factor);
+  for (auto& [pattern, values] : saved.groups)
+    for (std::size_t i = 0; i < values.size(); ++i)
+      number("[" + pattern + "]/" + info.hyper.at[i], values[i]);
+  for (detail::Slot& slot : saved.slots) {
+    const std::string prefix = rule + slot.name + "/";
+    const Shape& shape = slot.parameter.shape();
+    const std::vector<int64_t> sizes(shape.begin(), shape.end());
+    number(slot.name + "/step", slot.step);
+    number(slot.name + "/lr_multiplier", slot.lr_multiplier);
+    const Tensor now = tensor(sizes, {shape.rank()});
+    all.push_back({prefix + "shape", now, now, true, [&slot, sizes, at](const Tensor& t) {
+                     if (t.to_vector<int64_t>() != sizes)
+                       fail<ValueError>(at, "load_state_dict: {} is {} here, not there", slot.name,
+                                        sizes);
+                   }});
+    state(prefix, info.state, slot.state, info.required,
+          zeros({}, slot.parameter.dtype()).expand(shape));
+    state(prefix, info.whole, slot.whole, 0, Tensor());
+  }
+  return all;
+}
+
+}  // namespace
+
+NamedTensors OptimizerBase::state_dict() const {
+  Saved saved{steps_, lr_factor_, {{"*", hyper(0)}}, slots_};
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    std::vector<double> values;
+    for (std::size_t i = 0; i < info_.hyper.count; ++i) {
+      const detail::Cell cell = detail::cell_of(info_, *groups_[g], i);
+      values.push_back(cell.set ? cell.value : std::nan(""));
+    }
+    saved.groups.emplace_back(fmt::format("{} {}", g + 1, groups_[g]->pattern), values);
+  }
+  NamedTensors all;
+  for (const Entry& e : entries(info_, saved, At::unknown()))
+    if (e.always || e.value.defined())
+      all.emplace_back(e.key, (e.value.defined() ? e.value : e.like).clone());
+  return all;
+}
+
+NamedTensors detail::copied(const NamedTensors& like, const NamedTensors& state,
+                            const std::string& who, At at) {
+  const std::vector<Tensor> found = fitting(like, state, who, true, at);
+  NamedTensors copies;
+  for (std::size_t i = 0; i < like.size(); ++i) {
+    const std::string& name = like[i].first;
+    const Tensor& t = copies.emplace_back(name, found[i].detach().clone()).second;
+    if (t.dtype() != int64 || t.dim() != 0) continue;
+    if (const auto n = t.item<int64_t>(); n < 0 || n > int64_t{1} << 53)  // formulas take doubles
+      fail<ValueError>(at, "load_state_dict: {} is {}: need a count up to 2^53", name, n);
+  }
+  return copies;
+}
+
+namespace {
+/// The groups that a state dict of `rule` has, "<number> <pattern>", in their order.
+std::vector<std::string> saved_groups(const NamedTensors& state, const std::string& rule) {
+  const std::string head = rule + "/[", tail = "]/lr";
+  std::map<int64_t, std::string> names;
+  for (const auto& [key, t] : state) {
+    if (!key.starts_with(head) || !key.ends_with(tail)) continue;
+    const std::string name = key.substr(head.size(), key.size() - head.size() - tail.size());
+    int64_t number = 0;
+    const auto end = std::from_chars(name.data(), name.data() + name.size(), number).ptr;
+    if (number > 0 && *end == ' ') names.emplace(number, name);  // others are unexpected entries
+  }
+  std::vector<std::string> ordered;
+  for (auto& [number, name] : names) ordered.push_back(std::move(name));
+  return ordered;
+}
+std::string pattern_of(const std::string& name) { return name.substr(name.find(' ') + 1); }
+}  // namespace
+
+void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
+  const std::map<std::string, Tensor> there(state.begin(), state.end());
+  const std::vector<double> options(info_.hyper.count);
+  Saved saved{0, 1, {{"*", options}}, slots_};
+  Groups groups;
+  for (const std::string& name : saved_groups(state, info_.name)) {
+    saved.groups.emplace_back(name, options);
+    matching(groups.emplace_back(std::make_unique<detail::Group>(pattern_of(name)))->pattern, at);
+  }
+  std::vector<Entry> wanted;
+  NamedTensors like;
+  for (Entry& e : entries(info_, saved, at)) {
+    const auto found = there.find(e.key);
+    if (found == there.end() && !e.always) {
+      e.put({});
+      continue;
+    }
+    like.emplace_back(e.key, e.like.defined() ? e.like : found->second);
+    wanted.push_back(std::move(e));
+  }
+  const NamedTensors copies = detail::copied(like, state, info_.name, at);
+  for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i].put(copies[i].second);
+  detail::check_lr_factor(saved.lr_factor, at);
+  for (const Slot& slot : saved.slots)
+    detail::require(slot.lr_multiplier >= 0 && std::isfinite(slot.lr_multiplier),
+                    ("load_state_dict: lr_multiplier of " + slot.name).c_str(), slot.lr_multiplier,
+                    "a number of at least 0", at);
+  take_groups(std::move(groups), saved.groups, saved.slots, at);
+  // Nothing fails from here on.
+  slots_ = std::move(saved.slots);
+  steps_ = saved.steps;
+  lr_factor_ = saved.lr_factor;
+}
+
+/// Puts `groups`, with these options, in the place of those there are, and the first of `saved` in
+/// the place of the defaults. Whoever holds a group keeps it: one that is not among them is left
+/// with nothing set. ValueError, and nothing changed, if options do not hold together.
+void OptimizerBase::take_groups(
+    Groups groups, const std::vector<std::pair<std::string, std::vector<double>>>& saved,
+    std::vector<Slot>& slots, At at) {
+  const auto known = [](auto& all, const std::string& pattern) {
+    return std::ranges::find_if(all, [&](const auto& g) { return g->pattern == pattern; });
+  };
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (known(groups, groups[g]->pattern) - groups.begin() != static_cast<std::ptrdiff_t>(g))
+      fail<ValueError>(at, "load_state_dict: two groups have the pattern \"{}\"",
+                       groups[g]->pattern);
+    for (std::size_t i = 0; i < info_.hyper.count; ++i) {
+      const double value = saved[g + 1].second[i];
+      detail::put_cell(info_, *groups[g], i, {value == value ? value : 0, value == value});
+    }
+  }
+  for (const auto& old : groups_)
+    if (known(groups, old->pattern) == groups.end()) {
+      auto& unset = groups.emplace_back(std::make_unique<detail::Group>(old->pattern));
+      for (std::size_t i = 0; i < info_.hyper.count; ++i)
+        detail::put_cell(info_, *unset, i, {0, false});
+    }
+  Mixes mixes = mix(groups, slots);
+  mixes[0] = std::make_unique<detail::Mix>();
+  std::memcpy(mixes[0]->options, saved[0].second.data(), info_.hyper.count * sizeof(double));
+  resolve(mixes, at);
+  // Nothing fails from here on.
+  std::memcpy(mixes_[0]->options, mixes[0]->options, sizeof mixes[0]->options);
+  for (auto& group : groups)
+    if (const auto old = known(groups_, group->pattern); old != groups_.end()) {
+      std::memcpy((*old)->options, group->options, sizeof group->options);
+      for (const auto& m : mixes)
+        for (const detail::Group*& member : m->groups)
+          if (member == group.get()) member = old->get();
+      std::swap(group, *old);
+    }
+  groups_ = std::move(groups);
+  adopt(std::move(mixes));
+}
+
+}}  // namespace descent::optim
