@@ -6,10 +6,14 @@
 #include <cmath>
 #include <cstdlib>
 #include <dlfcn.h>
+#include <mutex>
+#include <pthread.h>
 #include <string_view>
+#include <sys/mman.h>
 #include <vector>
 
 #include "descent/core/error.hpp"
+#include "descent/core/memory.hpp"
 #include "descent/core/simd.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace blas {
@@ -28,6 +32,9 @@ struct OpenBlas {
   void (*read_env)() = find<void()>("openblas_read_env");
   void (*dynamic_quit)() = find<void()>("gotoblas_dynamic_quit");
   void (*dynamic_init)() = find<void()>("gotoblas_dynamic_init");
+  int (*end_threads)() = find<int()>("blas_thread_shutdown_");
+  void* (*take_buffer)(int) = find<void*(int)>("blas_memory_alloc");
+  void (*put_buffer)(void*) = find<void(void*)>("blas_memory_free");
 
   /// Chooses kernels again, as if the program had been started with OPENBLAS_CORETYPE=name. The
   /// variable is unset afterwards, as it was before: child processes choose for themselves.
@@ -76,6 +83,67 @@ template <class T> bool multiplies_correctly() {
   return true;
 }
 
+/// OpenBLAS takes a buffer for each product that runs and keeps it for later ones; where the system
+/// refuses a new one, it asks again for ever. So each thread that multiplies adds one to those that
+/// OpenBLAS keeps, before its first product.
+struct Buffers {
+  static constexpr std::size_t bytes = 128 << 20;  // the largest on x86-64 and ARM
+  static constexpr std::size_t rest = 16 << 20;    // for what other threads take meanwhile
+  static constexpr int most = 64;                  // OpenBLAS has places for about twice as many
+
+  std::mutex mutex;
+  int threads, count;
+  void* known[most];
+
+  /// OutOfMemory if the system would refuse a buffer.
+  static void need_room() {
+    void* room =
+        mmap(nullptr, bytes + rest, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED)
+      throw OutOfMemory(bytes, static_cast<std::size_t>(memory_stats().system_bytes), 0);
+    munmap(room, bytes + rest);
+  }
+
+  /// Makes sure of one buffer more: the first unknown one that comes while the known ones are held.
+  void add(const OpenBlas& lib) {
+    need_room();
+    void* held[most];
+    int n = 0;
+    while (n < most) {
+      void* buffer = held[n++] = lib.take_buffer(0);
+      if (std::find(known, known + count, buffer) != known + count) continue;
+      known[count++] = buffer;
+      break;
+    }
+    while (n > 0) lib.put_buffer(held[--n]);
+  }
+};
+constinit Buffers buffers{};
+static_assert(std::is_trivially_destructible_v<Buffers>);
+
+/// A thread's claim to a buffer, from its first product to its end.
+struct Claim {
+  bool made;
+
+  void make(const OpenBlas& lib) {
+    if (!lib.take_buffer || !lib.put_buffer) return;
+    // A fork while another thread holds the lock would leave it locked in the child for ever.
+    [[maybe_unused]] static const int once =
+        pthread_atfork([] { buffers.mutex.lock(); }, [] { buffers.mutex.unlock(); },
+                       [] { buffers.mutex.unlock(); });
+    std::lock_guard lock(buffers.mutex);
+    if (buffers.threads >= buffers.count && buffers.count < Buffers::most) buffers.add(lib);
+    ++buffers.threads;
+    made = true;
+  }
+  ~Claim() {
+    if (!made) return;
+    std::lock_guard lock(buffers.mutex);
+    --buffers.threads;
+  }
+};
+constinit thread_local Claim claim{};
+
 /// The library, ready for use: its own threads off, its kernels chosen.
 struct Library : OpenBlas {
   std::string core;
@@ -83,9 +151,15 @@ struct Library : OpenBlas {
   Library() {
     if (set_num_threads) set_num_threads(1);
     // Built with OpenMP, it follows the calling thread's OpenMP setting instead.
-    constexpr int kOpenMp = 2;
+    constexpr int kThreads = 1, kOpenMp = 2;
+    const int kind = parallel ? parallel() : 0;
     const auto omp = find<void(int)>("omp_set_num_threads");
-    if (omp && parallel && parallel() == kOpenMp) omp(1);
+    if (omp && kind == kOpenMp) omp(1);
+    if (kind == kThreads && end_threads) {  // each has a buffer, or is asking for it
+      Buffers::need_room();
+      end_threads();
+    }
+    claim.make(*this);
     core = detail::choose_core(
         [] { return multiplies_correctly<float>() && multiplies_correctly<double>(); });
   }
@@ -93,6 +167,7 @@ struct Library : OpenBlas {
 
 const Library& library() {
   static const Library& ready = *new Library;  // never destroyed: threads may outlive main
+  if (!claim.made) claim.make(ready);
   return ready;
 }
 

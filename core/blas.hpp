@@ -16,7 +16,8 @@ inline constexpr int64_t unpacked = 1'000'000;
 /// C is only written, so it may hold anything. k = 0 scales C by beta; m = 0 or n = 0 does nothing.
 /// The same arguments give the same bits on the same machine, however many threads call.
 /// Throws, with C unchanged: SizeError if a dimension exceeds BLAS's 32-bit integers, ValueError if
-/// stored rows overlap.
+/// stored rows overlap, OutOfMemory if it is the thread's first product and the address space has
+/// no room for the 128 MiB that OpenBLAS wants for each thread that multiplies.
 template <class T>
 void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, T alpha, const T* a,
           int64_t lda, const T* b, int64_t ldb, T beta, T* c, int64_t ldc);

@@ -1,11 +1,14 @@
 #include <array>
+#include <barrier>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
 #include <doctest/doctest.h>
+#include <fstream>
 #include <limits>
 #include <string>
+#include <sys/resource.h>
 #include <thread>
 #include <unistd.h>
 #include <vector>
@@ -75,6 +78,20 @@ bool passes_alone(const std::string& test, const std::string& environment) {
                               "' --no-skip --minimal --test-case='" + test + "'";
   return std::system(command.c_str()) == 0;
 }
+
+/// While it lives, the process may take `more` bytes of address space.
+struct ShortAddressSpace {
+  rlimit before;
+  explicit ShortAddressSpace(rlim_t more) {
+    rlim_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    REQUIRE(pages > 0);
+    getrlimit(RLIMIT_AS, &before);
+    const rlimit now{pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + more, before.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_AS, &now) == 0);
+  }
+  ~ShortAddressSpace() { setrlimit(RLIMIT_AS, &before); }
+};
 
 bool kernels_can_change() {
 #if defined(__x86_64__)
@@ -302,4 +319,68 @@ TEST_CASE("alone: wrong products bring the old kernels back" * doctest::skip()) 
   CHECK(blas::detail::choose_core([] { return false; }) == "Haswell");
   CHECK(std::getenv("OPENBLAS_CORETYPE") == nullptr);
   CHECK(blas::core() == "Haswell -> SkylakeX");  // so it was Haswell again
+}
+
+TEST_CASE("where OpenBLAS's buffer does not fit in the address space, products throw OutOfMemory") {
+  CHECK(passes_alone("alone: a first product*", ""));
+  CHECK(passes_alone("alone: threads that have*", ""));
+}
+
+TEST_CASE("alone: a first product without room for OpenBLAS's buffer throws, later ones are right" *
+          doctest::skip()) {
+  alarm(60);
+  const Product<float> product{false, false, 130, 120, 110};
+  const std::vector<float> expected = product.expected(1, 0);
+  const auto throws = [&] {
+    try {
+      product.computed(1, 0);
+    } catch (const std::bad_alloc&) { return true; }
+    return false;
+  };
+  std::thread other([] {});  // whose stack and heap the next thread takes over
+  other.join();
+  {
+    const ShortAddressSpace limit(100 << 20);
+    CHECK(throws());
+    CHECK(throws());
+  }
+  CHECK(product.computed(1, 0) == expected);
+  const ShortAddressSpace limit(100 << 20);
+  CHECK(product.computed(1, 0) == expected);
+  bool refused = false, right = false;
+  // This thread's buffer is not enough for two that may multiply at once.
+  std::thread([&] { refused = throws(); }).join();
+  CHECK(refused);
+  setrlimit(RLIMIT_AS, &limit.before);
+  std::thread([&] { right = product.computed(1, 0) == expected; }).join();
+  CHECK(right);
+}
+
+TEST_CASE("alone: threads that have multiplied in turn may do so at once when memory is short" *
+          doctest::skip()) {
+  alarm(60);
+  const Product<double> product{true, false, 130, 120, 110};
+  const std::vector<double> expected = product.expected(1, 0);
+  constexpr int count = 4;
+  std::array<bool, count> right{};
+  std::barrier all(count + 1);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < count; ++t) {
+    threads.emplace_back([&, t] {
+      for (int turn = 0; turn < count; ++turn) {
+        if (turn == t) product.computed(1, 0);
+        all.arrive_and_wait();
+      }
+      all.arrive_and_wait();
+      bool& good = right.at(static_cast<std::size_t>(t)) = true;
+      for (int i = 0; i < 200; ++i) good = good && product.computed(1, 0) == expected;
+    });
+  }
+  for (int turn = 0; turn < count; ++turn) all.arrive_and_wait();
+  {
+    const ShortAddressSpace limit(100 << 20);
+    all.arrive_and_wait();
+    for (std::thread& thread : threads) thread.join();
+  }
+  CHECK(right == std::array<bool, count>{true, true, true, true});
 }
