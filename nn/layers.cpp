@@ -8,10 +8,11 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
-/// Uniform in +-1/sqrt(fan_in).
+/// Uniform in +-1/sqrt(fan_in); 0 stands for the fan of the shape itself.
 static Tensor initial(int64_t fan_in, const Shape& shape, At at) {
-  Tensor x = empty(shape, float32, at);
-  const double bound = 1 / std::sqrt(static_cast<double>(fan_in));
+  Tensor x = empty(shape, float32, at);  // which makes sure of the sizes' product
+  const int64_t fan = fan_in == 0 ? init::fan_in(x, at) : fan_in;
+  const double bound = 1 / std::sqrt(static_cast<double>(fan));
   init::uniform_(x, -bound, bound);
   return x;
 }
@@ -44,8 +45,8 @@ static const Conv2dOptions& checked(int64_t in, int64_t out, Size2d kernel, cons
 
 Conv2d::Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& o, At at)
     : options(checked(in, out, kernel, o, at)),
-      weight(register_parameter("weight", initial(in / o.groups * kernel.h * kernel.w,
-                                                  {out, in / o.groups, kernel.h, kernel.w}, at))),
+      weight(
+          register_parameter("weight", initial(0, {out, in / o.groups, kernel.h, kernel.w}, at))),
       bias(o.bias ? register_parameter("bias", initial(init::fan_in(weight), {out}, at))
                   : Tensor()) {}
 

@@ -5,6 +5,8 @@
 #include <fmt/core.h>
 #include <numbers>
 
+#include "descent/core/checked.hpp"
+
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 namespace {
 
@@ -198,6 +200,8 @@ Scheduler::Scheduler(OptimizerBase& optimizer, Cycle cycle, At at)
   set_step(0, at);
 }
 
+void Scheduler::step(At at) { set_step(descent::detail::checked_add(step_, 1, "step", at), at); }
+
 void Scheduler::set_step(int64_t n, At at) {
   steps_from(0, "set_step: step", n, at);
   if (momentum_) optimizer_.set_momentum(momentum_(n), at);
@@ -221,9 +225,12 @@ void Plateau::step(double metric, At at) {
   const double bound = options_.absolute ? best_ + margin : best_ * (1 + margin);
   const bool better = options_.maximize ? metric > bound : metric < bound;
   if (better) best_ = metric;
-  bad_ = better || cooldown_ > 0 ? 0 : bad_ + 1;
+  const bool bad = !better && cooldown_ == 0;
   if (cooldown_ > 0) --cooldown_;
-  if (bad_ <= options_.patience) return;
+  if (!bad || bad_ < options_.patience) {
+    bad_ = bad ? bad_ + 1 : 0;
+    return;
+  }
   const double old = optimizer_.lr_factor(),
                reduced = std::max(old * options_.factor, options_.min_factor);
   if (old - reduced > options_.eps) optimizer_.set_lr_factor(reduced, at);
@@ -232,6 +239,8 @@ void Plateau::step(double metric, At at) {
 }
 
 void Plateau::restore(const State& s, At at) {
+  steps_from(0, "Plateau: bad_steps", s.bad_steps, at);
+  steps_from(0, "Plateau: cooldown", s.cooldown, at);
   optimizer_.set_lr_factor(s.factor, at);
   best_ = s.best;
   bad_ = s.bad_steps;

@@ -105,7 +105,7 @@ class Scheduler {
   Scheduler(OptimizerBase& optimizer, Schedule rate, At at = At::here());
   /// Sets the momentum too. ValueError if the optimizer has none.
   Scheduler(OptimizerBase& optimizer, Cycle cycle, At at = At::here());
-  void step(At at = At::here()) { set_step(step_ + 1, at); }
+  void step(At at = At::here());
   int64_t current_step() const { return step_; }
   void set_step(int64_t n, At at = At::here());
 
@@ -141,7 +141,7 @@ class Plateau {
   explicit Plateau(OptimizerBase& optimizer, PlateauOptions options = {}, At at = At::here());
   void step(double metric, At at = At::here());
   State state() const { return {best_, bad_, cooldown_, optimizer_.lr_factor()}; }
-  /// ValueError, and nothing changed, if the factor is not a number of at least 0.
+  /// ValueError, and nothing changed, if the factor or a number of steps is not at least 0.
   void restore(const State& state, At at = At::here());
 
  private:
