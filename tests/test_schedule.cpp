@@ -246,7 +246,8 @@ const std::vector<std::pair<const char*, std::function<void()>>> kCalls{
 }  // namespace
 
 TEST_CASE("a scheduler or a plateau at the last step that can be counted stays there") {
-  optim::SGD& opt = refused::any();
+  Fixture fixture;
+  optim::SGD& opt = fixture.opt;
   optim::Scheduler scheduler(opt, optim::constant(1));
   scheduler.set_step(INT64_MAX);
   CHECK_THROWS_AS(scheduler.step(), SizeError);
