@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "descent/core/error.hpp"
+#include "descent/core/float_mode.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -35,8 +36,10 @@ enum class Kinds { floating, numeric, any };
 namespace detail {
 [[noreturn]] void refuse_dtype(const char* op, Kinds kinds, DType dtype, At at);
 
-/// f(T{}) for the C++ type T behind `dtype`; a dtype outside `K` is a DtypeError.
+/// f(T{}) for the C++ type T behind `dtype`; a dtype outside `K` is a DtypeError. Whatever computes
+/// elements is such an f: here it gets the mode that it computes in.
 template <Kinds K, class F> decltype(auto) visit(const char* op, DType dtype, At at, F&& f) {
+  const simd::DefaultFloatMode mode;
   if (dtype == float32) return f(float{});
   if (dtype == float64) return f(double{});
   if constexpr (K != Kinds::floating)

@@ -36,7 +36,7 @@ Walk<N> plan(const Shape& shape, int64_t numel, const std::array<const Header*, 
 
 /// Elements per tile: tiles are cut by the problem, so results do not depend on the threads.
 inline constexpr int64_t kGrain = 1 << 15;
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b > 0); }
 inline int64_t tiles_of(int64_t n) { return ceil_div(n, kGrain); }
 
 /// Calls body(n, offset) for the runs of [begin, end): n elements along the innermost axis,

@@ -4,12 +4,15 @@
 #include <fmt/format.h>
 #include <string_view>
 
+#include "descent/core/context.hpp"
 #include "descent/core/graph.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
-namespace {
 
-constinit thread_local Frame* innermost = nullptr;
+constinit thread_local Frame* detail::innermost = nullptr;
+using detail::innermost;
+
+namespace {
 
 /// This file's path up to the folder that holds core/.
 std::string_view root() {

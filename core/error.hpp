@@ -1,4 +1,7 @@
 #pragma once
+#if !defined(__cpp_rtti)
+#error "descent: modules and exceptions are told apart by their types: compile without -fno-rtti"
+#endif
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>

@@ -3,6 +3,7 @@
 #include <optional>
 #include <tuple>
 
+#include "descent/core/context.hpp"
 #include "descent/core/tensor.hpp"
 
 // The engine. An op is `record(name, value, wrt(input, derivative)...)`: a value, and for each
@@ -45,8 +46,6 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
                          At at = At::here());
 
 namespace detail {
-
-extern constinit thread_local bool grad_mode;
 
 struct Hooks {
   std::vector<TensorHook> on_grad;

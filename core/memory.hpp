@@ -53,7 +53,9 @@ inline void push(Block*& list, void* p) {
 inline Block* pop(Block*& list) {
   Block* block = list;
   if (block) list = block->next;  // which after a large graph is not in cache
-  for (int i = 0; i < 4; ++i) __builtin_prefetch(reinterpret_cast<std::byte*>(list) + 64 * i, 1);
+  const auto next = reinterpret_cast<std::uintptr_t>(list);  // 0 at the end: no address to add to
+  for (std::uintptr_t i = 0; i < 4; ++i)
+    __builtin_prefetch(reinterpret_cast<const void*>(next + 64 * i), 1);
   return block;
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
 
+#include "descent/core/float_mode.hpp"
+
 // The only code that knows SIMD exists: it runs a loop over a callable in one of three builds of
 // itself, picked by the CPU. A lambda inlines into all three, so nothing is compiled twice, one
 // binary is fast everywhere, and a user's formula gets the wide path in a plain -O2 build.
@@ -39,23 +41,6 @@ namespace detail {
 inline Isa current_isa = detect_isa();  // tests lower it
 }
 inline Isa isa() { return detail::current_isa; }
-
-/// While it lives, this thread takes denormal numbers for 0, in operands and in results: a CPU
-/// needs a hundred cycles for each. (On x86; elsewhere nothing changes.)
-class FlushDenormals {
- public:
-  FlushDenormals(const FlushDenormals&) = delete;
-#if defined(__x86_64__)
-  FlushDenormals() { __builtin_ia32_ldmxcsr(before_ | 0x8040); }
-  ~FlushDenormals() { __builtin_ia32_ldmxcsr(before_); }
-
- private:
-  const unsigned before_ = __builtin_ia32_stmxcsr();
-#else
-  FlushDenormals() {}
-  ~FlushDenormals() {}
-#endif
-};
 
 /// An operand that is the same for every element, in place of a pointer.
 template <class T> struct Scalar { T value; };

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <dlfcn.h>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -14,6 +15,8 @@
 #include <sched.h>
 #include <thread>
 #include <unistd.h>
+
+#include "descent/core/context.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace detail {
@@ -27,6 +30,7 @@ struct Job {
   void (*tile)(void* context, int64_t t);
   void* context;
   int chunks;
+  Context caller = Context::current();
   std::atomic<int64_t> failed_tile = INT64_MAX;  // the lowest
   std::exception_ptr error = nullptr;
 
@@ -106,6 +110,7 @@ bool take_part() {
     } while (!pool.unclaimed.compare_exchange_weak(left, left - 1, std::memory_order_acquire,
                                                    std::memory_order_relaxed));
     Job& job = *pool.job;
+    job.caller.enter();
     run_chunk(job, job.chunks - left);
     if (pool.job != &job) return false;
     if (pool.unfinished.fetch_sub(1) == 1) pool.unfinished.notify_one();
@@ -113,6 +118,7 @@ bool take_part() {
 }
 
 void* work(void*) {
+  const simd::DefaultFloatMode mode;  // not that of the thread that started this one
   for (;;) {
     const int round = pool.round;
     if (pool.unclaimed == ending) return nullptr;
@@ -121,11 +127,19 @@ void* work(void*) {
   }
 }
 
+/// Keeps this code in memory for the threads that run it, also where the static library is a part
+/// of a plugin that the program closes.
+void stay_loaded() {
+  Dl_info self;
+  if (dladdr(&pool, &self) && self.dli_fname)
+    dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
 /// Ends all workers and starts others. Only the owner calls it.
 void resize(int threads) {
   if (threads == pool.threads) return;
   [[maybe_unused]] static const int once =
-      pthread_atfork(nullptr, nullptr, [] { new (&pool) Pool; });
+      (stay_loaded(), pthread_atfork(nullptr, nullptr, [] { new (&pool) Pool; }));
   pool.unclaimed = ending;
   ++pool.round;
   pool.round.notify_all();

@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "descent/core/error.hpp"
+#include "descent/core/float_mode.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -32,8 +33,10 @@ void reset_pool_stats();
 /// How work is cut into tiles must follow from the problem alone, or results would depend on the
 /// number of threads. The first exception, in the order of tiles, is rethrown after all calls have
 /// ended; tiles behind it may be left out. While one `parallel_for` runs, those inside it and those
-/// of other threads run on the thread that calls them.
+/// of other threads run on the thread that calls them. In every tile ops are recorded or not,
+/// errors name lines and modules, as around the call; and floating numbers round to nearest.
 template <class F> void parallel_for(int64_t tiles, F&& f) {
+  const simd::DefaultFloatMode mode;
   if (tiles <= 1 || num_threads() == 1) {
     for (int64_t t = 0; t < tiles; ++t) f(t);
     return;

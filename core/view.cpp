@@ -105,11 +105,13 @@ Tensor reshaped(const char* op, const In& x, const Shape& shape) {
   return record(op, out, wrt(x, [back = x.shape()](const Tensor& g) { return reshape(g, back); }));
 }
 
+Tensor sliced(const char* op, const In& x, int dim, int64_t start, int64_t count, int64_t step);
+
 /// zeros(shape) with g at start, start + step, ... along `dim`: slice's derivative.
 Tensor embed(const In& g, const Shape& shape, int dim, int64_t start, int64_t step) {
   detail::check("slice_backward", g);
-  auto part = [dim, start, end = start + g.shape()[dim] * step, step](const Tensor& whole) {
-    return slice(whole, dim, start, end, step);
+  auto part = [dim, start, count = g.shape()[dim], step](const Tensor& whole) {
+    return sliced("slice", whole, dim, start, count, step);
   };
   Tensor out = zeros(shape, g.dtype(), g.at);
   part(out).copy_({g.detach(), g.at});

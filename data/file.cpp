@@ -13,6 +13,7 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
 constexpr std::size_t kFirstChunk = 1 << 16, kLargestChunk = 1 << 30;
+constexpr std::size_t kInput = 1 << 16;  // bytes to inflate, read at a time
 constexpr unsigned char kMagic[] = {0x1f, 0x8b};
 
 void end_inflation(z_stream* stream) {
@@ -34,9 +35,11 @@ InputFile::InputFile(const char* op, const std::string& path, At at)
   if (!file_ || ::fstat(fd, &info) != 0) refuse_file("open", std::strerror(errno));
   if (!S_ISREG(info.st_mode)) refuse_file("read", "it is not a regular file");
 
-  const std::size_t n = read(buffer_, sizeof kMagic);
+  unsigned char magic[sizeof kMagic];
+  const std::size_t n = read(magic, sizeof magic);
   std::rewind(file_.get());
-  if (n < sizeof kMagic || std::memcmp(buffer_, kMagic, n) != 0) return;
+  if (n < sizeof magic || std::memcmp(magic, kMagic, n) != 0) return;
+  buffer_ = std::make_unique<unsigned char[]>(kInput);
   gzip_.reset(new z_stream{});
   if (inflateInit2(gzip_.get(), MAX_WBITS + 16) != Z_OK) throw std::bad_alloc();
 }
@@ -65,8 +68,8 @@ std::size_t InputFile::inflate(char* to, std::size_t count) {
   stream.avail_out = static_cast<uInt>(count);
   while (stream.avail_out > 0) {
     if (stream.avail_in == 0) {
-      stream.next_in = buffer_;
-      stream.avail_in = static_cast<uInt>(read(buffer_, sizeof buffer_));
+      stream.next_in = buffer_.get();
+      stream.avail_in = static_cast<uInt>(read(buffer_.get(), kInput));
     }
     if (stream.total_in == 0) {  // between two gzip streams
       if (stream.avail_in == 0) break;

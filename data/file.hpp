@@ -37,7 +37,7 @@ class InputFile {
   At at_;
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
   std::unique_ptr<z_stream_s, void (*)(z_stream_s*)> gzip_;  // null where the content is the file
-  unsigned char buffer_[1 << 16];
+  std::unique_ptr<unsigned char[]> buffer_;  // what is to be inflated: too large for a small stack
 };
 
 }}  // namespace descent::data

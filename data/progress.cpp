@@ -86,7 +86,7 @@ std::string cells(double fraction, int64_t width, bool unicode) {
 }  // namespace
 
 std::string format_bar(const ProgressView& v, const ProgressStyle& style) {
-  const int64_t width = std::max(style.width - 1, 0);
+  const int64_t width = std::max(style.width, 1) - 1;
   const bool total_known = v.done >= 0 && v.total > 0 && v.done <= v.total;
   const double fraction = static_cast<double>(v.done) / static_cast<double>(v.total);
   std::string head = heading(v), tail;
@@ -134,7 +134,8 @@ Progress::~Progress() {
 }
 
 void Progress::update(int64_t steps) {
-  view_.done += steps;
+  if (__builtin_add_overflow(view_.done, steps, &view_.done))
+    view_.done = steps > 0 ? INT64_MAX : INT64_MIN;
   if (mode_ != none && now() - start_ - view_.seconds >= interval_) draw(false);
 }
 
@@ -154,7 +155,8 @@ void Progress::close() {
 
 void Progress::draw(bool last) {
   const double seconds = now() - start_;
-  recent_steps_ += kSmoothing * (static_cast<double>(view_.done - drawn_) - recent_steps_);
+  recent_steps_ +=
+      kSmoothing * (static_cast<double>(view_.done) - static_cast<double>(drawn_) - recent_steps_);
   recent_seconds_ += kSmoothing * (seconds - view_.seconds - recent_seconds_);
   drawn_ = view_.done;
   view_.seconds = seconds;

@@ -268,8 +268,9 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
                      o.label_smoothing);
   const Labels l("cross_entropy", "logits", logits, target, o.weight, o.ignore_index, o.reduction);
   const Entropy s(l, o.label_smoothing);
-  Tensor losses =
-      logits.dtype() == float32 ? entropies<float>(s, logits) : entropies<double>(s, logits);
+  Tensor losses = detail::visit<Kinds::floating>(l.op, logits.dtype(), logits.at, [&](auto zero) {
+    return entropies<decltype(zero)>(s, logits);
+  });
   return reduced(l, logits, std::move(losses),
                  [s, logits](const Tensor& g) { return entropy_backward(s, logits, g); });
 }

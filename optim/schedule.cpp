@@ -5,6 +5,8 @@
 #include <fmt/core.h>
 #include <numbers>
 
+#include "descent/core/checked.hpp"
+
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 namespace {
 
@@ -200,6 +202,8 @@ Scheduler::Scheduler(OptimizerBase& optimizer, Cycle cycle, At at)
   set_step(0, at);
 }
 
+void Scheduler::step(At at) { set_step(descent::detail::checked_add(step_, 1, "step", at), at); }
+
 void Scheduler::set_step(int64_t n, At at) {
   steps_from(0, "set_step: step", n, at);
   const double factor = rate_(n);
@@ -224,7 +228,7 @@ void Plateau::step(double metric, At at) {
   const double margin = options_.maximize ? options_.threshold : -options_.threshold;
   const double bound = options_.absolute ? best_ + margin : best_ * (1 + margin);
   const bool better = options_.maximize ? metric > bound : metric < bound;
-  const int64_t bad = better || cooldown_ > 0 ? 0 : bad_ + 1;
+  const int64_t bad = better || cooldown_ > 0 ? 0 : std::min(bad_, INT64_MAX - 1) + 1;
   const bool reduces = bad > options_.patience;
   const double old = optimizer_.get(at).lr_factor(),
                reduced = std::max(old * options_.factor, options_.min_factor);

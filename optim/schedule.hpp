@@ -105,7 +105,7 @@ class Scheduler {
   Scheduler(OptimizerBase& optimizer, Schedule rate, At at = At::here());
   /// Sets the momentum too. ValueError if the optimizer has none.
   Scheduler(OptimizerBase& optimizer, Cycle cycle, At at = At::here());
-  void step(At at = At::here()) { set_step(step_ + 1, at); }
+  void step(At at = At::here());
   int64_t current_step() const { return step_; }
   void set_step(int64_t n, At at = At::here());
 

@@ -13,14 +13,13 @@ inline void same_with_threads(const std::function<std::vector<descent::Tensor>()
   descent::set_num_threads(2);
   descent::detail::PoolStats stats{};
   std::vector<descent::Tensor> two;
-  for (int i = 0; i < 1000 && stats.participants < 2; ++i) {  // on a busy machine one may take all
+  while (stats.participants < 2) {  // on a busy machine one thread may take all tiles
     descent::detail::reset_pool_stats();
     two = f();
     stats = descent::detail::pool_stats();
+    REQUIRE(stats.tiles >= 8);
   }
   descent::set_num_threads(before);
-  CHECK(stats.participants == 2);
-  CHECK(stats.tiles >= 8);
   REQUIRE(one.size() == two.size());
   for (std::size_t i = 0; i < one.size(); ++i) CHECK(values(one[i]) == values(two[i]));
 }

@@ -328,7 +328,7 @@ TEST_CASE("where OpenBLAS's buffer does not fit in the address space, products t
 
 TEST_CASE("alone: a first product without room for OpenBLAS's buffer throws, later ones are right" *
           doctest::skip()) {
-  alarm(60);
+  alarm(120);
   const Product<float> product{false, false, 130, 120, 110};
   const std::vector<float> expected = product.expected(1, 0);
   const auto throws = [&] {
@@ -358,7 +358,7 @@ TEST_CASE("alone: a first product without room for OpenBLAS's buffer throws, lat
 
 TEST_CASE("alone: threads that have multiplied in turn may do so at once when memory is short" *
           doctest::skip()) {
-  alarm(60);
+  alarm(120);
   const Product<double> product{true, false, 130, 120, 110};
   const std::vector<double> expected = product.expected(1, 0);
   constexpr int count = 4;

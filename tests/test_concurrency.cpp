@@ -133,13 +133,12 @@ TEST_CASE("operations of many tiles give the same bits on 1, 2, 3 and 8 threads"
       NumThreads guard(threads);
       CAPTURE(threads);
       int participants = 0;
-      for (int attempt = 0; attempt < 50 && participants < 2; ++attempt) {
+      while (participants < 2) {  // on a busy machine one thread may take all tiles
         detail::reset_pool_stats();
         CHECK(same_bits(op.run(), serial));
-        CHECK(detail::pool_stats().tiles >= 8);
+        REQUIRE(detail::pool_stats().tiles >= 8);
         participants = detail::pool_stats().participants;
       }
-      CHECK(participants >= 2);
     }
   }
 }
@@ -163,6 +162,50 @@ TEST_CASE("each of these operations makes tiles of its own") {
   CHECK(tiles([&] { log_softmax(rows); }) >= 8);
   CHECK(tiles([&] { index_select(rows, 0, places); }) >= 8);
   CHECK(tiles([&] { optimizer.step(); }) >= 8);
+}
+
+TEST_CASE("in parallel_for ops are recorded, and errors named, as the caller says") {
+  struct Net : nn::Module {
+    nn::Linear fc = register_module("fc", nn::Linear(2, 2));
+    Tensor forward(In x) const override {
+      Tensor y[2];
+      std::string refused[2];
+      std::atomic<int> here = 0;
+      parallel_for(2, [&](int64_t t) {
+        ++here;
+        while (here < 2) std::this_thread::yield();  // so that both threads have one
+        try {
+          y[t] = fc(x);
+        } catch (const ShapeError& e) { refused[t] = e.what(); }
+      });
+      if (!refused[0].empty()) throw std::runtime_error(refused[0] + "\n" + refused[1]);
+      CHECK(y[0].requires_grad() == y[1].requires_grad());
+      return y[0];
+    }
+  };
+  struct Outer : nn::Module {
+    Net net = register_module("net", Net());
+    Tensor forward(In x) const override { return net(x); }
+  };
+  NumThreads guard(2);
+  const Outer outer;
+  const Tensor x = full({1, 2}, 1);
+  CHECK(outer(x).requires_grad());
+  for (int i = 0; i < 5; ++i) {
+    NoGradGuard no_grad;
+    CHECK_FALSE(outer(x).requires_grad());
+  }
+  CHECK(outer(x).requires_grad());
+  const int line = __LINE__ + 2;
+  try {
+    outer(full({1, 3}, 1));
+    FAIL("three columns do not fit");
+  } catch (const std::runtime_error& e) {
+    const std::string both = e.what(), first = both.substr(0, both.find('\n'));
+    const std::string place = "(test_concurrency.cpp:" + std::to_string(line) + ", in net.fc)";
+    CHECK_MESSAGE(first.ends_with(place), first);
+    CHECK(both == first + "\n" + first);
+  }
 }
 
 TEST_CASE("a hundred training steps give the same bits on 1, 2, 3 and 8 threads") {

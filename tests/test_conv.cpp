@@ -250,6 +250,7 @@ TEST_CASE("conv2d reads any layout, and refuses what does not fit") {
   CHECK_THROWS_AS(conv2d(ones({1, 6, 5, 4}, int64), ones({3, 6, 3, 2}, int64)), DtypeError);
   CHECK_THROWS_AS(nn::Conv2d(6, 4, 3, {.groups = 4}), ValueError);
   CHECK_THROWS_AS(nn::Conv2d(6, 4, 0), ValueError);
+  CHECK_THROWS_AS(nn::Conv2d(6, 4, {int64_t{1} << 32, int64_t{1} << 32}), SizeError);
   CHECK(conv2d(zeros({0, 6, 5, 4}), good).shape() == Shape{0, 3, 3, 3});
 }
 

@@ -1,5 +1,6 @@
 #include <descent/descent.hpp>
 #include <doctest/doctest.h>
+#include <pthread.h>
 #include <sys/stat.h>
 
 #include "files.hpp"
@@ -35,7 +36,42 @@ struct Digits : Folder {
   }
 };
 
+/// Runs f in a thread with a stack of 64 KiB; a sanitizer's frames are larger.
+template <class F> void on_a_small_stack(F f) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  constexpr std::size_t bytes = 256 << 10;
+#else
+  constexpr std::size_t bytes = 64 << 10;
+#endif
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  REQUIRE(pthread_attr_setstacksize(&attributes, bytes) == 0);
+  pthread_t thread;
+  auto run = [](void* p) -> void* { return (*static_cast<F*>(p))(), nullptr; };
+  REQUIRE(pthread_create(&thread, &attributes, run, &f) == 0);
+  pthread_join(thread, nullptr);
+  pthread_attr_destroy(&attributes);
+}
+
 }  // namespace
+
+TEST_CASE("files are read in a thread with a stack of 64 KiB") {
+  const Digits digits;
+  const std::string table = digits.write("table.csv", "a,b\n1,2\n3,4.5\n");
+  const std::string none = (digits.path / "none").string();
+  double read = 0;
+  bool refused = false;
+  on_a_small_stack([&] {
+    const auto sets = data::mnist(digits.path.string());
+    read = static_cast<double>(sets.train.size() + sets.test.size());
+    read += data::read_csv(table).values.sum().item();
+    try {
+      data::read_idx(none);
+    } catch (const IoError&) { refused = true; }
+  });
+  CHECK(read == 3 + 10.5);
+  CHECK(refused);
+}
 
 TEST_CASE("every type of element is read, highest byte first, and converted") {
   const Folder folder("types");

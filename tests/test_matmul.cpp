@@ -325,14 +325,13 @@ TEST_CASE("the bits do not depend on the number of threads") {
       CAPTURE(threads);
       set_num_threads(threads);
       detail::PoolStats stats{};
-      for (int attempt = 0; attempt < 1000 && stats.participants < 2; ++attempt) {
-        detail::reset_pool_stats();  // on a busy machine one thread may take all tiles
+      while (stats.participants < 2) {  // on a busy machine one thread may take all tiles
+        detail::reset_pool_stats();
         const Tensor together = c.run();
         stats = detail::pool_stats();
         REQUIRE(same_bits(together, alone));
+        REQUIRE(stats.tiles >= 8);
       }
-      CHECK(stats.tiles >= 8);
-      CHECK(stats.participants >= 2);
     }
   }
   set_num_threads(before);

@@ -413,7 +413,7 @@ TEST_CASE("a process forked while other threads allocate can allocate") {
   for (int i = 0; i < 20; ++i) {
     const pid_t pid = fork();
     if (pid == 0) {
-      alarm(10);
+      alarm(120);
       bool good = true;
       for (std::size_t bytes = 10; bytes < MiB; bytes *= 3) good = good && Buffer(bytes).intact();
       trim();

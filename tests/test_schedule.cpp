@@ -228,6 +228,14 @@ const std::vector<std::pair<const char*, std::function<void()>>> kCalls{
      [] {
        Plateau(any()).restore({1, 0, 0, -2});
      }},
+    {"Plateau: bad_steps is -1",
+     [] {
+       Plateau(any()).restore({1, -1, 0, 1});
+     }},
+    {"Plateau: cooldown is -1",
+     [] {
+       Plateau(any()).restore({1, 0, -1, 1});
+     }},
     {"plot: steps is 0", [] { plot(constant(1), 0); }},
     {"plot: width is 19: need [20, 1000]", [] { plot(constant(1), 5, {.width = 19}); }},
     {"plot: height is 1: need [2, 1000]", [] { plot(constant(1), 5, {.height = 1}); }},
@@ -236,6 +244,19 @@ const std::vector<std::pair<const char*, std::function<void()>>> kCalls{
 }  // namespace refused
 
 }  // namespace
+
+TEST_CASE("a scheduler or a plateau at the last step that can be counted stays there") {
+  Fixture fixture;
+  optim::SGD& opt = fixture.opt;
+  optim::Scheduler scheduler(opt, optim::constant(1));
+  scheduler.set_step(INT64_MAX);
+  CHECK_THROWS_AS(scheduler.step(), SizeError);
+  CHECK(scheduler.current_step() == INT64_MAX);
+  optim::Plateau plateau(opt, {.patience = INT64_MAX});
+  plateau.restore({0, INT64_MAX, 0, 1});
+  plateau.step(1);  // the reduction that was due
+  CHECK(opt.lr_factor() == 0.1);
+}
 
 TEST_CASE("schedules equal PyTorch's, and formulas, computed with 50 digits") {
   std::map<std::string, int> sets;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "descent/core/arithmetic.hpp"
+#include "descent/core/elementwise.hpp"
 #include "descent/core/factory.hpp"
 #include "descent/core/indexing.hpp"
 #include "descent/core/join.hpp"
@@ -401,6 +402,25 @@ TEST_CASE("sizes that overflow are refused, and nothing times something huge is 
   CHECK(tensor({1.}).expand({big}).numel() == big);
   CHECK_THROWS_AS(tensor({1.}).expand({big}).clone(), SizeError);
   CHECK_THROWS_AS(zeros({0}).reshape({big, 4}), Error);
+}
+
+TEST_CASE("slices and tiles of the longest axes there can be do not overflow on the way") {
+  for (const int64_t step : {1, 2, 3, 1000}) {
+    const Tensor x = zeros({0, INT64_MAX}).requires_grad_();
+    slice(x, 1, 0, INT64_MAX, step).sum().backward();
+    CHECK(x.grad().shape() == Shape{0, INT64_MAX});
+  }
+  const Tensor all = tensor({1.}).expand({INT64_MAX});
+  CHECK(slice(all, 0, INT64_MIN, INT64_MAX, INT64_MAX).shape() == Shape{1});
+  CHECK(slice(all, 0, -2, INT64_MAX, 2).shape() == Shape{1});
+  CHECK_THROWS_AS(all.narrow(0, INT64_MIN, 1), IndexError);
+  CHECK_THROWS_AS(all.narrow(0, 1, INT64_MAX), IndexError);
+  CHECK(detail::ceil_div(INT64_MAX, 1) == INT64_MAX);
+  CHECK(detail::ceil_div(INT64_MAX, 2) == INT64_MAX / 2 + 1);
+  CHECK(detail::ceil_div(INT64_MAX, INT64_MAX) == 1);
+  CHECK(detail::ceil_div(0, 7) == 0);
+  CHECK(detail::ceil_div(7, 7) == 1);
+  CHECK(detail::ceil_div(8, 7) == 2);
 }
 
 TEST_CASE("a shape counts its axes from both ends, and has no others") {
