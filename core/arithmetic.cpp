@@ -65,10 +65,11 @@ Tensor sub(Number a, const In& b) {
 }
 Tensor mul(const In& a, Number b) {
   return record("mul", zip<Kinds::numeric>("mul", a, b, times),
-                wrt(a, [b](const Tensor& g) { return g * b; }));
+                wrt(a, [by = b.to<double>()](const Tensor& g) { return g * by; }));
 }
 Tensor div(const In& a, Number b) {
-  return record("div", zip("div", a, b, over), wrt(a, [b](const Tensor& g) { return g / b; }));
+  return record("div", zip("div", a, b, over),
+                wrt(a, [by = b.to<double>()](const Tensor& g) { return g / by; }));
 }
 Tensor div(Number a, const In& b) {
   return record("div", zip("div", b, a, [](auto x, auto c) { return c / x; }),
