@@ -156,10 +156,12 @@ template <class T> class Winograd {
         for (int64_t tap = 0; tap < 9; ++tap) taps[tap * n + i] = w[turned ? 8 - tap : tap];
       }
       simd::call([=, to = &spread[std::size_t(first / grain)]] {
+        Spread part{};
         for (int64_t i = 0; i < 9 * n; i += 16) {
-          keep_largest(taps + i, to->largest);
-          for (int64_t j = 0; j < 16; ++j) to->roots[j] += std::sqrt(std::abs(taps[i + j]));
+          keep_largest(taps + i, part.largest);
+          for (int j = 0; j < 16; ++j) part.sum[j] += std::abs(taps[i + j]);
         }
+        *to = part;
       });
       flat<winograd::G>(taps, n, u_.data() + first, c_.in * c_.out, n);
     });
@@ -223,22 +225,22 @@ template <class T> class Winograd {
   static constexpr Bits infinity = 0x7f80'0000;
   static_assert(sizeof(T) == sizeof(Bits));
 
-  /// Of some taps, in 16 lanes: the largest, and the sum of the roots of their magnitudes, on which
-  /// a few that are huge have little weight.
+  /// Of some taps, in 16 lanes: the largest magnitudes and the sums of all.
   struct Spread {
     Bits largest[16];
-    T roots[16];
+    T sum[16];
   };
+  /// Whether the largest tap is not huge beside the mean of all but the largest of each lane.
   static bool all_even(const std::vector<Spread>& parts, int64_t taps) {
     Bits largest = 0;
-    double roots = 0;
+    double others = 0;
     for (const Spread& part : parts)
       for (int j = 0; j < 16; ++j) {
         largest = std::max(largest, part.largest[j]);
-        roots += double(part.roots[j]);
+        others += double(part.sum[j]) - double(std::bit_cast<T>(part.largest[j]));
       }
-    const double typical = roots * roots / (double(taps) * double(taps));
-    return largest < infinity && double(std::bit_cast<T>(largest)) <= 4096 * typical;
+    const bool finite = largest < infinity;
+    return finite && double(std::bit_cast<T>(largest)) <= 4096 * others / double(taps);
   }
 
   /// Whether a tile's results are to be computed again, from the smallest and the largest magnitude

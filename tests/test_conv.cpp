@@ -87,27 +87,103 @@ TEST_CASE("conv2d is its definition, its derivatives the adjoints, however it is
   }
 }
 
-TEST_CASE("float32 convolutions are within 40 eps sqrt(n) of float64's, by Winograd's tiles 600") {
+/// All three products of x, weight and g in a dtype, as float64.
+std::vector<Tensor> products(const Tensor& x, const Tensor& weight, const Tensor& g,
+                             const Conv2dOptions& o, DType dtype) {
+  const Tensor x_ = x.to(dtype).clone().requires_grad_(),
+               w_ = weight.to(dtype).clone().requires_grad_();
+  const Tensor y = conv2d(x_, w_, o);
+  y.backward(g.to(dtype));
+  return {y.detach().to(float64), x_.grad().to(float64), w_.grad().to(float64)};
+}
+
+TEST_CASE("float32 convolutions by the plain sum are within 4 eps of the sum of |terms|") {
+  set_winograd(false);
   for (const auto& [x_shape, weight_shape, o] : cases) {
     const std::string named = str(x_shape);
     CAPTURE(named);
     manual_seed(4);
     const Tensor x = randn(x_shape), weight = randn(weight_shape);
     const Tensor g = randn(conv2d(x, weight, o).shape());
-    auto results = [&, o = o](DType dtype) -> std::vector<Tensor> {
-      const Tensor x_ = x.to(dtype).clone().requires_grad_(),
-                   w_ = weight.to(dtype).clone().requires_grad_();
-      const Tensor y = conv2d(x_, w_, o);
-      y.backward(g.to(dtype));
-      return {y.detach().to(float64), x_.grad().to(float64), w_.grad().to(float64)};
-    };
-    const std::vector<Tensor> single = results(float32), exact = results(float64);
-    const bool tiles = weight_shape[1] >= 8 && weight_shape[2] == 3;
-    for (std::size_t i = 0; i < 3; ++i) {  // a sum of n terms of size 1 is sqrt(n) or so
-      const double size = std::sqrt(square(exact[i]).mean().item());
-      CHECK(largest(single[i] - exact[i]) < (tiles ? 600 : 40) * 6e-8 * size);
-    }
+    const std::vector<Tensor> single = products(x, weight, g, o, float32),
+                              exact = products(x, weight, g, o, float64),
+                              terms = products(abs(x), abs(weight), abs(g), o, float64);
+    for (std::size_t i = 0; i < 3; ++i)
+      CHECK(largest((single[i] - exact[i]) / (terms[i] + 1e-300)) < 4 * 0x1p-23);
   }
+  set_winograd(true);
+}
+
+/// [N, C, down, across]: the largest magnitudes in the squares of size x size pixels of x, 4 apart,
+/// the first of them beginning in the padding.
+Tensor tile_maxima(const Tensor& x, int64_t size, int64_t padding, int64_t down, int64_t across) {
+  const Shape& s = x.shape();
+  const Tensor image = zeros({s[0], s[1], 4 * down + 2, 4 * across + 2}, float64);
+  image.narrow(2, padding, s[2]).narrow(3, padding, s[3]).copy_(abs(x.to(float64)));
+  return max_pool2d(image, size, {.stride = 4});
+}
+
+/// How far float32's products are off, in units of what conv2d says bounds their rounding.
+std::vector<double> in_units_of_tiles(const Tensor& x, const Tensor& weight, const Tensor& g,
+                                      int64_t padding) {
+  const std::vector<Tensor> single = products(x, weight, g, {.padding = padding}, float32),
+                            exact = products(x, weight, g, {.padding = padding}, float64);
+  const int64_t out = weight.size(0), in = weight.size(1);
+  const Tensor taps = max(abs(weight.to(float64)).reshape({out, in, 9}), 2);
+  auto worst = [](const Tensor& error, const Tensor& unit) {
+    return (error / (unit * 0x1p-23 + 1e-300)).max().item();
+  };
+  auto of_places = [&](std::size_t i, const Tensor& from, const Tensor& maxima, int64_t pad) {
+    const int64_t down = (exact[i].size(2) + 3) / 4, across = (exact[i].size(3) + 3) / 4;
+    return worst(tile_maxima(single[i] - exact[i], 4, 0, down, across),
+                 conv2d(tile_maxima(from, 6, pad, down, across),
+                        maxima.contiguous().reshape({maxima.size(0), maxima.size(1), 1, 1})));
+  };
+  const int64_t down = (g.size(2) + 3) / 4, across = (g.size(3) + 3) / 4;
+  auto by_channel = [](const Tensor& maxima) {
+    return maxima.transpose(0, 1).contiguous().reshape({maxima.size(1), -1});
+  };
+  const Tensor pairs = matmul(by_channel(tile_maxima(g, 4, 0, down, across)),
+                              by_channel(tile_maxima(x, 6, padding, down, across)).t());
+  const Tensor off = max(abs(single[2] - exact[2]).reshape({out, in, 9}), 2);
+  return {of_places(0, x, taps, padding), of_places(1, g, taps.t(), 2 - padding),
+          worst(off, pairs)};
+}
+
+TEST_CASE("Winograd's tiles round as conv2d says, whatever the numbers are distributed like") {
+  using Draw = Tensor (*)(const Shape&);
+  const Draw normal = [](const Shape& s) { return randn(s); };
+  const Draw wide = [](const Shape& s) { return randn(s) * exp(randn(s) * 2.0); };
+  const std::pair<Draw, Draw> kinds[] = {
+      // x's and g's, the weight's
+      {normal, normal},
+      {[](const Shape& s) { return relu(randn(s)); }, normal},
+      {[](const Shape& s) { return exp(randn(s) * 2.0); }, normal},
+      {[](const Shape& s) { return randn(s) + 10.0; }, normal},
+      {[](const Shape& s) { return rand(s); }, [](const Shape& s) { return rand(s); }},
+      {[](const Shape& s) { return ones(s); }, [](const Shape& s) { return ones(s); }},
+      {[](const Shape& s) { return randn(s) * bernoulli(s, 0.01).to(float32); }, normal},
+      {normal, wide},
+      {wide, wide}};
+  int compared = 0;
+  double most = 0;
+  manual_seed(11);
+  for (const auto& [draw, draw_weight] : kinds)
+    for (const int64_t in : {8, 24, 64})
+      for (const int64_t size : {6, 13, 20})
+        for (const int64_t padding : {0, 1, 2}) {
+          const int64_t out = in == 24 ? 10 : 16, places = size + 2 * padding - 2;
+          const Tensor x = draw({2, in, size, size}), g = draw({2, out, places, places});
+          for (double error : in_units_of_tiles(x, draw_weight({out, in, 3, 3}), g, padding)) {
+            CHECK(error < 256);
+            most = std::max(most, error);
+            ++compared;
+          }
+        }
+  CHECK(compared == 9 * 27 * 3);
+  CHECK(most > 20);  // or no tile was computed
+  std::printf("Winograd: %d products, off by at most %.0f eps of their tiles' largest\n", compared,
+              most);
 }
 
 TEST_CASE(
