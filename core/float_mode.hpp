@@ -12,17 +12,32 @@ class DefaultFloatMode {
   DefaultFloatMode(const DefaultFloatMode&) = delete;
 #if defined(__x86_64__)
   DefaultFloatMode() {
-    if ((before_ & changed) != 0) [[unlikely]]
-      __builtin_ia32_ldmxcsr(before_ & ~changed);
+    if (other_) [[unlikely]] {
+      before_ = __builtin_ia32_stmxcsr();
+      __builtin_ia32_ldmxcsr(before_ & ~0xe040U);
+    }
   }
   ~DefaultFloatMode() {
-    if ((before_ & changed) != 0) [[unlikely]]
+    if (other_) [[unlikely]]
       __builtin_ia32_ldmxcsr(before_);
   }
 
  private:
-  static constexpr unsigned changed = 0xe040;  // the bits of other modes
-  const unsigned before_ = __builtin_ia32_stmxcsr();
+  /// Whether sums come out as in another mode. To read the mode itself takes ten times as long.
+  static bool differs() {
+    using Floats [[gnu::vector_size(16)]] = float;
+    using Bits [[gnu::vector_size(16)]] = int;
+    // Rounding away from, and towards 0; operands and results without denormal numbers.
+    constexpr Floats a{1, 1, 0x1p-128f, 0}, b{0x1p-26f, -0x1p-26f, 0x1p-128f, 0};
+    constexpr Floats expected{1, 1, 0x1p-127f, 0};
+    Floats unknown = a;
+    asm volatile("" : "+x"(unknown));  // or the compiler would add them
+    const Floats sum = unknown + b;
+    return __builtin_ia32_movmskps((Floats)((Bits)sum != (Bits)expected)) != 0;
+  }
+
+  const bool other_ = differs();
+  unsigned before_ = 0;
 #else
   DefaultFloatMode() {}
   ~DefaultFloatMode() {}

@@ -40,6 +40,13 @@ struct Digits : Folder {
 template <class F> void on_a_small_stack(F f) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   constexpr std::size_t bytes = 256 << 10;
+#elif defined(__has_feature)
+  constexpr std::size_t bytes =
+      (__has_feature(undefined_behavior_sanitizer) || __has_feature(address_sanitizer) ||
+               __has_feature(thread_sanitizer)
+           ? 256
+           : 64)
+      << 10;
 #else
   constexpr std::size_t bytes = 64 << 10;
 #endif
