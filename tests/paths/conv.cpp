@@ -188,7 +188,7 @@ void compare_convolutions(Tally& tally) {
                                                  no_dilation_h,
                                                  no_dilation_w});
   auto eight = [](const Case& c) { return fits(c) && Sizes(c).columns() == 8; };
-  sweep(tally, "convolutions to rows of eight", Cases(factors_of({}), eight, 0, 5), 207, both,
+  sweep(tally, "convolutions to rows of eight", Cases(factors_of({}), eight, 0, 5), 209, both,
         Choice::never, Choice::never);
 
   const std::vector<Factor> lying =
