@@ -298,7 +298,7 @@ class Optimizer final : public OptimizerBase {
     end_step();
   }
   bool uses(std::size_t mix, std::size_t i) const override { return Formula::in_use(rule(mix), i); }
-  void check(const void* options, At at) const override {
+  void check_options(const void* options, At at) const override {
     if constexpr (requires(Rule rule) { rule.check(at); })
       std::launder(static_cast<const Rule*>(options))->check(at);
   }
