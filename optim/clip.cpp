@@ -20,11 +20,12 @@ template <class F> static void change_gradients(const NamedTensors& parameters, 
     }
   for (auto& [g, copy] : all) {
     if (copy.defined()) *g = std::move(copy);
-    descent::detail::visit<Kinds::floating>("clip", g->dtype(), At::unknown(), [&](auto zero) {
-      using T = decltype(zero);
-      descent::detail::transform<T>([change](T x) { return change(x); }, *g,
-                                    descent::detail::Operand<T>(*g));
-    });
+    descent::detail::visit<Kinds::floating>(
+        "clip", g->dtype(), At::unknown(), [change, &gradient = *g](auto zero) {
+          using T = decltype(zero);
+          descent::detail::transform<T>([change](T x) { return change(x); }, gradient,
+                                        descent::detail::Operand<T>(gradient));
+        });
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <bit>
+#include <tuple>
 
 #include "descent/core/elementwise.hpp"
 #include "descent/core/factory.hpp"
@@ -106,26 +107,26 @@ template <template <class> class R, class Rule> struct Formula {
   template <class F> static F* elements(const Tile& tile, const Tensor& x) {
     return descent::detail::elements_of<F>(x) + tile.begin;
   }
-  /// use(state...): a pointer for each of `tensors` that is in use.
+  /// use(state...): a pointer for each state tensor in use; to zeros before the first step.
   template <class F, class Use, class... P>
-  static void with_state(const Rule& rule, const Tile& tile, const Tensor* tensors, Use use,
-                         P... state_) {
+  static void with_state(const Rule& rule, const Tile& tile, Use use, P... state_) {
     constexpr std::size_t i = sizeof...(P);
     if constexpr (i == states) {
       use(state_...);
     } else {
       if constexpr (i >= required)
-        if (!in_use(rule, i)) return with_state<F>(rule, tile, tensors, use, state_..., nothing<F>);
-      with_state<F>(rule, tile, tensors, use, state_..., elements<F>(tile, tensors[i]));
+        if (!in_use(rule, i)) return with_state<F>(rule, tile, use, state_..., nothing<F>);
+      const Tensor& now = tile.slot->state[i];
+      with_state<F>(rule, tile, use, state_...,
+                    elements<F>(tile, now.defined() ? now : tile.slot->next_state[i]));
     }
   }
   /// body(to, from..., state..., fields...) for each element of a tile. Where gradients have
   /// stopped, moments decay into denormal numbers and would stay there: they count as 0.
   template <class F, std::size_t... I>
-  static void loop(const Rule& rule, const Tile& tile, const std::vector<Tensor>& tensors,
-                   auto body, std::index_sequence<I...>, F* to,
+  static void loop(const Rule& rule, const Tile& tile, auto body, std::index_sequence<I...>, F* to,
                    std::same_as<const F*> auto... from) {
-    with_state<F>(rule, tile, tensors.data(), [&](auto... state_) {
+    with_state<F>(rule, tile, [&](auto... state_) {
       const auto& fields_ = tile.slot->fields;
       const simd::FlushDenormals flush;
       simd::for_each_exact(body, tile.count, to, from..., state_...,
@@ -133,16 +134,32 @@ template <template <class> class R, class Rule> struct Formula {
     });
   }
 
+  /// What `update` receives in g's place, from all state and fields.
+  template <class T>
+  [[gnu::always_inline]] static T direction_of(const Rule& rule, const T& theta, const T& g,
+                                               double t, auto&... rest) {
+    if constexpr (!has_direction) {
+      return g;
+    } else {
+      return [&]<std::size_t... I>(std::index_sequence<I...>, auto all)
+          __attribute__((always_inline, flatten)) {
+        return rule.direction(theta, g, std::get<I>(all)..., t);
+      }
+      (std::make_index_sequence<states + (direction_has_fields ? fields.count : 0)>(),
+       std::tie(rest...));
+    }
+  }
   template <class F> static void update(const Rule& rule, const Tile& tile) {
     using T = Num<F>;
     const auto t = static_cast<double>(tile.slot->step);
-    const F sign = !has_direction && maximizes(rule) ? -1 : 1;  // a choice would not vectorise
+    const F sign = maximizes(rule) ? -1 : 1;  // a choice would not vectorise
     const auto q = to_array<quantities.count>(tile.slot->quantities);
     auto body = [=](F & theta_, const F& g_, auto&... rest_)
         __attribute__((always_inline, flatten)) {
       T theta(typename T::Raw{}, theta_), g(typename T::Raw{}, sign * g_);
       [&]<std::size_t... Q>(std::index_sequence<Q...>, auto... rest)
           __attribute__((always_inline, flatten)) {
+        g = direction_of<T>(rule, theta, g, t, rest...);
         rule.update(theta, g, rest..., q[Q]..., t);
         (keep(rest_, rest), ...);
       }
@@ -150,31 +167,24 @@ template <template <class> class R, class Rule> struct Formula {
       theta_ = theta.v;
     };
     const F* g = elements<F>(tile, tile.slot->grad);
-    loop<F>(rule, tile, tile.slot->state, body, each_field, elements<F>(tile, tile.slot->parameter),
-            g);
+    loop<F>(rule, tile, body, each_field, elements<F>(tile, tile.slot->parameter), g);
   }
-  /// u = direction(...), which finds the state in `next_state` and leaves it there.
+  /// u = direction(...); the state stays as it is until `update` does the same again.
   template <class F> static void direct(const Rule& rule, const Tile& tile, const Tensor& u) {
     using T = Num<F>;
     const auto t = static_cast<double>(tile.slot->next_step);
     const F sign = maximizes(rule) ? -1 : 1;
-    auto body = [=](F & u_, const F& theta_, const F& g_, auto&... rest_)
+    auto body = [=](F & u_, const F& theta_, const F& g_, const auto&... rest_)
         __attribute__((always_inline, flatten)) {
       const T theta(typename T::Raw{}, theta_), g(typename T::Raw{}, sign * g_);
       [&](auto... rest) __attribute__((always_inline, flatten)) {
-        u_ = rule.direction(theta, g, rest..., t).v;
-        (keep(rest_, rest), ...);
+        u_ = direction_of<T>(rule, theta, g, t, rest...).v;
       }
       (T(typename T::Raw{}, rest_)...);
     };
     const F *theta = elements<F>(tile, tile.slot->parameter),
             *g = elements<F>(tile, tile.slot->grad);
-    for (std::size_t i = 0; i < states; ++i)
-      if (const Tensor& now = tile.slot->state[i]; now.defined() && in_use(rule, i))
-        descent::detail::copy_exactly(elements<F>(tile, now), tile.count,
-                                      elements<F>(tile, tile.slot->next_state[i]));
-    loop<F>(rule, tile, tile.slot->next_state, body, each_direction_field, elements<F>(tile, u),
-            theta, g);
+    loop<F>(rule, tile, body, each_direction_field, elements<F>(tile, u), theta, g);
   }
 
   // ---- the same formula, told
@@ -244,7 +254,7 @@ struct PairOfBetas {
 ///   between the state and t. `whole` names the tensors of any shape that it keeps, `needs_loss`
 ///   says that it reads the loss;
 /// - `direction(theta, g, state..., fields..., t)`, or without the fields: what `update` receives
-///   in g's place. `prepare` asks for it, once, and may measure it.
+///   in g's place. `prepare` may ask for it, and measure it.
 /// `prepare` may throw, and the step has changed nothing; `update` may not.
 /// (Always R<double>, the second parameter keeps the linkage of a rule in an unnamed namespace.)
 template <template <class> class R, class Rule_ = R<double>>
@@ -300,7 +310,7 @@ class Optimizer final : public OptimizerBase {
     end_step();
   }
   bool uses(std::size_t mix, std::size_t i) const override { return Formula::in_use(rule(mix), i); }
-  void check(const void* options, At at) const override {
+  void check_options(const void* options, At at) const override {
     if constexpr (requires(Rule rule) { rule.check(at); })
       std::launder(static_cast<const Rule*>(options))->check(at);
   }
@@ -338,27 +348,22 @@ class Optimizer final : public OptimizerBase {
       }
     }
   }
-  /// Runs the rule's `direction`, which the update then sees as the gradient.
+  /// The rule's `direction`, which the update then finds again.
   template <class = Rule> Tensor direction(Slot& slot) {
     if constexpr (Formula::has_direction) {
       if constexpr (Formula::direction_has_fields) widen_fields(slot);
-      const auto fresh = [&slot] {
-        return descent::detail::empty("step", slot.parameter.shape(), slot.parameter.dtype(),
-                                      At::unknown());
-      };
-      const Tensor u = fresh();
+      const Tensor u = zeros(slot.parameter.shape(), slot.parameter.dtype());
       const Rule own = rule_of(slot);
-      for (std::size_t i = 0; i < Formula::states; ++i)
-        if (slot.state[i].defined() && Formula::in_use(own, i)) slot.next_state[i] = fresh();
       const int64_t n = u.numel(), grain = descent::detail::kGrain;
       parallel_for(descent::detail::tiles_of(n), [&](int64_t i) {
         const Tile tile{&slot, i * grain, std::min(grain, n - i * grain)};
         if (u.dtype() == float32) Formula::template direct<float>(own, tile, u);
         else Formula::template direct<double>(own, tile, u);
       });
-      slot.grad = u;
+      return u;
+    } else {
+      return slot.grad;
     }
-    return slot.grad;
   }
 };
 

@@ -181,7 +181,7 @@ void OptimizerBase::resolve(const Mixes& mixes, At at) const {
     for (std::size_t i = 0; i < info_.hyper.count; ++i)
       if (!detail::holds(info_.ranges[i], values[i]))
         detail::refuse_option(info_.name, info_.hyper.at[i], values[i], info_.ranges[i], at);
-    check(m->options, at);
+    check_options(m->options, at);
   }
 }
 

@@ -207,7 +207,7 @@ class OptimizerBase : descent::detail::Pinned {
   /// One update, all of it.
   virtual void advance(At at) = 0;
   virtual bool uses(std::size_t mix, std::size_t state) const = 0;
-  virtual void check(const void*, At) const {}  // of options that hold together
+  virtual void check_options(const void*, At) const {}  // that they hold together
   virtual detail::Replay replay() const { return nullptr; }
 
   /// The hyper-parameters of a mix; 0 is the defaults.
