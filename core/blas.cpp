@@ -105,7 +105,8 @@ struct Buffers {
     void* room =
         mmap(nullptr, bytes + rest, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (room == MAP_FAILED)
-      throw OutOfMemory(bytes, static_cast<std::size_t>(memory_stats().system_bytes), 0);
+      throw OutOfMemory({bytes, static_cast<std::size_t>(memory_stats().system_bytes), 0},
+                        "OpenBLAS's buffer", At::unknown());
     munmap(room, bytes + rest);
   }
 

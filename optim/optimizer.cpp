@@ -390,9 +390,10 @@ bool OptimizerBase::all_finite(At at) {
   while (std::isfinite(g.select(0, i).item())) ++i;
   const double value = g.select(0, i).item();
   fail<NumericError>(at,
-                     "step: the gradient of {} is {} at element {}: nothing was updated; "
+                     "step: the gradient of {} is {} at element {}{}: nothing was updated; "
                      "set_nonfinite() chooses what happens",
-                     tile.slot->name, value, i);
+                     tile.slot->name, value, i,
+                     std::isinf(loss_) ? ", for the loss is " + str(loss_) : "");
 }
 
 void OptimizerBase::check_freshness() {

@@ -228,13 +228,12 @@ void Plateau::step(double metric, At at) {
   const double margin = options_.maximize ? options_.threshold : -options_.threshold;
   const double bound = options_.absolute ? best_ + margin : best_ * (1 + margin);
   const bool better = options_.maximize ? metric > bound : metric < bound;
-  const int64_t bad = better || cooldown_ > 0 ? 0 : std::min(bad_, INT64_MAX - 1) + 1;
-  const bool reduces = bad > options_.patience;
+  const bool bad = !better && cooldown_ == 0, reduces = bad && bad_ >= options_.patience;
   const double old = optimizer_.get(at).lr_factor(),
                reduced = std::max(old * options_.factor, options_.min_factor);
   if (reduces && old - reduced > options_.eps) optimizer_.get(at).set_lr_factor(reduced, at);
   if (better) best_ = metric;
-  bad_ = reduces ? 0 : bad;
+  bad_ = bad && !reduces ? bad_ + 1 : 0;
   cooldown_ = reduces ? options_.cooldown : std::max<int64_t>(cooldown_ - 1, 0);
 }
 

@@ -118,7 +118,24 @@ std::vector<std::string> saved_groups(const NamedTensors& state, const std::stri
 std::string pattern_of(const std::string& name) { return name.substr(name.find(' ') + 1); }
 }  // namespace
 
+namespace {
+/// ValueError if the state is that of another rule, whose every entry would be reported otherwise.
+void check_rule(const NamedTensors& state, const std::string& rule, At at) {
+  const std::string tail = "/steps";
+  std::string other;
+  for (const auto& [key, t] : state)
+    if (key.ends_with(tail) && key.find('/') == key.size() - tail.size()) {
+      other = key.substr(0, key.size() - tail.size());
+      if (other == rule) return;
+    }
+  if (!other.empty())
+    fail<ValueError>(at, "load_state_dict: this is the state of {}, and the optimizer is {}", other,
+                     rule);
+}
+}  // namespace
+
 void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
+  check_rule(state, info_.name, at);
   const std::map<std::string, Tensor> there(state.begin(), state.end());
   const std::vector<double> options(info_.hyper.count);
   Saved saved{0, 1, {{"*", options}}, slots_};

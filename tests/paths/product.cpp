@@ -73,7 +73,7 @@ struct Results {
 
 Results by_definition(const Product& p, const std::vector<double>& a, const std::vector<double>& b,
                       const double* bias, const std::vector<double>& g) {
-  Results r{Expected(p.c()), Expected(p.a()), Expected(p.b()), Expected({p.n})};
+  Results r{Expected(p.c()), Expected(p.a()), Expected(p.b()), Expected(Shape{p.n})};
   const auto [row_b, column_b] =
       p.is_linear() ? std::pair(int64_t{1}, p.k) : std::pair(p.n, int64_t{1});
   for (int64_t i = 0; i < p.count(); ++i)
