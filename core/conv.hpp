@@ -26,12 +26,13 @@ struct Conv2dOptions {
 /// for lognormal ones; images and weights without negative numbers may give results just below 0.
 /// What is not finite or huge changes only what sees it: tiles whose places, of all channels, are
 /// not finite or further apart than 2^7 are computed again as a plain sum.
-Tensor conv2d(const In& x, const In& weight, const In& bias, const Conv2dOptions& options = {});
-Tensor conv2d(const In& x, const In& weight, const Conv2dOptions& options = {});
+[[nodiscard]] Tensor conv2d(const In& x, const In& weight, const In& bias,
+                            const Conv2dOptions& options = {});
+[[nodiscard]] Tensor conv2d(const In& x, const In& weight, const Conv2dOptions& options = {});
 
 /// Whether float32 convolutions may go by Winograd's tiles, as they do at first, or by the plain
 /// sum, which rounds less. Thread-safe: what starts later goes by it, backward passes too.
 void set_winograd(bool on);
-bool winograd();
+[[nodiscard]] bool winograd();
 
 }  // namespace descent

@@ -16,11 +16,15 @@ using enum DType;
 
 /// "float32", "float64", "int64" or "bool".
 const char* str(DType dtype);
-constexpr int64_t itemsize(DType dtype) { return dtype == boolean ? 1 : dtype == float32 ? 4 : 8; }
-constexpr bool is_floating(DType dtype) { return dtype == float32 || dtype == float64; }
+[[nodiscard]] constexpr int64_t itemsize(DType dtype) {
+  return dtype == boolean ? 1 : dtype == float32 ? 4 : 8;
+}
+[[nodiscard]] constexpr bool is_floating(DType dtype) {
+  return dtype == float32 || dtype == float64;
+}
 
 /// The dtype whose elements are C++'s T: float, double, int64_t or bool.
-template <class T> constexpr DType dtype_of() {
+template <class T> [[nodiscard]] constexpr DType dtype_of() {
   if constexpr (std::is_same_v<T, float>) return float32;
   else if constexpr (std::is_same_v<T, double>) return float64;
   else if constexpr (std::is_same_v<T, int64_t>) return int64;

@@ -175,11 +175,12 @@ template <class T> T neg(T a) { return static_cast<T>(-Number<T>(a)); }
 /// The shape that a and b broadcast to by NumPy's rule; ShapeError naming the axis.
 Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b, At at = At::here());
 /// Whether a tensor of shape `from` broadcasts to exactly `to`.
-bool broadcasts_to(const Shape& from, const Shape& to);
+[[nodiscard]] bool broadcasts_to(const Shape& from, const Shape& to);
 
 /// f of each element: a new tensor of x's shape, its dtype what f returns. `f` is called with the
 /// C++ type of x's dtype, which must be among `K`: floating by default.
-template <Kinds K = Kinds::floating, class F> Tensor map(const char* op, const In& x, F f) {
+template <Kinds K = Kinds::floating, class F>
+[[nodiscard]] Tensor map(const char* op, const In& x, F f) {
   detail::check(op, x);
   return detail::visit<K>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
@@ -192,7 +193,7 @@ template <Kinds K = Kinds::floating, class F> Tensor map(const char* op, const I
 
 /// f(a, b) of each pair of elements after broadcasting; a and b have one dtype, among `K`.
 template <Kinds K = Kinds::floating, class F>
-Tensor zip(const char* op, const In& a, const In& b, F f) {
+[[nodiscard]] Tensor zip(const char* op, const In& a, const In& b, F f) {
   detail::check_pair(op, a, b);
   return detail::visit<K>(op, a.dtype(), a.at, [&](auto zero) {
     using T = decltype(zero);
@@ -204,7 +205,7 @@ Tensor zip(const char* op, const In& a, const In& b, F f) {
 }
 /// The same with a C++ number in b's place, as a's dtype holds it.
 template <Kinds K = Kinds::floating, class F>
-Tensor zip(const char* op, const In& a, Number b, F f) {
+[[nodiscard]] Tensor zip(const char* op, const In& a, Number b, F f) {
   detail::check(op, a);
   detail::check_scalar(op, a.dtype(), b, a.at);
   return detail::visit<K>(op, a.dtype(), a.at, [&](auto zero) {

@@ -9,32 +9,34 @@
 namespace [[gnu::visibility("default")]] descent {
 
 /// Uninitialised elements.
-Tensor empty(const Shape& shape, DType dtype = float32, At at = At::here());
-Tensor zeros(const Shape& shape, DType dtype = float32, At at = At::here());
-Tensor ones(const Shape& shape, DType dtype = float32, At at = At::here());
+[[nodiscard]] Tensor empty(const Shape& shape, DType dtype = float32, At at = At::here());
+[[nodiscard]] Tensor zeros(const Shape& shape, DType dtype = float32, At at = At::here());
+[[nodiscard]] Tensor ones(const Shape& shape, DType dtype = float32, At at = At::here());
 template <std::integral... D>
-Tensor empty(int64_t size0, int64_t size1, D... more)
+[[nodiscard]] Tensor empty(int64_t size0, int64_t size1, D... more)
     __attribute__((unavailable("write the sizes as one list: empty({2, 3})")));
 template <std::integral... D>
-Tensor zeros(int64_t size0, int64_t size1, D... more)
+[[nodiscard]] Tensor zeros(int64_t size0, int64_t size1, D... more)
     __attribute__((unavailable("write the sizes as one list: zeros({2, 3})")));
 template <std::integral... D>
-Tensor ones(int64_t size0, int64_t size1, D... more)
+[[nodiscard]] Tensor ones(int64_t size0, int64_t size1, D... more)
     __attribute__((unavailable("write the sizes as one list: ones({2, 3})")));
 /// Every element is `value`.
-Tensor full(const Shape& shape, Number value, DType dtype = float32, At at = At::here());
-Tensor zeros_like(const In& x);
-Tensor ones_like(const In& x);
-Tensor full_like(const In& x, Number value);
+[[nodiscard]] Tensor full(const Shape& shape, Number value, DType dtype = float32,
+                          At at = At::here());
+[[nodiscard]] Tensor zeros_like(const In& x);
+[[nodiscard]] Tensor ones_like(const In& x);
+[[nodiscard]] Tensor full_like(const In& x, Number value);
 /// `count` evenly spaced values from `start` to `end`, both included; fractions are cut off in
 /// int64. ValueError unless both are finite.
-Tensor linspace(Number start, Number end, int64_t count, DType dtype = float32, At at = At::here());
+[[nodiscard]] Tensor linspace(Number start, Number end, int64_t count, DType dtype = float32,
+                              At at = At::here());
 /// [n, n], ones on the diagonal.
-Tensor eye(int64_t n, DType dtype = float32, At at = At::here());
+[[nodiscard]] Tensor eye(int64_t n, DType dtype = float32, At at = At::here());
 
 namespace detail {
 /// Whether `To` holds every number of `From`.
-template <class To, class From> constexpr bool holds_all() {
+template <class To, class From> [[nodiscard]] constexpr bool holds_all() {
   if constexpr (std::is_floating_point_v<To>)
     return std::is_integral_v<From> || sizeof(From) <= sizeof(To);
   else
@@ -53,11 +55,11 @@ void store(Iterator values, std::size_t count, const Tensor& out, At at, std::si
     }
   });
 }
-Tensor arange(Number start, Number end, Number step, DType dtype, At at);
+[[nodiscard]] Tensor arange(Number start, Number end, Number step, DType dtype, At at);
 [[noreturn]] void refuse_count(std::size_t count, const Shape& shape, At at);
 
 /// Literals: integers make int64, bools bool, and 1. a float32, as in PyTorch.
-template <class T> constexpr DType literal_dtype() {
+template <class T> [[nodiscard]] constexpr DType literal_dtype() {
   return std::is_same_v<T, bool> ? boolean : std::is_integral_v<T> ? int64 : float32;
 }
 template <class T>
@@ -75,7 +77,7 @@ struct Literal {
 };
 
 template <class T, class Iterator>
-Tensor copied(Iterator values, std::size_t count, const Shape& shape, At at) {
+[[nodiscard]] Tensor copied(Iterator values, std::size_t count, const Shape& shape, At at) {
   Tensor out = empty("tensor", shape, std::is_same_v<T, double> ? float64 : literal_dtype<T>(), at);
   if (out.numel() != static_cast<int64_t>(count)) refuse_count(count, shape, at);
   store(values, count, out, at);
@@ -88,28 +90,28 @@ Tensor copied(Iterator values, std::size_t count, const Shape& shape, At at) {
 /// DtypeError for fractions in int64. ValueError for a step of 0 or one that leads away from `end`,
 /// for ends that are not finite, and for elements that the dtype does not hold.
 template <detail::Arithmetic A, detail::Arithmetic B, detail::Arithmetic C = int>
-Tensor arange(A start, B end, C step = 1,
-              DType dtype = detail::literal_dtype<std::common_type_t<A, B, C>>(),
-              At at = At::here()) {
+[[nodiscard]] Tensor arange(A start, B end, C step = 1,
+                            DType dtype = detail::literal_dtype<std::common_type_t<A, B, C>>(),
+                            At at = At::here()) {
   return detail::arange(start, end, step, dtype, at);
 }
 /// 0, 1, ... below `end`.
 template <detail::Arithmetic T>
-Tensor arange(T end, DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
+[[nodiscard]] Tensor arange(T end, DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
   return detail::arange(0, end, 1, dtype, at);
 }
 
 /// A scalar (rank 0).
 template <detail::Arithmetic T>
-Tensor tensor(T value, DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
+[[nodiscard]] Tensor tensor(T value, DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
   Tensor out = empty({}, dtype, at);
   detail::store(&value, 1, out, at);
   return out;
 }
 /// A vector: `tensor({1., 2., 3.})`.
 template <detail::Arithmetic T>
-Tensor tensor(std::initializer_list<T> values, DType dtype = detail::literal_dtype<T>(),
-              At at = At::here()) {
+[[nodiscard]] Tensor tensor(std::initializer_list<T> values,
+                            DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
   Tensor out = empty({static_cast<int64_t>(values.size())}, dtype, at);
   detail::store(values.begin(), values.size(), out, at);
   return out;
@@ -117,18 +119,20 @@ Tensor tensor(std::initializer_list<T> values, DType dtype = detail::literal_dty
 /// The same of numbers of several types, `tensor({1, 2.5})`, a matrix by rows,
 /// `tensor({{1., 2.}, {3., 4.}})`, and so on. Where one is a fraction, all are: float32, as in
 /// PyTorch, unless `dtype` says otherwise. ShapeError if the rows are not all alike.
-Tensor tensor(std::initializer_list<detail::Literal> list, At at = At::here());
-Tensor tensor(std::initializer_list<detail::Literal> list, DType dtype, At at = At::here());
+[[nodiscard]] Tensor tensor(std::initializer_list<detail::Literal> list, At at = At::here());
+[[nodiscard]] Tensor tensor(std::initializer_list<detail::Literal> list, DType dtype,
+                            At at = At::here());
 /// A copy of `values` in row-major order; its dtype is T's own: double makes float64.
 template <detail::Arithmetic T>
-Tensor tensor(std::span<const T> values, const Shape& shape, At at = At::here()) {
+[[nodiscard]] Tensor tensor(std::span<const T> values, const Shape& shape, At at = At::here()) {
   return detail::copied<T>(values.begin(), values.size(), shape, at);
 }
 template <detail::Arithmetic T>
-Tensor tensor(const std::vector<T>& values, const Shape& shape, At at = At::here()) {
+[[nodiscard]] Tensor tensor(const std::vector<T>& values, const Shape& shape, At at = At::here()) {
   return detail::copied<T>(values.begin(), values.size(), shape, at);
 }
-template <detail::Arithmetic T> Tensor tensor(const std::vector<T>& values, At at = At::here()) {
+template <detail::Arithmetic T>
+[[nodiscard]] Tensor tensor(const std::vector<T>& values, At at = At::here()) {
   return tensor(values, {static_cast<int64_t>(values.size())}, at);
 }
 

@@ -24,8 +24,8 @@ struct GradcheckResult {
 /// gradient. Inputs are float64 leaves (DtypeError otherwise: float32 differences prove nothing),
 /// of any strides but 0; their elements are moved while it runs and put back. `f` must be
 /// deterministic.
-GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)>& f,
-                          const std::vector<Tensor>& inputs, GradcheckOptions options = {},
-                          At at = At::here());
+[[nodiscard]] GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+                                        const std::vector<Tensor>& inputs,
+                                        GradcheckOptions options = {}, At at = At::here());
 
 }  // namespace descent

@@ -30,7 +30,7 @@ struct EnableGradGuard : GradModeGuard {
   EnableGradGuard() : GradModeGuard(true) {}
 };
 /// Whether ops on this thread are recorded.
-bool grad_enabled();
+[[nodiscard]] bool grad_enabled();
 
 struct GradOptions {
   bool create_graph = false;  ///< record the derivative too, for second derivatives
@@ -41,9 +41,10 @@ struct GradOptions {
 /// alone. Outputs must have one element, unless `grad_outputs` gives their outer gradients. Results
 /// share elements with nothing. As with `backward`, two threads may walk one graph one after the
 /// other; where two walks meet, one of them is a GraphError.
-std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
-                         GradOptions options = {}, const std::vector<Tensor>& grad_outputs = {},
-                         At at = At::here());
+[[nodiscard]] std::vector<Tensor> grad(const std::vector<Tensor>& outputs,
+                                       const std::vector<Tensor>& inputs, GradOptions options = {},
+                                       const std::vector<Tensor>& grad_outputs = {},
+                                       At at = At::here());
 
 namespace detail {
 
@@ -125,7 +126,7 @@ Tensor attach(Tensor value, Node* node);
 At caller(At at);
 
 /// Whether an op on these is to be recorded.
-bool records(const auto&... x) { return grad_mode && (Peek::node(x) || ...); }
+[[nodiscard]] bool records(const auto&... x) { return grad_mode && (Peek::node(x) || ...); }
 
 template <class F> struct Wrt {
   const In& x;
@@ -222,7 +223,8 @@ template <class F> detail::Wrt<F> wrt(const Tensor& x, F derivative) = delete;
 
 /// Makes `value` the result of an op called `name` (a literal). `value` is computed from raw
 /// elements (`map`, `zip`, `data`), or is a view.
-template <class... F> Tensor record(const char* name, Tensor value, detail::Wrt<F>... inputs) {
+template <class... F>
+[[nodiscard]] Tensor record(const char* name, Tensor value, detail::Wrt<F>... inputs) {
   if (!detail::records(inputs.x...)) return value;
   (detail::check_captures(name, inputs.f, {&inputs.x...}), ...);
   const At places[] = {inputs.x.at...};
@@ -230,7 +232,7 @@ template <class... F> Tensor record(const char* name, Tensor value, detail::Wrt<
                         new detail::OpNode<F...>(name, detail::caller(places[0]), inputs...));
 }
 /// The same for a list of inputs; `derivative(g, i)` is the gradient of inputs[i].
-Tensor record(const char* name, Tensor value, const std::vector<In>& inputs,
-              detail::ListNode::Derivative derivative);
+[[nodiscard]] Tensor record(const char* name, Tensor value, const std::vector<In>& inputs,
+                            detail::ListNode::Derivative derivative);
 
 }  // namespace descent

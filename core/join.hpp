@@ -8,14 +8,15 @@ namespace [[gnu::visibility("default")]] descent {
 /// The tensors one after the other along `dim`: of one rank, at least 1, one dtype, any, and equal
 /// sizes but for `dim`. A copy. ValueError for an empty list; ShapeError or DtypeError names the
 /// tensor that does not fit by its place in the list.
-Tensor cat(const std::vector<Tensor>& tensors, int64_t dim = 0, At at = At::here());
+[[nodiscard]] Tensor cat(const std::vector<Tensor>& tensors, int64_t dim = 0, At at = At::here());
 /// n tensors of one shape and dtype along a new axis of size n before axis `dim`, in
 /// [-rank - 1, rank]. Otherwise as cat.
-Tensor stack(const std::vector<Tensor>& tensors, int64_t dim = 0, At at = At::here());
+[[nodiscard]] Tensor stack(const std::vector<Tensor>& tensors, int64_t dim = 0, At at = At::here());
 
 /// Views of `size` indices each along `dim`; the last one may be smaller.
-std::vector<Tensor> split(const In& x, int64_t size, int64_t dim = 0);
+[[nodiscard]] std::vector<Tensor> split(const In& x, int64_t size, int64_t dim = 0);
 /// Views of sizes[0], sizes[1], ... indices along `dim`, which add up to its size (ShapeError).
-std::vector<Tensor> split(const In& x, const std::vector<int64_t>& sizes, int64_t dim = 0);
+[[nodiscard]] std::vector<Tensor> split(const In& x, const std::vector<int64_t>& sizes,
+                                        int64_t dim = 0);
 
 }  // namespace descent

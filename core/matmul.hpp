@@ -10,12 +10,12 @@ namespace [[gnu::visibility("default")]] descent {
 /// broadcast. A vector on the left is a row, on the right a column, and its axis is gone from the
 /// result: [k] and [k] make a scalar. k = 0 makes zeros.
 /// ShapeError if a or b is a scalar, k differs, or the axes in front do not broadcast.
-Tensor matmul(const In& a, const In& b);
+[[nodiscard]] Tensor matmul(const In& a, const In& b);
 
 /// x weight^T + bias in one pass: x [.., in], weight [out, in] and bias [out] make [.., out].
 /// ShapeError naming the argument that does not fit.
-Tensor linear(const In& x, const In& weight, const In& bias);
+[[nodiscard]] Tensor linear(const In& x, const In& weight, const In& bias);
 /// x weight^T.
-Tensor linear(const In& x, const In& weight);
+[[nodiscard]] Tensor linear(const In& x, const In& weight);
 
 }  // namespace descent

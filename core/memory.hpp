@@ -18,7 +18,7 @@ struct MemoryStats {
 };
 
 /// The counters, exact while no other thread makes or drops tensors.
-MemoryStats memory_stats();
+[[nodiscard]] MemoryStats memory_stats();
 
 /// Gives cached memory back to the system: the shared cache and the calling thread's own.
 void trim();

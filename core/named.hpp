@@ -19,15 +19,15 @@ struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
 };
 
 /// Whether `name` fits `pattern`, in which '*' stands for any characters and '?' for one.
-bool matches(std::string_view pattern, std::string_view name);
+[[nodiscard]] bool matches(std::string_view pattern, std::string_view name);
 
 /// The same names, with copies of the elements and no graph.
-NamedTensors cloned(NamedTensors tensors);
+[[nodiscard]] NamedTensors cloned(NamedTensors tensors);
 
 /// What `state` has under the names of `own`, in their order; undefined where it has nothing and
 /// need not (`strict` = false). ValueError, as `who`, that lists all that does not fit: names that
 /// are missing or, if strict, unexpected, and other dtypes or shapes.
-std::vector<Tensor> fitting(const NamedTensors& own, const NamedTensors& state,
-                            const std::string& who, bool strict, At at);
+[[nodiscard]] std::vector<Tensor> fitting(const NamedTensors& own, const NamedTensors& state,
+                                          const std::string& who, bool strict, At at);
 
 }  // namespace descent

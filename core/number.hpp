@@ -31,7 +31,7 @@ class Number {
   template <class T> T to() const {
     return visit([](auto v) { return static_cast<T>(v); });
   }
-  bool is_integer() const { return kind_ != Kind::real; }
+  [[nodiscard]] bool is_integer() const { return kind_ != Kind::real; }
 
  private:
   enum class Kind : uint8_t { real, whole, above };
@@ -41,13 +41,13 @@ class Number {
   };
   Kind kind_ = Kind::real;
 };
-std::string str(const Number& number);
+[[nodiscard]] std::string str(const Number& number);
 
 namespace detail {
 
 /// Whether `To` has a number for v, whose fraction is cut off. Floating types have one for every
 /// number, if need be infinity; bool asks only whether v is 0.
-template <class To, class From> constexpr bool holds(From v) {
+template <class To, class From> [[nodiscard]] constexpr bool holds(From v) {
   if constexpr (!std::is_integral_v<To> || std::is_same_v<To, bool> || std::is_same_v<To, From>) {
     return true;
   } else if constexpr (std::is_integral_v<From>) {

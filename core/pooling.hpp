@@ -17,7 +17,7 @@ struct MaxPool2dOptions {
 };
 /// The largest pixel in each window; NaN if there is one. Of equal pixels the first has the
 /// gradient, of several NaN the last, as in PyTorch.
-Tensor max_pool2d(const In& x, Size2d kernel, const MaxPool2dOptions& options = {});
+[[nodiscard]] Tensor max_pool2d(const In& x, Size2d kernel, const MaxPool2dOptions& options = {});
 
 struct AvgPool2dOptions {
   Size2d stride = {};             ///< by default the kernel
@@ -26,6 +26,6 @@ struct AvgPool2dOptions {
   bool count_include_pad = true;  ///< whether padding counts in the mean
 };
 /// The mean of the pixels in each window.
-Tensor avg_pool2d(const In& x, Size2d kernel, const AvgPool2dOptions& options = {});
+[[nodiscard]] Tensor avg_pool2d(const In& x, Size2d kernel, const AvgPool2dOptions& options = {});
 
 }  // namespace descent

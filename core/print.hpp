@@ -15,7 +15,7 @@ namespace [[gnu::visibility("default")]] descent {
 /// Of a tensor with more than 1000 elements, 3 at each end of each axis are shown. Scalars and
 /// empty tensors take one line, `3.5  float32 []`; an undefined tensor is "undefined". Ends in no
 /// newline; the locale does not matter.
-std::string str(const Tensor& x);
+[[nodiscard]] std::string str(const Tensor& x);
 /// Writes str(x).
 std::ostream& operator<<(std::ostream& out, const Tensor& x);
 std::ostream& operator<<(std::ostream& out, const Shape& shape);

@@ -21,19 +21,19 @@ class Shape {
   template <std::integral I>
   Shape(I size) __attribute__((unavailable("write the sizes as one list: zeros({2, 3})")));
   /// `rank` axes of size `size`.
-  static Shape filled(int rank, int64_t size) {
+  [[nodiscard]] static Shape filled(int rank, int64_t size) {
     Shape s;
     while (s.rank_ < rank) s.push_back(size);
     return s;
   }
 
-  int rank() const { return rank_; }
+  [[nodiscard]] int rank() const { return rank_; }
   /// Axis i; a negative one counts from the back. IndexError if there is none.
-  int64_t operator[](int i) const { return size_[place(i)]; }
+  [[nodiscard]] int64_t operator[](int i) const { return size_[place(i)]; }
   int64_t& operator[](int i) { return size_[place(i)]; }
   const int64_t* begin() const { return size_; }
   const int64_t* end() const { return size_ + rank_; }
-  int64_t back() const { return size_[place(-1)]; }
+  [[nodiscard]] int64_t back() const { return size_[place(-1)]; }
 
   void push_back(int64_t size) {
     if (rank_ == kMaxRank) refuse_rank();
@@ -90,7 +90,7 @@ struct KeepDim {
 };
 
 /// "[2, 3]".
-std::string str(const Shape& shape);
+[[nodiscard]] std::string str(const Shape& shape);
 
 namespace detail {
 /// The number of elements; a negative size is a ShapeError, more than 2^63 - 1 a SizeError.
@@ -98,12 +98,12 @@ int64_t numel(const char* op, const Shape& shape, At at);
 /// ShapeError if a result of this rank would have more than 8 axes.
 void check_rank(const char* op, int rank, At at);
 /// Strides of a C-contiguous tensor.
-Strides contiguous_strides(const Shape& shape);
+[[nodiscard]] Strides contiguous_strides(const Shape& shape);
 /// Where the element at `position` in row-major order stands along each axis.
-Shape indices_of(int64_t position, const Shape& shape);
+[[nodiscard]] Shape indices_of(int64_t position, const Shape& shape);
 /// `dim` counted from the front, in [0, rank); IndexError outside [-rank, rank). A scalar counts as
 /// having one axis.
-int wrap_dim(const char* op, int64_t dim, int rank, At at);
+[[nodiscard]] int wrap_dim(const char* op, int64_t dim, int rank, At at);
 }  // namespace detail
 
 }  // namespace descent

@@ -83,20 +83,22 @@ class Tensor {
   }
 
   /// False for a default-constructed handle, which has no elements, shape or dtype.
-  bool defined() const { return header_ != nullptr; }
-  const Shape& shape() const& { return get().shape; }
-  const Strides& strides() const& { return get().strides; }
-  Shape shape() && { return get().shape; }  // a result that nobody holds takes its own along
-  Strides strides() && { return get().strides; }
-  int dim() const { return get().shape.rank(); }
+  [[nodiscard]] bool defined() const { return header_ != nullptr; }
+  [[nodiscard]] const Shape& shape() const& { return get().shape; }
+  [[nodiscard]] const Strides& strides() const& { return get().strides; }
+  [[nodiscard]] Shape shape() && {
+    return get().shape;
+  }  // a result that nobody holds takes its own along
+  [[nodiscard]] Strides strides() && { return get().strides; }
+  [[nodiscard]] int dim() const { return get().shape.rank(); }
   /// The size of axis `d`; negative ones count from the back.
-  int64_t size(int64_t d, At at = At::here()) const;
-  int64_t numel() const { return get().numel; }
-  DType dtype() const { return get().dtype; }
-  bool is_contiguous() const { return get().contiguous; }
+  [[nodiscard]] int64_t size(int64_t d, At at = At::here()) const;
+  [[nodiscard]] int64_t numel() const { return get().numel; }
+  [[nodiscard]] DType dtype() const { return get().dtype; }
+  [[nodiscard]] bool is_contiguous() const { return get().contiguous; }
 
   /// The elements of a contiguous tensor, for reading. T must be the dtype's C++ type.
-  template <class T> const T* data(At at = At::here()) const& {
+  template <class T> [[nodiscard]] const T* data(At at = At::here()) const& {
     return static_cast<const T*>(elements("data", dtype_of<T>(), at));
   }
   /// The elements of a contiguous tensor, for writing: counts as a change in place.
@@ -107,7 +109,7 @@ class Tensor {
   template <class T> T* mutable_data() && = delete;
   /// The elements in row-major order, converted to T as C++ does: ValueError for one that an
   /// integer T does not hold.
-  template <class T> std::vector<T> to_vector(At at = At::here()) const {
+  template <class T> [[nodiscard]] std::vector<T> to_vector(At at = At::here()) const {
     get("to_vector", at);
     const Tensor source = detach().contiguous(at);
     std::vector<T> values(static_cast<std::size_t>(numel()));
@@ -122,7 +124,7 @@ class Tensor {
   }
   /// The only element of a tensor with one element (ShapeError otherwise), converted to T: see
   /// `to_vector`.
-  template <class T = double> T item(At at = At::here()) const {
+  template <class T = double> [[nodiscard]] T item(At at = At::here()) const {
     const detail::Header& h = sole_element(at);
     return detail::visit<Kinds::any>("item", h.dtype, at, [&](auto zero) {
       const auto v = *reinterpret_cast<const decltype(zero)*>(h.data);
@@ -132,9 +134,9 @@ class Tensor {
   }
 
   // ---- autograd
-  bool requires_grad() const { return get().node != nullptr; }
+  [[nodiscard]] bool requires_grad() const { return get().node != nullptr; }
   /// A leaf is not the result of a recorded op; `grad()` lives on leaves that require a gradient.
-  bool is_leaf() const;
+  [[nodiscard]] bool is_leaf() const;
   /// Makes a floating leaf (not) collect a gradient. `false` forgets the gradient, the hooks and
   /// the graphs that led here. GraphError on the result of an op.
   const Tensor& requires_grad_(bool on = true, At at = At::here()) const&;
@@ -144,7 +146,7 @@ class Tensor {
   /// What backward has accumulated; undefined before the first one and after `zero_grad()`. A
   /// handle kept on it stays as it is when more is added. GraphError on the result of an op, which
   /// keeps none.
-  Tensor grad(At at = At::here()) const;
+  [[nodiscard]] Tensor grad(At at = At::here()) const;
   /// Replaces the gradient: same shape and dtype, or undefined to forget it. It shares elements
   /// with `grad`, but comes without its graph, which would lead back here.
   void set_grad(const Tensor& grad, At at = At::here()) const;
@@ -154,7 +156,7 @@ class Tensor {
   /// The same from an outer `gradient` of this tensor's shape; `retain_graph` allows another one.
   void backward(const Tensor& gradient, bool retain_graph = false, At at = At::here()) const;
   /// Same elements (shared, with their version), no graph.
-  Tensor detach() const;
+  [[nodiscard]] Tensor detach() const;
   /// `hook` sees this tensor's gradient on its way back, may change it, or return another in its
   /// place. A hook that captures this tensor, not its detach(), keeps it alive for ever.
   void register_hook(TensorHook hook, At at = At::here()) const;
@@ -162,36 +164,39 @@ class Tensor {
   void register_post_accumulate_grad_hook(AccumulateHook hook, At at = At::here()) const;
 
   // ---- views and copies; see view.hpp
-  Tensor reshape(const Shape& shape, At at = At::here()) const;
-  Tensor t(At at = At::here()) const;
-  Tensor transpose(int64_t dim0, int64_t dim1, At at = At::here()) const;
-  Tensor permute(const Dims& dims, At at = At::here()) const;
-  Tensor narrow(int64_t dim, int64_t start, int64_t length, At at = At::here()) const;
-  Tensor select(int64_t dim, int64_t index, At at = At::here()) const;
-  Tensor squeeze(int64_t dim, At at = At::here()) const;
-  Tensor squeeze(At at = At::here()) const;
-  Tensor unsqueeze(int64_t dim, At at = At::here()) const;
-  Tensor expand(const Shape& shape, At at = At::here()) const;
-  Tensor contiguous(At at = At::here()) const;
-  Tensor clone(At at = At::here()) const;
-  Tensor to(DType dtype, At at = At::here()) const;
+  [[nodiscard]] Tensor reshape(const Shape& shape, At at = At::here()) const;
+  [[nodiscard]] Tensor t(At at = At::here()) const;
+  [[nodiscard]] Tensor transpose(int64_t dim0, int64_t dim1, At at = At::here()) const;
+  [[nodiscard]] Tensor permute(const Dims& dims, At at = At::here()) const;
+  [[nodiscard]] Tensor narrow(int64_t dim, int64_t start, int64_t length, At at = At::here()) const;
+  [[nodiscard]] Tensor select(int64_t dim, int64_t index, At at = At::here()) const;
+  [[nodiscard]] Tensor squeeze(int64_t dim, At at = At::here()) const;
+  [[nodiscard]] Tensor squeeze(At at = At::here()) const;
+  [[nodiscard]] Tensor unsqueeze(int64_t dim, At at = At::here()) const;
+  [[nodiscard]] Tensor expand(const Shape& shape, At at = At::here()) const;
+  [[nodiscard]] Tensor contiguous(At at = At::here()) const;
+  [[nodiscard]] Tensor clone(At at = At::here()) const;
+  [[nodiscard]] Tensor to(DType dtype, At at = At::here()) const;
   // Not PyTorch's lists without braces: the last argument is where the caller stands.
   template <std::integral... D>
-  Tensor reshape(int64_t size0, int64_t size1, D... more) const
+  [[nodiscard]] Tensor reshape(int64_t size0, int64_t size1, D... more) const
       __attribute__((unavailable("write the sizes as one list: reshape({2, 3})")));
   template <std::integral... D>
-  Tensor permute(int64_t dim0, int64_t dim1, D... more) const
+  [[nodiscard]] Tensor permute(int64_t dim0, int64_t dim1, D... more) const
       __attribute__((unavailable("write the axes as one list: permute({1, 0})")));
   template <std::integral... D>
-  Tensor expand(int64_t size0, int64_t size1, D... more) const
+  [[nodiscard]] Tensor expand(int64_t size0, int64_t size1, D... more) const
       __attribute__((unavailable("write the sizes as one list: expand({2, 3})")));
 
   // ---- reductions; see reduction.hpp
-  Tensor sum(const Dims& dims = {}, KeepDim keepdim = false, At at = At::here()) const;
-  Tensor mean(const Dims& dims = {}, KeepDim keepdim = false, At at = At::here()) const;
-  Tensor max(const Dims& dims = {}, KeepDim keepdim = false, At at = At::here()) const;
-  Tensor argmax(At at = At::here()) const;
-  Tensor argmax(int64_t dim, KeepDim keepdim = false, At at = At::here()) const;
+  [[nodiscard]] Tensor sum(const Dims& dims = {}, KeepDim keepdim = false,
+                           At at = At::here()) const;
+  [[nodiscard]] Tensor mean(const Dims& dims = {}, KeepDim keepdim = false,
+                            At at = At::here()) const;
+  [[nodiscard]] Tensor max(const Dims& dims = {}, KeepDim keepdim = false,
+                           At at = At::here()) const;
+  [[nodiscard]] Tensor argmax(At at = At::here()) const;
+  [[nodiscard]] Tensor argmax(int64_t dim, KeepDim keepdim = false, At at = At::here()) const;
 
   // ---- in place: not for a tensor that requires a gradient, but under NoGradGuard. The right
   // side broadcasts to this shape and has this dtype.
@@ -264,50 +269,63 @@ class In : public Tensor {
   }
 
   // Tensor's readers, after a look at the version.
-  template <class T> const T* data(At a = At::here()) const { return checked("data").data<T>(a); }
-  template <class T> std::vector<T> to_vector(At a = At::here()) const {
+  template <class T> [[nodiscard]] const T* data(At a = At::here()) const {
+    return checked("data").data<T>(a);
+  }
+  template <class T> [[nodiscard]] std::vector<T> to_vector(At a = At::here()) const {
     return checked("to_vector").to_vector<T>(a);
   }
-  template <class T = double> T item(At a = At::here()) const { return checked("item").item<T>(a); }
-  Tensor detach() const { return checked("detach").detach(); }
-  Tensor reshape(const Shape& s, At a = At::here()) const {
+  template <class T = double> [[nodiscard]] T item(At a = At::here()) const {
+    return checked("item").item<T>(a);
+  }
+  [[nodiscard]] Tensor detach() const { return checked("detach").detach(); }
+  [[nodiscard]] Tensor reshape(const Shape& s, At a = At::here()) const {
     return checked("reshape").reshape(s, a);
   }
-  Tensor t(At a = At::here()) const { return checked("t").t(a); }
-  Tensor transpose(int64_t i, int64_t j, At a = At::here()) const {
+  [[nodiscard]] Tensor t(At a = At::here()) const { return checked("t").t(a); }
+  [[nodiscard]] Tensor transpose(int64_t i, int64_t j, At a = At::here()) const {
     return checked("transpose").transpose(i, j, a);
   }
-  Tensor permute(const Dims& d, At a = At::here()) const {
+  [[nodiscard]] Tensor permute(const Dims& d, At a = At::here()) const {
     return checked("permute").permute(d, a);
   }
-  Tensor narrow(int64_t dim, int64_t start, int64_t length, At a = At::here()) const {
+  [[nodiscard]] Tensor narrow(int64_t dim, int64_t start, int64_t length, At a = At::here()) const {
     return checked("narrow").narrow(dim, start, length, a);
   }
-  Tensor select(int64_t dim, int64_t index, At a = At::here()) const {
+  [[nodiscard]] Tensor select(int64_t dim, int64_t index, At a = At::here()) const {
     return checked("select").select(dim, index, a);
   }
-  Tensor squeeze(int64_t dim, At a = At::here()) const {
+  [[nodiscard]] Tensor squeeze(int64_t dim, At a = At::here()) const {
     return checked("squeeze").squeeze(dim, a);
   }
-  Tensor squeeze(At a = At::here()) const { return checked("squeeze").squeeze(a); }
-  Tensor unsqueeze(int64_t d, At a = At::here()) const {
+  [[nodiscard]] Tensor squeeze(At a = At::here()) const { return checked("squeeze").squeeze(a); }
+  [[nodiscard]] Tensor unsqueeze(int64_t d, At a = At::here()) const {
     return checked("unsqueeze").unsqueeze(d, a);
   }
-  Tensor expand(const Shape& s, At a = At::here()) const { return checked("expand").expand(s, a); }
-  Tensor contiguous(At a = At::here()) const { return checked("contiguous").contiguous(a); }
-  Tensor clone(At a = At::here()) const { return checked("clone").clone(a); }
-  Tensor to(DType dtype, At a = At::here()) const { return checked("to").to(dtype, a); }
-  Tensor sum(const Dims& dims = {}, KeepDim keepdim = false, At a = At::here()) const {
+  [[nodiscard]] Tensor expand(const Shape& s, At a = At::here()) const {
+    return checked("expand").expand(s, a);
+  }
+  [[nodiscard]] Tensor contiguous(At a = At::here()) const {
+    return checked("contiguous").contiguous(a);
+  }
+  [[nodiscard]] Tensor clone(At a = At::here()) const { return checked("clone").clone(a); }
+  [[nodiscard]] Tensor to(DType dtype, At a = At::here()) const {
+    return checked("to").to(dtype, a);
+  }
+  [[nodiscard]] Tensor sum(const Dims& dims = {}, KeepDim keepdim = false,
+                           At a = At::here()) const {
     return checked("sum").sum(dims, keepdim, a);
   }
-  Tensor mean(const Dims& dims = {}, KeepDim keepdim = false, At a = At::here()) const {
+  [[nodiscard]] Tensor mean(const Dims& dims = {}, KeepDim keepdim = false,
+                            At a = At::here()) const {
     return checked("mean").mean(dims, keepdim, a);
   }
-  Tensor max(const Dims& dims = {}, KeepDim keepdim = false, At a = At::here()) const {
+  [[nodiscard]] Tensor max(const Dims& dims = {}, KeepDim keepdim = false,
+                           At a = At::here()) const {
     return checked("max").max(dims, keepdim, a);
   }
-  Tensor argmax(At a = At::here()) const { return checked("argmax").argmax(a); }
-  Tensor argmax(int64_t dim, KeepDim keepdim = false, At a = At::here()) const {
+  [[nodiscard]] Tensor argmax(At a = At::here()) const { return checked("argmax").argmax(a); }
+  [[nodiscard]] Tensor argmax(int64_t dim, KeepDim keepdim = false, At a = At::here()) const {
     return checked("argmax").argmax(dim, keepdim, a);
   }
 

@@ -10,13 +10,13 @@ struct Size2d {
   Size2d() = default;  ///< not given
   Size2d(int64_t both) : h(both), w(both) {}
   Size2d(int64_t h_, int64_t w_) : h(h_), w(w_) {}
-  bool given() const { return h != INT64_MIN; }
+  [[nodiscard]] bool given() const { return h != INT64_MIN; }
   bool operator==(const Size2d&) const = default;
 
   int64_t h = INT64_MIN, w = INT64_MIN;
 };
 /// "[3, 5]".
-std::string str(Size2d size);
+[[nodiscard]] std::string str(Size2d size);
 
 namespace detail {
 

@@ -24,7 +24,7 @@ struct Csv {
   Tensor values;                     ///< float64 [rows, columns]
 
   /// The column of this name, [rows]: a view of `values`. ValueError unless there is exactly one.
-  Tensor column(const std::string& name, At at = At::here()) const;
+  [[nodiscard]] Tensor column(const std::string& name, At at = At::here()) const;
 };
 
 /// Reads a table of numbers: RFC 4180, lines ending in LF or CRLF, at most 1 MiB per row and 4 GiB
@@ -34,6 +34,7 @@ struct Csv {
 /// a point, whatever the locale, and may have spaces round them. A byte order mark is skipped.
 /// IoError if the file cannot be read; FormatError with the path, row and column (both from 1, the
 /// header being a row); ValueError for a delimiter that could be part of a number or a quote.
-Csv read_csv(const std::string& path, const CsvOptions& options = {}, At at = At::here());
+[[nodiscard]] Csv read_csv(const std::string& path, const CsvOptions& options = {},
+                           At at = At::here());
 
 }}  // namespace descent::data

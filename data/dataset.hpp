@@ -20,7 +20,7 @@ struct Example {
 struct Batch {
   Tensor x, y;
   /// N.
-  int64_t size() const { return x.size(0); }
+  [[nodiscard]] int64_t size() const { return x.size(0); }
 };
 
 template <class D>
@@ -32,7 +32,8 @@ concept Dataset = requires(const D& dataset, int64_t i) {
 /// Examples index[0], index[1], ... of a dataset; `index` is int64 [N]. Where the dataset has no
 /// `batch` of its own they are stacked: ShapeError or DtypeError if they differ, ValueError if
 /// there are none.
-template <Dataset D> Batch batch(const D& dataset, const Tensor& index, At at = At::here()) {
+template <Dataset D>
+[[nodiscard]] Batch batch(const D& dataset, const Tensor& index, At at = At::here()) {
   const Frame frame(at);
   if constexpr (requires { Batch(dataset.batch(index)); }) {
     return dataset.batch(index);
@@ -53,13 +54,13 @@ class TensorDataset {
   /// ShapeError unless both have a first axis, of the same size.
   TensorDataset(Tensor x, Tensor y, At at = At::here());
 
-  const Tensor& x() const { return x_; }
-  const Tensor& y() const { return y_; }
-  int64_t size() const { return x_.size(0); }
+  [[nodiscard]] const Tensor& x() const { return x_; }
+  [[nodiscard]] const Tensor& y() const { return y_; }
+  [[nodiscard]] int64_t size() const { return x_.size(0); }
   /// x[i] and y[i], as views. IndexError outside [0, N).
-  Example get(int64_t i, At at = At::here()) const;
+  [[nodiscard]] Example get(int64_t i, At at = At::here()) const;
   /// A copy of the rows index[0], index[1], ...
-  Batch batch(const Tensor& index, At at = At::here()) const;
+  [[nodiscard]] Batch batch(const Tensor& index, At at = At::here()) const;
 
  private:
   Tensor x_, y_;
@@ -82,13 +83,13 @@ template <Dataset D> class Subset {
  public:
   /// `index`: int64 [size()].
   Subset(D dataset, Tensor index) : dataset_(std::move(dataset)), index_(std::move(index)) {}
-  const Tensor& index() const { return index_; }
-  int64_t size() const { return index_.size(0); }
-  Example get(int64_t i, At at = At::here()) const {
+  [[nodiscard]] const Tensor& index() const { return index_; }
+  [[nodiscard]] int64_t size() const { return index_.size(0); }
+  [[nodiscard]] Example get(int64_t i, At at = At::here()) const {
     const Frame frame(at);
     return dataset_.get(index_.select(0, i).item<int64_t>());
   }
-  Batch batch(const Tensor& index, At at = At::here()) const {
+  [[nodiscard]] Batch batch(const Tensor& index, At at = At::here()) const {
     return data::batch(dataset_, index_select(In(index_, at), 0, In(index, at)), at);
   }
 
@@ -101,13 +102,14 @@ template <Dataset D> class Subset {
 /// Fractions of `size` are rounded down, unless they are whole but for the rounding of doubles, and
 /// what is left goes to the first parts, one each. ValueError if a part is negative, or if the
 /// sizes do not add up to `size` or the fractions, to within 1e-6, to 1.
-std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes, uint64_t seed = 0,
-                         At at = At::here());
-std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uint64_t seed = 0,
-                         At at = At::here());
+[[nodiscard]] std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes,
+                                       uint64_t seed = 0, At at = At::here());
+[[nodiscard]] std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions,
+                                       uint64_t seed = 0, At at = At::here());
 /// Sizes or fractions as a list: `deal(10, {8, 2})`, `deal(10, {0.8, 0.2})`.
 template <class T, std::size_t N>
-std::vector<Tensor> deal(int64_t size, const T (&parts)[N], uint64_t seed = 0, At at = At::here()) {
+[[nodiscard]] std::vector<Tensor> deal(int64_t size, const T (&parts)[N], uint64_t seed = 0,
+                                       At at = At::here()) {
   using Part = std::conditional_t<std::is_floating_point_v<T>, double, int64_t>;
   return deal(size, std::vector<Part>(parts, parts + N), seed, at);
 }
@@ -137,7 +139,7 @@ struct Standardizer {
   /// z for x [..., D...].
   Tensor operator()(const In& x) const;
   /// x for z [..., D...].
-  Tensor inverse(const In& z) const;
+  [[nodiscard]] Tensor inverse(const In& z) const;
 };
 
 }}  // namespace descent::data

@@ -18,7 +18,7 @@ struct Idx {
 
   /// The elements converted to `dtype` (to bool: whether they are not zero; a float64 beyond the
   /// range of float32 becomes infinite). DtypeError for int64 from floating numbers.
-  Tensor to(DType dtype, At at = At::here()) const;
+  [[nodiscard]] Tensor to(DType dtype, At at = At::here()) const;
 };
 
 /// Reads an IDX file, at most 4 GiB of elements and rank 1 to 8.
@@ -26,9 +26,10 @@ struct Idx {
 /// The file must be exactly as long as its sizes say, and a gzip stream must be whole, with its
 /// checksums right and nothing behind it. Memory is taken only for what has been read.
 /// IoError if it cannot be read; FormatError with the path and the byte's offset.
-Idx load_idx(const std::string& path, At at = At::here());
+[[nodiscard]] Idx load_idx(const std::string& path, At at = At::here());
 
 /// The elements of an IDX file: load_idx(path).to(dtype), with the errors of both.
-Tensor read_idx(const std::string& path, DType dtype = descent::float32, At at = At::here());
+[[nodiscard]] Tensor read_idx(const std::string& path, DType dtype = descent::float32,
+                              At at = At::here());
 
 }}  // namespace descent::data

@@ -66,11 +66,11 @@ class DataLoader {
 
   const LoaderOptions& options() const { return options_; }
   /// Batches per epoch.
-  int64_t size() const { return batches_; }
+  [[nodiscard]] int64_t size() const { return batches_; }
 
   /// Where it stands: behind the batch in hand, which counts as used. A loop that was left, or that
   /// the dataset ended by throwing, goes on there after `set_state(state())`.
-  LoaderState state() const { return state_; }
+  [[nodiscard]] LoaderState state() const { return state_; }
   /// The next loop goes on from there, in the middle of an epoch if need be. ValueError if there is
   /// no such batch.
   void set_state(const LoaderState& state, At at = At::here());

@@ -21,6 +21,6 @@ struct Mnist {
 /// FormatError if one is not what its name says, if images and labels differ in number, if the
 /// images of the two sets differ in size or if a label is above 9.
 /// Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits".
-Mnist mnist(const std::string& folder, At at = At::here());
+[[nodiscard]] Mnist mnist(const std::string& folder, At at = At::here());
 
 }}  // namespace descent::data

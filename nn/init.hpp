@@ -15,7 +15,7 @@ void normal_(const Tensor& x, double mean = 0, double std = 1,
 void constant_(const Tensor& x, Number value, At at = At::here());
 
 /// Inputs that feed one output of `weight` [out, in, ...]. ShapeError below rank 2.
-int64_t fan_in(const Tensor& weight, At at = At::here());
+[[nodiscard]] int64_t fan_in(const Tensor& weight, At at = At::here());
 
 /// Uniform in +-sqrt(6 / ((1 + a^2) fan_in)), a the leaky ReLU's slope (0: ReLU).
 /// He et al. 2015, section 2.2 (arXiv:1502.01852).

@@ -17,7 +17,8 @@ struct CrossEntropyOptions {
 /// logits [N, K], floating; target [N], int64, in 0..K-1 (IndexError). Returns a scalar; [N] with
 /// Reduction::none. An empty batch, or a target with nothing but ignored rows, has no mean: a
 /// ShapeError. No gradient flows to `weight`: GraphError if it requires one.
-Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptions& options = {});
+[[nodiscard]] Tensor cross_entropy(const In& logits, const In& target,
+                                   const CrossEntropyOptions& options = {});
 
 struct NllOptions {
   Tensor weight = {};           ///< [K], how much each class counts; all 1 if undefined
@@ -26,16 +27,17 @@ struct NllOptions {
 };
 /// -log_probs[n, target[n]], averaged as cross_entropy does, with its shapes and errors:
 /// nll_loss(log_softmax(x, 1), target) is cross_entropy(x, target).
-Tensor nll_loss(const In& log_probs, const In& target, const NllOptions& options = {});
+[[nodiscard]] Tensor nll_loss(const In& log_probs, const In& target,
+                              const NllOptions& options = {});
 
 struct MseOptions {
   Reduction reduction = Reduction::mean;
 };
 /// (prediction - target)^2, averaged over all elements. Both of one shape: broadcasting here is
 /// nearly always a mistake, and a ShapeError.
-Tensor mse_loss(const In& prediction, const In& target, MseOptions options = {});
+[[nodiscard]] Tensor mse_loss(const In& prediction, const In& target, MseOptions options = {});
 
 /// The share of rows whose largest logit is at the target. logits [N, K], target [N] int64; N > 0.
-double accuracy(const In& logits, const In& target);
+[[nodiscard]] double accuracy(const In& logits, const In& target);
 
 }}  // namespace descent::nn

@@ -34,15 +34,15 @@ class Module {
 
   /// Parameters with dotted names, this module's own first; a tensor registered twice (tied
   /// weights) appears once, under its first name.
-  NamedTensors named_parameters() const;
-  std::vector<Tensor> parameters() const;
+  [[nodiscard]] NamedTensors named_parameters() const;
+  [[nodiscard]] std::vector<Tensor> parameters() const;
   /// State that is saved but not trained.
-  NamedTensors named_buffers() const;
+  [[nodiscard]] NamedTensors named_buffers() const;
   /// This module as "" and all below it by dotted name, each under its first.
   std::vector<std::pair<std::string, Module*>> named_modules();
 
   /// Copies of all parameters and buffers, under every name that they have.
-  NamedTensors state_dict() const;
+  [[nodiscard]] NamedTensors state_dict() const;
   /// Copies `state` into the parameters and buffers of the same names. Missing and unexpected
   /// names, shapes and dtypes that differ: one ValueError lists them all, and nothing is changed.
   void load_state_dict(const NamedTensors& state, LoadOptions options = {}, At at = At::here());
@@ -52,7 +52,7 @@ class Module {
   /// Training mode, on or off, here and below: Dropout acts in training only.
   void train(bool on = true);
   void eval() { train(false); }
-  bool training() const;
+  [[nodiscard]] bool training() const;
   /// Parameters whose names match `pattern` ('*' for any characters) do not (or do again) require
   /// gradients. ValueError if there are none.
   void freeze(std::string_view pattern = "*", At at = At::here());
@@ -61,7 +61,7 @@ class Module {
   void to(DType dtype, At at = At::here());
   void zero_grad() const;
   /// The class's name, without namespaces and template arguments.
-  std::string type() const;
+  [[nodiscard]] std::string type() const;
 
  protected:
   /// Registers a child under `name` and returns it, for a member's initialiser.

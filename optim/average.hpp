@@ -40,11 +40,11 @@ class WeightAverage : descent::detail::Pinned {
                          At at = At::here());
   ~WeightAverage();
   void update();
-  int64_t updates() const { return state_.back().second.item<int64_t>(); }
+  [[nodiscard]] int64_t updates() const { return state_.back().second.item<int64_t>(); }
   /// By the parameters' names; before the first update, as the parameters were. Updates write here.
-  NamedTensors averages() const;
+  [[nodiscard]] NamedTensors averages() const;
   /// "WeightAverage/updates" (int64), "WeightAverage/<parameter>/average"; no options.
-  NamedTensors state_dict() const;
+  [[nodiscard]] NamedTensors state_dict() const;
   /// Takes a copy. ValueError, and nothing changed, if it does not fit these parameters.
   void load_state_dict(const NamedTensors& state, At at = At::here());
 

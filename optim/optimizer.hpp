@@ -160,15 +160,15 @@ class OptimizerBase : descent::detail::Pinned {
   /// if two have the same name or share elements, GraphError or DtypeError for what cannot be
   /// trained.
   void add(const NamedTensors& parameters, At at = At::here());
-  NamedTensors parameters() const;
+  [[nodiscard]] NamedTensors parameters() const;
   /// The functions of these names (clip.hpp) for all parameters; a ledger notes what was there.
   double clip_grad_norm(double max_norm, ClipNormOptions options = {}, At at = At::here());
   void clip_grad_value(double limit, At at = At::here());
 
   /// The learning rate in use: the defaults', times the schedule's factor.
-  double lr() const { return hyper(0)[0] * lr_factor_; }
+  [[nodiscard]] double lr() const { return hyper(0)[0] * lr_factor_; }
   /// What a schedule multiplies every group's learning rate by; 1 without one.
-  double lr_factor() const { return lr_factor_; }
+  [[nodiscard]] double lr_factor() const { return lr_factor_; }
   void set_lr_factor(double factor, At at = At::here());
   /// Multiplies the rate of each parameter that matches, whatever its group: 1 by default.
   void set_lr_multiplier(std::string_view pattern, double multiplier, At at = At::here());
@@ -177,15 +177,15 @@ class OptimizerBase : descent::detail::Pinned {
   void set_momentum(double momentum, At at = At::here());
 
   void set_nonfinite(NonFinite policy) { nonfinite_ = policy; }
-  int64_t skipped_steps() const { return skipped_; }
+  [[nodiscard]] int64_t skipped_steps() const { return skipped_; }
   /// Calls of step() that were carried out.
-  int64_t steps() const { return steps_; }
+  [[nodiscard]] int64_t steps() const { return steps_; }
 
   /// Everything a run needs to go on with the same bits, under "<rule>/<parameter>/<state>" and
   /// ".../step" (int64), "<rule>/[*]/<option>" for the defaults, "<rule>/[<number> <pattern>]/
   /// <option>" for groups in their order (NaN: not set), "<rule>/lr_factor" and "<rule>/steps".
   /// Copies.
-  virtual NamedTensors state_dict() const;
+  [[nodiscard]] virtual NamedTensors state_dict() const;
   /// Takes a copy, and with it the groups: those that the state does not have set nothing any more.
   /// ValueError, and nothing changed, if it is another rule's, or its parameters, shapes or dtypes
   /// are not these, or a number is out of range.

@@ -15,7 +15,7 @@ class Schedule {
   /// ValueError unless n >= 0.
   double operator()(int64_t n, At at = At::here()) const;
   /// This one before step n; `next`, from its own step 0, at n and after. ValueError unless n >= 0.
-  Schedule then(int64_t n, Schedule next, At at = At::here()) const;
+  [[nodiscard]] Schedule then(int64_t n, Schedule next, At at = At::here()) const;
   friend Schedule operator*(Schedule a, Schedule b);
 
  private:
@@ -27,12 +27,13 @@ class Schedule {
 // 0. A schedule that ends has its last value, exactly, from n = steps on.
 
 /// `factor` for the first `steps` steps (0: none), then 1; or for ever. PyTorch's ConstantLR.
-Schedule constant(double factor, int64_t steps = INT64_MAX, At at = At::here());
+[[nodiscard]] Schedule constant(double factor, int64_t steps = INT64_MAX, At at = At::here());
 /// gamma^floor(n / period), for ever. PyTorch's StepLR.
-Schedule step(int64_t period, double gamma = 0.1, At at = At::here());
+[[nodiscard]] Schedule step(int64_t period, double gamma = 0.1, At at = At::here());
 /// gamma^(how many milestones are at most n): in any order, from 0 on, and one that stands twice
 /// counts twice. PyTorch's MultiStepLR.
-Schedule multi_step(std::vector<int64_t> milestones, double gamma = 0.1, At at = At::here());
+[[nodiscard]] Schedule multi_step(std::vector<int64_t> milestones, double gamma = 0.1,
+                                  At at = At::here());
 
 struct DecayOptions {
   int64_t period = 1;      ///< steps for one unit of t
@@ -40,20 +41,21 @@ struct DecayOptions {
   double floor = 0;        ///< the factor never falls below
 };
 /// max(floor, rate^t), t = n / period, rounded down if `staircase`. PyTorch's ExponentialLR(rate).
-Schedule exponential(double rate, DecayOptions options = {}, At at = At::here());
+[[nodiscard]] Schedule exponential(double rate, DecayOptions options = {}, At at = At::here());
 /// max(floor, 1 / (1 + rate t)), t as above: Keras's InverseTimeDecay.
-Schedule inverse_time(double rate, DecayOptions options = {}, At at = At::here());
+[[nodiscard]] Schedule inverse_time(double rate, DecayOptions options = {}, At at = At::here());
 
 /// start + (end - start) n / steps, then `end`. PyTorch's LinearLR, which cannot start at 0.
-Schedule linear(double start, double end, int64_t steps, At at = At::here());
+[[nodiscard]] Schedule linear(double start, double end, int64_t steps, At at = At::here());
 /// n / steps, then 1: Goyal et al. 2017, section 2.2 (arXiv:1706.02677). Step 0 has rate 0,
 /// exactly.
-Schedule warmup(int64_t steps, At at = At::here());
+[[nodiscard]] Schedule warmup(int64_t steps, At at = At::here());
 /// min(n / warmup, sqrt(warmup / n)): Vaswani et al. 2017, section 5.3, eq. 3 ("Noam"; their first
 /// step is n = 1), over its peak 1 / sqrt(d_model warmup). 0 at n = 0, 1 at n = warmup; never ends.
-Schedule inverse_sqrt(int64_t warmup, At at = At::here());
+[[nodiscard]] Schedule inverse_sqrt(int64_t warmup, At at = At::here());
 /// end + (1 - end) (1 - n / steps)^power, then `end`. PyTorch's PolynomialLR(steps, power).
-Schedule polynomial(int64_t steps, double power = 1, double end = 0, At at = At::here());
+[[nodiscard]] Schedule polynomial(int64_t steps, double power = 1, double end = 0,
+                                  At at = At::here());
 
 struct CosineOptions {
   double floor = 0;     ///< the factor at n = steps
@@ -61,10 +63,11 @@ struct CosineOptions {
 };
 /// floor + (1 - floor) (1 + cos(pi n / steps)) / 2, then `floor`: Loshchilov & Hutter 2017, eq. 5
 /// (arXiv:1608.03983), without restarts.
-Schedule cosine(int64_t steps, CosineOptions options = {}, At at = At::here());
+[[nodiscard]] Schedule cosine(int64_t steps, CosineOptions options = {}, At at = At::here());
 /// The same over and over, each period `mult` times as long as the one before: their section 3. The
 /// step at which one ends is the next one's first, with factor 1.
-Schedule warm_restarts(int64_t period, int64_t mult = 1, double floor = 0, At at = At::here());
+[[nodiscard]] Schedule warm_restarts(int64_t period, int64_t mult = 1, double floor = 0,
+                                     At at = At::here());
 
 /// A factor on the learning rates, and the momentum itself (Adam's beta1).
 struct Cycle {
@@ -82,7 +85,7 @@ struct OneCycleOptions {
 /// (div_factor final_div_factor) at n = steps - 1, where it ends; the momentum goes against it.
 /// Smith & Topin 2018 (arXiv:1708.07120), as PyTorch's OneCycleLR, which climbs again after the
 /// end.
-Cycle one_cycle(int64_t steps, OneCycleOptions options = {}, At at = At::here());
+[[nodiscard]] Cycle one_cycle(int64_t steps, OneCycleOptions options = {}, At at = At::here());
 
 enum class CyclicMode { triangular, triangular2, exp_range };
 struct CyclicOptions {
@@ -95,7 +98,8 @@ struct CyclicOptions {
 /// in triangular2 2^-floor(n / (up + down)), in exp_range gamma^n. The momentum is max_momentum -
 /// (max_momentum - base_momentum) h s. Smith 2017, section 3 (arXiv:1506.01186), as PyTorch's
 /// CyclicLR, whose max_lr is each group's own rate here.
-Cycle cyclic(double floor, int64_t up, CyclicOptions options = {}, At at = At::here());
+[[nodiscard]] Cycle cyclic(double floor, int64_t up, CyclicOptions options = {},
+                           At at = At::here());
 
 /// Sets an optimizer's factor step by step, PyTorch's way: schedule(0) when it is made, and the
 /// next one at each `step()`. Its only state is the step. An optimizer has one at a time: of two,
@@ -106,7 +110,7 @@ class Scheduler {
   /// Sets the momentum too. ValueError if the optimizer has none.
   Scheduler(OptimizerBase& optimizer, Cycle cycle, At at = At::here());
   void step(At at = At::here());
-  int64_t current_step() const { return step_; }
+  [[nodiscard]] int64_t current_step() const { return step_; }
   void set_step(int64_t n, At at = At::here());
 
  private:
@@ -140,7 +144,9 @@ class Plateau {
   };
   explicit Plateau(OptimizerBase& optimizer, PlateauOptions options = {}, At at = At::here());
   void step(double metric, At at = At::here());
-  State state() const { return {best_, bad_, cooldown_, optimizer_.get().lr_factor()}; }
+  [[nodiscard]] State state() const {
+    return {best_, bad_, cooldown_, optimizer_.get().lr_factor()};
+  }
   /// ValueError, and nothing changed, unless the factor and the counts are at least 0, and `best`
   /// is a number.
   void restore(const State& state, At at = At::here());
@@ -158,7 +164,7 @@ struct PlotOptions {
 /// The curve of steps 0, ..., steps - 1 as text, with its range. Where there are more steps than
 /// columns, evenly spaced ones are drawn. ValueError unless steps >= 1, width in [20, 1000], height
 /// in [2, 1000] and all values are finite.
-std::string plot(const Schedule& schedule, int64_t steps, PlotOptions options = {},
-                 At at = At::here());
+[[nodiscard]] std::string plot(const Schedule& schedule, int64_t steps, PlotOptions options = {},
+                               At at = At::here());
 
 }}  // namespace descent::optim

@@ -27,7 +27,7 @@ class Accumulate : descent::detail::Pinned {
   /// Steps with what the open window has, if anything; without it, the next epoch would fill it.
   bool flush();
   /// Micro-batches in the open window, which no state_dict holds: save a run when this is 0.
-  int64_t pending() const { return window_.batches; }
+  [[nodiscard]] int64_t pending() const { return window_.batches; }
 
  private:
   /// The micro-batches so far: how many, n_1, sum n_i, sum n_i loss_i.
@@ -60,13 +60,13 @@ class Lookahead : descent::detail::Pinned {
   void zero_grad(bool set_to_none = true) { inner_.get().zero_grad(set_to_none); }
   OptimizerBase& inner() { return inner_.get(); }
   /// "Lookahead/steps" (int64), "Lookahead/<parameter>/slow", and the inner optimizer's entries.
-  NamedTensors state_dict() const;
+  [[nodiscard]] NamedTensors state_dict() const;
   /// Takes a copy. ValueError, and nothing changed, if it does not fit.
   void load_state_dict(const NamedTensors& state, At at = At::here());
 
  private:
   double around(const std::function<double()>& step);
-  NamedTensors complete() const;
+  [[nodiscard]] NamedTensors complete() const;
 
   detail::OptimizerRef inner_;
   LookaheadOptions options_;
@@ -92,7 +92,7 @@ class SAM : descent::detail::Pinned {
   void zero_grad(bool set_to_none = true) { base_.get().zero_grad(set_to_none); }
   OptimizerBase& base() { return base_.get(); }
   /// The base optimizer's: SAM itself has none.
-  NamedTensors state_dict() const { return base_.get().state_dict(); }
+  [[nodiscard]] NamedTensors state_dict() const { return base_.get().state_dict(); }
   void load_state_dict(const NamedTensors& state, At at = At::here()) {
     base_.get(at).load_state_dict(state, at);
   }

@@ -94,3 +94,33 @@ optim::clip_grad_norm(net.parameters(), 1.);
 
 // refused: give named parameters: net.named_parameters(), or {{"w", w}, {"b", b}}
 optim::WeightAverage average(net.parameters());
+
+// accepted
+const Tensor& w = zeros({2}).requires_grad_();
+for (const int64_t size : (x + 1).shape()) use(size);
+use(record("same", x, wrt(In(x), [](const Tensor& g) { return g; })), w);
+x.select(0, 0) += 1, x.select(0, 0).fill_(2);
+
+// refused: deleted
+use(wrt(x, [](const Tensor& g) { return g; }));
+
+// refused: deleted
+use((x + 1).data<float>());
+
+// refused: deleted
+use((x + 1).mutable_data<float>());
+
+// refused: ignoring return value of
+x + 1;
+
+// refused: ignoring return value of
+x.detach();
+
+// refused: ignoring return value of
+softmax(x, 1);
+
+// refused: ignoring return value of
+net.state_dict();
+
+// refused: ignoring return value of
+grad({x}, {x});

@@ -396,6 +396,8 @@ std::set<std::string> public_functions() {
       if (entry.path().extension() != ".hpp") continue;
       std::ifstream file(entry.path());
       for (std::string line; std::getline(file, line);) {
+        if (const std::string mark = "[[nodiscard]] "; line.starts_with(mark))
+          line.erase(0, mark.size());
         const std::size_t open = line.find('('), space = line.find(' ');
         const std::string type = line.substr(0, space);
         if (open == std::string::npos || (type != "Tensor" && type != "std::vector<Tensor>"))

@@ -49,23 +49,24 @@ class Ledger : descent::detail::Pinned {
 
   const std::vector<Entry>& entries() const { return entries_; }
   /// loss(step) - loss(step + 1), both as step() was told; NaN if it was not.
-  double real_decrease(int64_t step) const;
+  [[nodiscard]] double real_decrease(int64_t step) const;
 
   /// The rule, line by line, with its names and then with its numbers, for one element:
   /// "fc1.bias[3]", "fc1.weight[2, 5]", or "b" where there is but one. It is the code that ran, run
   /// again; a last line says whether that gave the stored bits. ValueError if it was not recorded.
-  std::string explain(std::string_view element, int64_t step, At at = At::here()) const;
+  [[nodiscard]] std::string explain(std::string_view element, int64_t step,
+                                    At at = At::here()) const;
   /// The same as data: the assignments in their order, and whether the stored bits came out.
-  std::pair<Lines, bool> replay(const Entry& entry, const Element& element) const;
+  [[nodiscard]] std::pair<Lines, bool> replay(const Entry& entry, const Element& element) const;
 
   /// A line for each parameter in each step.
-  std::string text() const;
+  [[nodiscard]] std::string text() const;
   /// A row for each element in each step, with a header, as RFC 4180 says; numbers read back the
   /// same bits, and what a rule did not use or nobody knows is nan.
-  std::string csv() const;
+  [[nodiscard]] std::string csv() const;
   /// The same as an object a line, with null for nan, and U+FFFD for bytes of a name that are not
   /// UTF-8.
-  std::string json_lines() const;
+  [[nodiscard]] std::string json_lines() const;
 
  private:
   friend class OptimizerBase;
@@ -88,8 +89,8 @@ class Ledger : descent::detail::Pinned {
     Tensor gradient;
   };
   const Raw* raw_of(const std::string& name, descent::detail::GradientAge age) const;
-  bool records(const OptimizerBase& opt, const detail::Slot& slot) const;
-  int64_t entry_bytes(std::size_t elements) const;
+  [[nodiscard]] bool records(const OptimizerBase& opt, const detail::Slot& slot) const;
+  [[nodiscard]] int64_t entry_bytes(std::size_t elements) const;
   void open_entry(const OptimizerBase& opt, const detail::Slot& slot);
   template <class F> void for_each_open(const OptimizerBase& opt, F f);
 
