@@ -415,7 +415,11 @@ TEST_CASE("a saved tensor that was changed in place is refused, by whatever way 
 }
 
 TEST_CASE("a derivative that reads a saved tensor after its change is refused, however it reads") {
-  const std::pair<const char*, Tensor (*)(const In&, const Tensor&)> readers[] = {
+  struct Reader {
+    const char* name;
+    Tensor (*read)(const In&, const Tensor&);
+  };
+  const Reader readers[] = {
       {"data", [](const In& x, const Tensor& g) { return g * x.data<float>()[0]; }},
       {"item", [](const In& x, const Tensor& g) { return g * x.item(); }},
       {"to_vector", [](const In& x, const Tensor& g) { return g * x.to_vector<float>()[0]; }},
@@ -425,9 +429,9 @@ TEST_CASE("a derivative that reads a saved tensor after its change is refused, h
       {"sum", [](const In& x, const Tensor& g) { return g * x.sum(); }},
       {"narrow", [](const In& x, const Tensor& g) { return g * x.narrow(0, 0, 1); }},
       {"an op", [](const In& x, const Tensor& g) { return g * x; }}};
-  for (const auto& [name, read] : readers) {
-    CAPTURE(name);
-    const auto times = [read = read](const In& x, const In& constant) {
+  for (const Reader& reader : readers) {
+    CAPTURE(reader.name);
+    const auto times = [read = reader.read](const In& x, const In& constant) {
       return record("times", map("times", x, [](auto v) { return v * 3; }),
                     wrt(x, [read, constant](const Tensor& g) { return read(constant, g); }));
     };
