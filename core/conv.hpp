@@ -25,7 +25,8 @@ struct Conv2dOptions {
 /// bound in the result's root mean square, of which it is some 300 eps for normal numbers and 3,000
 /// for lognormal ones; images and weights without negative numbers may give results just below 0.
 /// What is not finite or huge changes only what sees it: tiles whose places, of all channels, are
-/// not finite or further apart than 2^7 are computed again as a plain sum.
+/// not finite or further apart than 2^7 are computed again as a plain sum, and so is a weight's
+/// gradient whose taps, of all pairs of channels, are; kernels with an empty tap are always.
 [[nodiscard]] Tensor conv2d(const In& x, const In& weight, const In& bias,
                             const Conv2dOptions& options = {});
 [[nodiscard]] Tensor conv2d(const In& x, const In& weight, const Conv2dOptions& options = {});

@@ -157,10 +157,11 @@ template <class T> class Winograd {
       }
       simd::call([=, to = &spread[std::size_t(first / grain)]] {
         Spread part{};
-        for (int64_t i = 0; i < 9 * n; i += 16) {
-          keep_largest(taps + i, part.largest);
-          for (int j = 0; j < 16; ++j) part.sum[j] += std::abs(taps[i + j]);
-        }
+        for (int64_t tap = 0; tap < 9; ++tap)
+          for (int64_t i = tap * n; i < (tap + 1) * n; i += 16) {
+            keep_largest(taps + i, part.largest[tap]);
+            for (int j = 0; j < 16; ++j) part.sum[j] += std::abs(taps[i + j]);
+          }
         *to = part;
       });
       flat<winograd::G>(taps, n, u_.data() + first, c_.in * c_.out, n);
@@ -225,22 +226,30 @@ template <class T> class Winograd {
   static constexpr Bits infinity = 0x7f80'0000;
   static_assert(sizeof(T) == sizeof(Bits));
 
-  /// Of some taps, in 16 lanes: the largest magnitudes and the sums of all.
+  /// Of some kernels, in 16 lanes: the largest magnitudes of each tap and the sums of all.
   struct Spread {
-    Bits largest[16];
+    Bits largest[9][16];
     T sum[16];
   };
-  /// Whether the largest tap is not huge beside the mean of all but the largest of each lane.
+  /// Whether the largest weight is not huge beside the mean of all but the largest of each lane,
+  /// and no tap is 0, or nearly so, in all kernels: its places see what rounding of the others
+  /// leaves.
   static bool all_even(const std::vector<Spread>& parts, int64_t taps) {
-    Bits largest = 0;
+    Bits tap[9] = {};
     double others = 0;
     for (const Spread& part : parts)
       for (int j = 0; j < 16; ++j) {
-        largest = std::max(largest, part.largest[j]);
-        others += double(part.sum[j]) - double(std::bit_cast<T>(part.largest[j]));
+        Bits lane = 0;
+        for (int k = 0; k < 9; ++k) {
+          tap[k] = std::max(tap[k], part.largest[k][j]);
+          lane = std::max(lane, part.largest[k][j]);
+        }
+        others += double(part.sum[j]) - double(std::bit_cast<T>(lane));
       }
-    const bool finite = largest < infinity;
-    return finite && double(std::bit_cast<T>(largest)) <= 4096 * others / double(taps);
+    const auto [least, most] = std::minmax_element(tap, tap + 9);
+    const double largest = double(std::bit_cast<T>(*most));
+    return *most < infinity && largest <= 4096 * others / double(taps) &&
+           double(std::bit_cast<T>(*least)) * 4096 >= largest;
   }
 
   /// Whether a tile's results are to be computed again, from the smallest and the largest magnitude

@@ -342,3 +342,23 @@ TEST_CASE("nn::Conv2d has PyTorch's shapes, names and first values") {
   CHECK(layer(randn({4, 8, 9})).shape() == Shape{6, 4, 5});
   CHECK(!nn::Conv2d(4, 6, 3, {.bias = false}).bias.defined());
 }
+
+TEST_CASE("kernels with empty taps let nothing through that does not pass them") {
+  Generator generator(3);
+  const Tensor x = randn({1, 16, 16, 16}, float32, generator),
+               pixel = x.narrow(2, 7, 1).narrow(3, 6, 1);
+  const Tensor weight = randn({16, 16, 3, 3}, float32, generator);
+  weight.narrow(2, 1, 2).fill_(0);  // a place sees the row above it alone
+  for (const double huge : {1e4, 1e8}) {
+    CAPTURE(huge);
+    pixel.fill_(huge);
+    const Tensor y = conv2d(x, weight, {.padding = 1});
+    pixel.fill_(0);
+    const Tensor without = conv2d(x.to(float64), weight.to(float64), {.padding = 1});
+    // All but row 8, the one below the pixel.
+    for (const auto& [start, rows] : {std::pair<int64_t, int64_t>(0, 8), {9, 7}}) {
+      const Tensor off = y.narrow(2, start, rows).to(float64) - without.narrow(2, start, rows);
+      CHECK(abs(off).max().item() < 1e-4);
+    }
+  }
+}
