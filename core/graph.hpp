@@ -134,18 +134,17 @@ template <class F> struct Wrt {
 };
 
 [[noreturn]] void refuse_reference(const char* op, const In& x);
-/// GraphError if the closure f holds a pointer to one of the op's arguments, which go when it
-/// returns: it captures it by reference.
+/// GraphError if the closure f is a pointer to one of the op's arguments, which go when it returns:
+/// it captures that by reference. (What captures more may have bytes that nobody has written.)
 template <class F>
 void check_captures(const char* op, const F& f, std::initializer_list<const In*> arguments) {
-  if constexpr (sizeof(F) >= sizeof(void*))
-    for (std::size_t i = 0; i + sizeof(void*) <= sizeof(F); i += sizeof(void*)) {
-      const void* captured;
-      __builtin_memcpy(&captured, reinterpret_cast<const char*>(&f) + i, sizeof captured);
-      for (const In* x : arguments)
-        if (captured == x) [[unlikely]]
-          refuse_reference(op, *x);
-    }
+  if constexpr (sizeof(F) == sizeof(void*)) {
+    const void* captured;
+    __builtin_memcpy(&captured, static_cast<const void*>(&f), sizeof captured);
+    for (const In* x : arguments)
+      if (captured == x) [[unlikely]]
+        refuse_reference(op, *x);
+  }
 }
 
 template <class... F> class OpNode final : public Node {
@@ -213,8 +212,8 @@ class ListNode final : public Node {
 ///
 /// It is called long after the op has returned: what it captures, it captures by value, and tensors
 /// as the In that they came as (`[x]`), whose elements are then checked for change. Captured by
-/// reference (`[&]`), arguments and local variables are gone: a GraphError for x itself, undefined
-/// behaviour for others.
+/// reference (`[&]`), arguments and local variables are gone: a GraphError where one of the op's
+/// arguments is all that is captured, undefined behaviour elsewhere.
 template <class F> detail::Wrt<F> wrt(const In& x, F derivative) {
   return {x, std::move(derivative)};
 }
