@@ -69,6 +69,7 @@ class Backward : detail::Pinned {
     else sum = sum + g;
   }
   void feed(Node* n, Tensor g);
+  [[noreturn]] void refuse_changed(const Node* leaf, const Tensor& g) const;
   void finish(LeafNode* leaf, Tensor g);
   void expand(Node* n, const Tensor& g);
   Tensor fitted(const Node* n, const Node* input, Tensor g) const;
@@ -142,7 +143,8 @@ void Backward::claim(Node* n) {
 }
 
 void Backward::feed(Node* n, Tensor g) {
-  if (__atomic_load_n(&n->refs, __ATOMIC_RELAXED) > 1) claim(n);  // a root too: seed owns it
+  // (A root has two owners: seed is one. Who was the second owner may have walked here before.)
+  if (__atomic_load_n(&n->refs, __ATOMIC_ACQUIRE) > 1) claim(n);
   if (n->pending.defined()) return add(n->pending, g);
   heap_.push_back(n);
   n->pending = std::move(g);
@@ -164,13 +166,17 @@ Tensor Backward::run_hooks(const Node* n, Tensor g) const {
   return g;
 }
 
+void Backward::refuse_changed(const Node* leaf, const Tensor& g) const {
+  fail<GraphError>(
+      at_,
+      "{}: a gradient {} {} arrives at a leaf that has become {} {} meanwhile: convert "
+      "it before the forward pass",
+      op_, g.dtype(), g.shape(), leaf->dtype, leaf->shape);
+}
+
 void Backward::finish(LeafNode* leaf, Tensor g) {
   if (!places_.empty()) return;
-  if (g.dtype() != leaf->dtype || !(g.shape() == leaf->shape))
-    fail<GraphError>(at_,
-                     "{}: a gradient {} {} arrives at a leaf that has become {} {} meanwhile: "
-                     "convert it before the forward pass",
-                     op_, g.dtype(), g.shape(), leaf->dtype, leaf->shape);
+  if (g.dtype() != leaf->dtype || !(g.shape() == leaf->shape)) refuse_changed(leaf, g);
   if (leaf->grad.defined()) add(leaf->grad, g);
   else leaf->grad = Peek::unique(g) ? std::move(g) : g.clone();  // it shares elements with nobody
   ++leaf->age.changes;
@@ -194,6 +200,8 @@ Tensor Backward::fitted(const Node* n, const Node* input, Tensor g) const {
   if (!g.defined())
     fail<GraphError>(n->at, "{}: its derivative returned no gradient for an input {}", n->name,
                      input->shape);
+  if (input->is_leaf && g.dtype() == n->dtype && g.dtype() != input->dtype)
+    refuse_changed(input, g);
   fail<GraphError>(n->at, "{}: its derivative returned a gradient {} {} for an input {} {}",
                    n->name, g.dtype(), g.shape(), input->dtype, input->shape);
 }

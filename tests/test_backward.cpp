@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdio>
 #include <doctest/doctest.h>
 #include <future>
@@ -26,6 +27,12 @@ using Doubles = std::vector<double>;
 Doubles doubles(const Tensor& x) { return x.to_vector<double>(); }
 
 Tensor leaf(std::initializer_list<double> values) { return tensor(values).requires_grad_(); }
+
+bool close(const Doubles& a, const Doubles& b) {
+  bool all = a.size() == b.size();
+  for (std::size_t i = 0; all && i < a.size(); ++i) all = std::abs(a[i] - b[i]) < 1e-5;
+  return all;
+}
 
 /// The text of the E that f throws.
 template <class E, class F> std::string refusal(F f) {
@@ -65,6 +72,24 @@ TEST_CASE("two threads may walk one graph at once: each gradient counts whole, o
   CHECK(wrong == 0);
   loss.backward();  // nothing is left of them
   CHECK(doubles(x.grad()) == Doubles{1, 1, 1, 1});
+}
+
+TEST_CASE("a walk finds in order what another thread's walk left, whose owner has gone") {
+  for (int round = 0; round < 20; ++round) {
+    const Tensor x = leaf({1, 2});
+    Tensor trunk = exp(x * 1.0), mine = (trunk * 2.0).sum(), other = (trunk * 3.0).sum();
+    trunk = Tensor();
+    std::atomic<bool> gone = false;
+    std::thread walker([&] {
+      grad({other}, {x}, {.retain_graph = true});
+      other = Tensor();
+      gone.store(true, std::memory_order_relaxed);  // which orders nothing
+    });
+    while (!gone.load(std::memory_order_relaxed)) {}
+    const Tensor g = grad({mine}, {x})[0];
+    walker.join();
+    CHECK(close(doubles(g), {2 * std::exp(1.), 2 * std::exp(2.)}));
+  }
 }
 
 TEST_CASE("a walk that another thread begins in a hook is refused where the two meet") {
@@ -176,6 +201,11 @@ TEST_CASE("a leaf whose dtype changes while its gradient is on the way refuses i
           .starts_with("backward: a gradient float32 [2] arrives at a leaf that has become float64 "
                        "[2] meanwhile: convert it before the forward pass (test_backward.cpp:"));
   CHECK_FALSE(x.grad().defined());
+  const Tensor y = leaf({1, 2}), product = (y * 2.0).sum();
+  detail::set_data(y, y.detach().to(float64));  // before the walk has begun
+  CHECK(refusal<GraphError>([&] { product.backward(); })
+            .starts_with("backward: a gradient float32 [2] arrives at a leaf that has become "
+                         "float64 [2] meanwhile"));
 }
 
 TEST_CASE("what has no gradient says why") {
