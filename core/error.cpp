@@ -1,5 +1,6 @@
 #include "descent/core/error.hpp"
 
+#include <cstdio>
 #include <cstring>
 #include <fmt/format.h>
 #include <string_view>
@@ -65,6 +66,10 @@ std::string where(At at) {
   file = file.substr(file.rfind('/') + 1);
   return path.empty() ? fmt::format("({}:{})", file, at.line())
                       : fmt::format("({}:{}, in {})", file, at.line(), path);
+}
+
+void report(const std::string& text) noexcept {
+  std::fprintf(stderr, "descent: %s\n", text.c_str());
 }
 
 std::string str(double value) { return fmt::to_string(value); }

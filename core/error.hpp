@@ -120,6 +120,10 @@ struct FormatError : Error {
   ~FormatError() override;
 };
 
+/// Writes "descent: <text>" to standard error, if there is one: a report of what looks like a
+/// mistake.
+void report(const std::string& text) noexcept;
+
 /// Numbers and words as messages show them.
 std::string str(double value);
 inline std::string str(std::string_view text) { return std::string(text); }

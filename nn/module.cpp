@@ -24,7 +24,10 @@ class Module::Running : detail::Pinned {
  public:
   explicit Running(const Module& module)
       : module_(module), outer_(std::exchange(innermost, this)) {}
-  ~Running() { innermost = outer_; }
+  ~Running() {
+    innermost = outer_;
+    if (outer_) outer_->asks_mode_ |= asks_mode_;  // whoever is below follows the same mode
+  }
   /// Notes that the innermost module asked for its mode.
   static void ask_mode(const State* of) {
     if (innermost && innermost->module_.state_.get() == of) innermost->asks_mode_ = true;
@@ -34,29 +37,32 @@ class Module::Running : detail::Pinned {
     if (!outer_) return;
     const State* const parent = outer_->module_.state_.get();
     if (__atomic_load_n(&module_.owner_, __ATOMIC_RELAXED) == parent) return;
-    for (const Running* r = outer_; r; r = r->outer_)
-      if (r->module_.owns(module_.state_.get()))
+    NamedTensors own = module_.handles();
+    for (const Running* r = outer_; r; r = r->outer_) {
+      if (r->module_.state_ == module_.state_ || r->module_.owns(module_.state_.get()))
         return __atomic_store_n(&module_.owner_, parent, __ATOMIC_RELAXED);
-    const bool has_tensors = !module_.handles().empty();
-    if (has_tensors || asks_mode_) outer_->report(module_.type(), has_tensors, at);
+      for (const auto& [name, t] : r->module_.handles())  // trained and saved there
+        std::erase_if(own, [header = Peek::header(t)](const auto& o) {
+          return Peek::header(o.second) == header;
+        });
+    }
+    if (!own.empty() || asks_mode_) outer_->report_unowned(module_.type(), !own.empty(), at);
   }
 
  private:
-  void report(const std::string& type, bool has_tensors, At at) const {
+  void report_unowned(const std::string& type, bool has_tensors, At at) const {
     static std::mutex mutex;  // several threads may call one model
     {
       const std::lock_guard lock(mutex);
       if (!module_.state_->reported.insert(type).second) return;
     }
-    fmt::print(stderr,
-               "descent: {} calls a {} that was never registered: {}: make it a member by "
-               "register_module(\"...\", {}(...)) {}\n",
-               module_.type(), type,
-               has_tensors
-                   ? "its parameters are neither trained nor saved, and it has a mode of its "
-                     "own"
-                   : "it does not follow train() and eval()",
-               type, where(at));
+    descent::report(fmt::format(
+        "{} calls a {} that was never registered: {}: make it a member by register_module(\"...\", "
+        "{}(...)) {}",
+        module_.type(), type,
+        has_tensors ? "its parameters are neither trained nor saved, and it has a mode of its own"
+                    : "it does not follow train() and eval()",
+        type, where(at)));
   }
 
   const Module& module_;

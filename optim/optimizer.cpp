@@ -420,7 +420,7 @@ void OptimizerBase::check_freshness() {
   }
   if (any && all_old && first_time("stale"))
     report("step: no gradient is new since the last step: was backward() called?");
-  if (!unreached.empty())
+  if (!unreached.empty() && first_time("unreached"))
     report("step: no gradient has reached " + unreached +
            ": not part of the loss, or detached from it?");
 }
@@ -437,7 +437,7 @@ void OptimizerBase::on_report(std::function<void(const std::string&)> report) {
 
 void OptimizerBase::report(const std::string& text) const {
   if (report_) report_(text);
-  else fmt::print(stderr, "descent: {}\n", text);
+  else descent::report(text);
 }
 
 Whole OptimizerBase::whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const {

@@ -408,6 +408,22 @@ TEST_CASE("a layer that is called inside another one and was never registered is
   CHECK(standard_error([&] { parent(ones({2, 2})); }).empty());
   nn::Linear alone(2, 2);
   CHECK(standard_error([&] { alone(ones({2, 2})); }).empty());
+
+  struct Nested : nn::Module {  // its mode goes astray, though its own parent owns the Dropout
+    nn::Sequential block{nn::Dropout(0.5)};
+    Tensor forward(In x) const override { return block(x); }
+  } nested;
+  CHECK(standard_error([&] { nested(ones({2})); }).find("Nested calls a Sequential") !=
+        std::string::npos);
+  struct Again : nn::Module {
+    nn::Linear fc = register_module("fc", nn::Linear(2, 2));
+    mutable int left = 2;
+    Tensor forward(In x) const override {
+      if (left-- == 0) return nn::Sequential{fc}(x);  // made here, of what is owned
+      return fc((*this)(x));
+    }
+  } again;
+  CHECK(standard_error([&] { again(ones({1, 2})); }).empty());
 }
 
 TEST_CASE("a module may be loaded with its own tensors, each under another's name") {
