@@ -13,6 +13,7 @@
 #include <new>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/auxv.h>
 #include <thread>
 #include <unistd.h>
 
@@ -130,9 +131,11 @@ void* work(void*) {
 /// Keeps this code in memory for the threads that run it, also where the static library is a part
 /// of a plugin that the program closes.
 void stay_loaded() {
-  Dl_info self;
-  if (dladdr(&pool, &self) && self.dli_fname)
-    dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+  Dl_info self, program;
+  const auto* const headers = reinterpret_cast<const void*>(getauxval(AT_PHDR));
+  if (!dladdr(&pool, &self) || !self.dli_fname) return;
+  if (dladdr(headers, &program) && program.dli_fbase == self.dli_fbase) return;  // it stays anyway
+  dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
 /// Ends all workers and starts others. Only the owner calls it.
