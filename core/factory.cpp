@@ -124,7 +124,7 @@ Tensor detail::arange(Number start, Number end, Number step, DType dtype, At at)
       dtype == int64 || (start.is_integer() && end.is_integer() && step.is_integer());
   const int128 first = rounded(start, false), stride = rounded(step, false),
                distance = rounded(end, by > 0) - first;
-  if (exact ? distance != 0 && (distance < 0) != (by < 0) : (to - from) * by < 0)
+  if (exact ? distance != 0 && (distance < 0) != (by < 0) : (to < from) != (by < 0) && to != from)
     fail<ValueError>(at, "arange: from {} to {} by {}: the step leads away from the end", start,
                      end, step);
   const int128 whole_count = exact ? (distance + stride - (by > 0 ? 1 : -1)) / stride : 0;

@@ -161,10 +161,12 @@ Tensor product(const char* op, const In& a, const In& b, bool turned, const In* 
       Tensor copies[2];
       const Tensor row = bias ? detail::packed(*bias) : Tensor();
       const int batch = std::max(shape.rank() - 2, 0);
-      Product<T>{matrices_of<T>(a, false, batch, copies[0]),
-                 matrices_of<T>(b, turned, batch, copies[1]),
-                 bias ? detail::elements_of<T>(row) : nullptr, detail::elements_of<T>(out), shape}
-          .run();
+      try {
+        Product<T>{matrices_of<T>(a, false, batch, copies[0]),
+                   matrices_of<T>(b, turned, batch, copies[1]),
+                   bias ? detail::elements_of<T>(row) : nullptr, detail::elements_of<T>(out), shape}
+            .run();
+      } catch (const OutOfMemory& cause) { throw OutOfMemory(cause, op, a.at); }
     }
   });
   return out;

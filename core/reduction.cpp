@@ -326,7 +326,10 @@ Tensor length(const In& x, const Axes& axes, double p, const Shape& shape) {
   if (p == 1) return total(x, magnitude);
   if (p == 2) {
     const Tensor plain = total(x, squared);
-    if (every(plain, [](double v) { return v >= 0x1p-960 && v <= 0x1p1020; })) return sqrt(plain);
+    // Squares of float32 always fit in float64.
+    if (x.dtype() == float32 ||
+        every(plain, [](double v) { return v >= 0x1p-960 && v <= 0x1p1020; }))
+      return sqrt(plain);
   }
   const Tensor wide = to(x.detach(), float64);
   const Tensor top = reduce<Larger, Kinds::floating>("norm", x, axes, shape, magnitude);
@@ -355,7 +358,11 @@ Tensor norm(const In& x, const Dims& dims, NormOptions options) {
                   if (p == 1) return outer * sign(x);
                   if (p == 2) {
                     const Tensor scale = outer / length;
-                    if (every(packed({scale, x.at}), is_finite)) return x * scale;
+                    const double least = x.dtype() == float32 ? 0x1p-126 : 0x1p-1022;
+                    const auto exact = [least](auto v) {
+                      return is_finite(v) && (v >= least || v <= -least);
+                    };
+                    if (every(packed({scale, x.at}), exact)) return x * scale;
                     return where(length == 0, 0.0, outer * (x / length));
                   }
                   Tensor share = abs(x) / nonzero(length);

@@ -601,3 +601,14 @@ TEST_CASE("More than 2^31 elements are reduced right" * doctest::skip()) {  // 9
   CHECK(argmax(x).item<int64_t>() == n - 2);
   CHECK(sum(x.reshape({n / 8, 8}), 0).shape() == Shape{8});
 }
+
+TEST_CASE("the gradient of a long vector's 2-norm does not vanish on the way") {
+  for (const double size : {1e20, 1e25, 1e30}) {
+    CAPTURE(size);
+    const Tensor x = tensor({3 * size, 4 * size}, float32).requires_grad_();
+    (norm(x) * (1 / size)).backward();
+    const std::vector<double> g = x.grad().to_vector<double>();
+    CHECK(g[0] * size == doctest::Approx(0.6).epsilon(1e-6));
+    CHECK(g[1] * size == doctest::Approx(0.8).epsilon(1e-6));
+  }
+}
