@@ -45,16 +45,15 @@ class LBFGS final : public OptimizerBase {
     double t, f, slope;
     Tensor g;
   };
-  /// The points of a search: the nearest, and whether the loss was finite at all of them.
+  /// The points of a search: two of them, and whether the loss was finite at all.
   struct Trials {
-    double nearest;
+    double first, nearest;
     bool finite = true;
   };
   /// Of a standstill. Each kind is said once.
   struct Reason {
-    const char* kind;
-    bool anew;  // whether what it knows of the curvature is to blame
-    std::string text;
+    const char* kind = nullptr;  // none: the step goes on
+    std::string text;            // empty: a tolerance, of which nothing is said
   };
   struct Pair {
     Tensor y, s;  // changes of the gradient and of the parameters
@@ -79,13 +78,14 @@ class LBFGS final : public OptimizerBase {
   Point evaluate(const Closure& closure, const Tensor& x, double t);
   bool accepts(const Point& now, const char* place, At at);
   bool minimize(const Closure& closure, At at);  // false: not finite, to be skipped
-  double first_try(const Tensor& g);
-  void start_anew(double t);
+  Reason walk(const Closure& closure, const Tensor& x, Point& now, double last, bool& worn);
+  void start_anew();
+  Memory known() const;
   void remember(const Tensor& g);
   Tensor direction(const Tensor& g) const;
   Point search(const Closure& closure, const Tensor& x, const Point& start, double t,
                double max_evaluations, Trials& trials);
-  Reason standstill(const Point& start, const Trials& trials, double t, bool used_up) const;
+  Reason standstill(const Point& start, const Trials& trials, bool used_up) const;
 
   Memory memory_;
 };
