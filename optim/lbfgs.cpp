@@ -137,12 +137,11 @@ bool LBFGS::minimize(const Closure& closure, At at) {
     remember(now.g);
     const Tensor x = theta();
     const Point start = now;
-    bool worn = false;
-    Reason why = walk(closure, x, now, last, worn);
-    if (why.kind && worn && left() > 0) {
-      start_anew();
+    Reason why = walk(closure, x, now, last);
+    if (why.worn) memory_.iterations = 0, memory_.gamma = 1, memory_.pairs.clear();
+    if (why.worn && left() > 0) {
       remember(start.g);
-      why = walk(closure, x, now, last, worn);
+      why = walk(closure, x, now, last);
     }
     if (why.kind) {
       move_to(x);
@@ -153,10 +152,7 @@ bool LBFGS::minimize(const Closure& closure, At at) {
     move_to(x + memory_.t * memory_.d);
     if (k == o.max_iter) break;
     if (!o.strong_wolfe) now = evaluate(closure);
-    if (!accepts(now,
-                 "behind a step of fixed length: with strong_wolfe, or a smaller lr, it is "
-                 "shorter",
-                 at))
+    if (!accepts(now, "behind a step of fixed length: strong_wolfe, or a smaller lr, helps", at))
       return false;
     const bool no_progress = largest(memory_.d) * memory_.t <= o.tolerance_change ||
                              std::abs(now.f - start.f) < o.tolerance_change;
@@ -165,39 +161,34 @@ bool LBFGS::minimize(const Closure& closure, At at) {
   return true;
 }
 
-/// Goes on from `now`, at x, in the remembered direction. If that leads nowhere, says why, and
-/// whether another place's curvature may be to blame: then a search along the gradient is worth it.
-LBFGS::Reason LBFGS::walk(const Closure& closure, const Tensor& x, Point& now, double last,
-                          bool& worn) {
+/// Goes on from `now`, at x, in the remembered direction; says why if that leads nowhere.
+LBFGS::Reason LBFGS::walk(const Closure& closure, const Tensor& x, Point& now, double last) {
   const auto& o = options();
   const Point start{0, now.f, dot(now.g, memory_.d), now.g};
   const double lr = o.lr * lr_factor_, left = last - static_cast<double>(memory_.evaluations);
   const double t = memory_.t =
       memory_.iterations == 1 ? std::min(1.0, 1 / norm(now.g, {}, {.p = 1}).item()) * lr : lr;
   const bool blind = !std::isfinite(start.slope), fresh = memory_.pairs.empty();
-  worn = o.strong_wolfe && t > 0 && (!fresh || memory_.gamma != 1);
   if (!blind && (start.slope > -o.tolerance_change || t == 0)) {
+    // Where the gradient promises so much more, it is no sign of a minimum.
     const double steepest = dot(now.g, now.g);
-    worn &= steepest >= o.tolerance_change && -start.slope < 1e-4 * steepest;
-    return {"tolerance", ""};
+    return {"tolerance", "",
+            o.strong_wolfe && t > 0 && steepest >= o.tolerance_change &&
+                -start.slope < 1e-4 * steepest};
   }
   if (!blind && !o.strong_wolfe) return {};
-  Trials trials{t, t};
+  Trials trials{t};
   now = blind ? start : search(closure, x, start, t, left, trials);
   memory_.t = now.t;
   if (now.t > 0) return {};
   const bool used_up = static_cast<double>(memory_.evaluations) >= last;
   Reason why = standstill(start, trials, used_up);
-  if (used_up && !trials.finite && fresh) memory_.gamma *= trials.nearest / (8 * lr);
-  else if (blind || !trials.finite) start_anew();
+  why.worn = fresh ? memory_.gamma != 1 : !used_up || !trials.finite;
+  if (used_up && !trials.finite && fresh) {  // the next step goes on from there
+    memory_.gamma *= trials.nearest / (8 * lr);
+    why.worn = false;
+  }
   return why;
-}
-
-/// Forgets the curvature: the next direction is the gradient's.
-void LBFGS::start_anew() {
-  memory_.iterations = 0;
-  memory_.pairs.clear();
-  memory_.gamma = 1;
 }
 
 /// Takes note of what the last iteration has shown of the curvature; sets the next direction.
@@ -245,20 +236,15 @@ LBFGS::Reason LBFGS::standstill(const Point& start, const Trials& trials, bool u
   if (!std::isfinite(start.slope))
     return {"slope", fmt::format("the slope along its direction is {}", start.slope)};
   if (!trials.finite)
-    return {"not finite",
-            fmt::format("the loss or its slope is not finite far along its direction, and no "
-                        "lower loss was found nearer, to {} times it",
-                        trials.nearest)};
-  const bool steepest = memory_.pairs.empty() && memory_.gamma == 1;
-  if (steepest && -start.slope * trials.nearest <= 16 * rounding(start)) {
-    const bool all_lost = -start.slope * trials.first <= 16 * rounding(start);
+    return {"not finite", fmt::format("the loss or its slope is not finite along its direction, "
+                                      "and the loss no lower at {} times it",
+                                      trials.nearest)};
+  const double promise = -start.slope * trials.nearest;
+  if (memory_.pairs.empty() && memory_.gamma == 1 && promise <= 16 * rounding(start))
     return {"rounding",
-            fmt::format("what its direction promises, {:.1e}, is lost in the rounding of the loss, "
-                        "{}{}",
-                        -start.slope * trials.nearest, start.f,
-                        all_lost ? ": it has converged as far as that can tell"
-                                 : ", and farther along it the loss does not fall")};
-  }
+            fmt::format("along the gradient the loss, {}, does not fall, until what it promises, "
+                        "{:.1e}, is lost in the rounding",
+                        start.f, promise)};
   if (used_up)
     return {"evaluations", "max_eval was reached before a lower loss was found: raise it"};
   return {"standstill",

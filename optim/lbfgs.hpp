@@ -17,6 +17,7 @@ struct LBFGSOptions {
 /// Limited-memory BFGS: Nocedal & Wright 2006, Algorithms 7.4 and 7.5, with the strong Wolfe search
 /// of Algorithms 3.5 and 3.6. For full batches: it takes the loss for a function of the parameters.
 /// To the search a point is too far where the loss or its slope is not finite: it comes back.
+/// Where the remembered curvature leads nowhere, it is forgotten and the gradient's line searched.
 ///
 ///     optim::LBFGS opt(model.named_parameters(), {.strong_wolfe = true});
 ///     opt.step([&] { opt.zero_grad(); Tensor loss = ...; loss.backward(); return loss; });
@@ -45,15 +46,16 @@ class LBFGS final : public OptimizerBase {
     double t, f, slope;
     Tensor g;
   };
-  /// The points of a search: two of them, and whether the loss was finite at all.
+  /// The points of a search: the nearest, and whether the loss was finite at all of them.
   struct Trials {
-    double first, nearest;
+    double nearest;
     bool finite = true;
   };
   /// Of a standstill. Each kind is said once.
   struct Reason {
     const char* kind = nullptr;  // none: the step goes on
     std::string text;            // empty: a tolerance, of which nothing is said
+    bool worn = false;           // whether another place's curvature may be to blame
   };
   struct Pair {
     Tensor y, s;  // changes of the gradient and of the parameters
@@ -78,8 +80,7 @@ class LBFGS final : public OptimizerBase {
   Point evaluate(const Closure& closure, const Tensor& x, double t);
   bool accepts(const Point& now, const char* place, At at);
   bool minimize(const Closure& closure, At at);  // false: not finite, to be skipped
-  Reason walk(const Closure& closure, const Tensor& x, Point& now, double last, bool& worn);
-  void start_anew();
+  Reason walk(const Closure& closure, const Tensor& x, Point& now, double last);
   Memory known() const;
   void remember(const Tensor& g);
   Tensor direction(const Tensor& g) const;

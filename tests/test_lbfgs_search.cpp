@@ -209,7 +209,7 @@ TEST_CASE("L-BFGS comes back from a barrier to where the loss can only just tell
       std::vector<std::string> said;
       listen(opt, said);
       for (int i = 0; i < 20; ++i) opt.step(problem.closure());
-      CHECK(problem.w.item() == doctest::Approx(1e-3).epsilon(0.3));
+      CHECK(std::abs(problem.w.item() - 1e-3) < 3e-4);
     }
 }
 
