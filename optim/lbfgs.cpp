@@ -61,7 +61,11 @@ void LBFGS::move_to(const Tensor& x) const {
   }
 }
 
-static double dot(const Tensor& a, const Tensor& b) { return matmul(a, b).item(); }
+/// In float64 where float32 has not the range.
+static double dot(const Tensor& a, const Tensor& b) {
+  const double value = matmul(a, b).item();
+  return std::isfinite(value) ? value : matmul(a.to(float64), b.to(float64)).item();
+}
 static double largest(const Tensor& x) { return norm(x, {}, {.p = INFINITY}).item(); }
 
 // ---- a step
@@ -93,8 +97,7 @@ double LBFGS::step(const Closure& closure, At at) {
   detail::Kept kept(parameters());  // goes back to them unless the step is carried out
   Memory before = memory_;
   try {
-    // Parameters that came later: what it knew was of another space.
-    if (memory_.d.defined() && memory_.d.numel() != theta().numel()) memory_ = {};
+    memory_ = known();
     if (minimize(closure, at)) {
       kept.tensors.clear();
       ++steps_;
@@ -123,9 +126,8 @@ bool LBFGS::accepts(const Point& now, const char* place, At at) {
 bool LBFGS::minimize(const Closure& closure, At at) {
   const auto& o = options();
   const double max_eval = o.max_eval > 0 ? o.max_eval : std::floor(o.max_iter * 5 / 4);
-  const auto left = [&, before = memory_.evaluations] {
-    return max_eval - static_cast<double>(memory_.evaluations - before);
-  };
+  const double last = static_cast<double>(memory_.evaluations) + max_eval;
+  const auto left = [&] { return last - static_cast<double>(memory_.evaluations); };
   Point now = evaluate(closure);
   loss_ = o.maximize ? -now.f : now.f;
   if (!accepts(now, "where the step begins", at)) return false;
@@ -134,29 +136,23 @@ bool LBFGS::minimize(const Closure& closure, At at) {
   for (double k = 1;; ++k) {
     remember(now.g);
     const Tensor x = theta();
-    const Point start{0, now.f, dot(now.g, memory_.d), now.g};
-    const double t = memory_.t = first_try(now.g);
-    const bool blind = !std::isfinite(start.slope);
-    if (!blind && (start.slope > -o.tolerance_change || t == 0)) break;
-    Trials trials{t};
-    if (!blind && o.strong_wolfe) {
-      now = search(closure, x, start, t, left(), trials);
-      memory_.t = now.t;
+    const Point start = now;
+    Reason why = walk(closure, x, now, last);
+    if (why.worn) memory_.iterations = 0, memory_.gamma = 1, memory_.pairs.clear();
+    if (why.worn && left() > 0) {
+      remember(start.g);
+      why = walk(closure, x, now, last);
     }
-    if (blind || memory_.t == 0) {
+    if (why.kind) {
       move_to(x);
-      const Reason why = standstill(start, trials, t, left() <= 0);
-      if (k == 1 && first_time(why.kind)) report("LBFGS: a step made no progress: " + why.text);
-      if (why.anew) start_anew(trials.nearest / 2);
+      if (k == 1 && !why.text.empty() && first_time(why.kind))
+        report("LBFGS: a step made no progress: " + why.text);
       break;
     }
     move_to(x + memory_.t * memory_.d);
     if (k == o.max_iter) break;
     if (!o.strong_wolfe) now = evaluate(closure);
-    if (!accepts(now,
-                 "behind a step of fixed length: with strong_wolfe, or a smaller lr, it is "
-                 "shorter",
-                 at))
+    if (!accepts(now, "behind a step of fixed length: strong_wolfe, or a smaller lr, helps", at))
       return false;
     const bool no_progress = largest(memory_.d) * memory_.t <= o.tolerance_change ||
                              std::abs(now.f - start.f) < o.tolerance_change;
@@ -165,17 +161,34 @@ bool LBFGS::minimize(const Closure& closure, At at) {
   return true;
 }
 
-/// How many directions far an iteration tries to go at first.
-double LBFGS::first_try(const Tensor& g) {
-  const double lr = options().lr * lr_factor_;
-  return memory_.iterations == 1 ? std::min(1.0, 1 / norm(g, {}, {.p = 1}).item()) * lr : lr;
-}
-
-/// Forgets the curvature: the next direction is the gradient's, at first as long as t of this one.
-void LBFGS::start_anew(double t) {
-  const double length = t * largest(memory_.d) / (largest(memory_.g) * options().lr * lr_factor_);
-  memory_.pairs.clear();
-  memory_.gamma = std::isfinite(length) ? length : 1;
+/// Goes on from `now`, at x, in the remembered direction; says why if that leads nowhere.
+LBFGS::Reason LBFGS::walk(const Closure& closure, const Tensor& x, Point& now, double last) {
+  const auto& o = options();
+  const Point start{0, now.f, dot(now.g, memory_.d), now.g};
+  const double lr = o.lr * lr_factor_, left = last - static_cast<double>(memory_.evaluations);
+  const double t = memory_.t =
+      memory_.iterations == 1 ? std::min(1.0, 1 / norm(now.g, {}, {.p = 1}).item()) * lr : lr;
+  const bool blind = !std::isfinite(start.slope), fresh = memory_.pairs.empty();
+  if (!blind && (start.slope > -o.tolerance_change || t == 0)) {
+    // Where the gradient promises so much more, it is no sign of a minimum.
+    const double steepest = dot(now.g, now.g);
+    return {"tolerance", "",
+            o.strong_wolfe && t > 0 && steepest >= o.tolerance_change &&
+                -start.slope < 1e-4 * steepest};
+  }
+  if (!blind && !o.strong_wolfe) return {};
+  Trials trials{t};
+  now = blind ? start : search(closure, x, start, t, left, trials);
+  memory_.t = now.t;
+  if (now.t > 0) return {};
+  const bool used_up = static_cast<double>(memory_.evaluations) >= last;
+  Reason why = standstill(start, trials, used_up);
+  why.worn = fresh ? memory_.gamma != 1 : !used_up || !trials.finite;
+  if (used_up && !trials.finite && fresh) {  // the next step goes on from there
+    memory_.gamma *= trials.nearest / (8 * lr);
+    why.worn = false;
+  }
+  return why;
 }
 
 /// Takes note of what the last iteration has shown of the curvature; sets the next direction.
@@ -190,6 +203,7 @@ void LBFGS::remember(const Tensor& g) {
       m.pairs.push_back({y, s, 1 / ys});
       m.gamma = ys / yy;
     }
+    if (m.pairs.empty() && m.t > 0) m.gamma = 1;
   }
   m.d = direction(g);
   m.g = g;
@@ -212,29 +226,28 @@ Tensor LBFGS::direction(const Tensor& g) const {
   return r;
 }
 
-/// Why a step ends where it began, at `start`: its first try was t times its direction.
-LBFGS::Reason LBFGS::standstill(const Point& start, const Trials& trials, double t,
-                                bool used_up) const {
+/// How much of its loss at a point may be rounding.
+static double rounding(const auto& point) {
+  return (point.g.dtype() == float32 ? 0x1p-23 : 0x1p-52) * std::abs(point.f);
+}
+
+/// Why a step ends where it began, at `start`.
+LBFGS::Reason LBFGS::standstill(const Point& start, const Trials& trials, bool used_up) const {
   if (!std::isfinite(start.slope))
-    return {"slope", true,
-            fmt::format("the slope along its direction is {}: the next one goes along the gradient "
-                        "anew",
-                        start.slope)};
+    return {"slope", fmt::format("the slope along its direction is {}", start.slope)};
   if (!trials.finite)
-    return {"not finite", true,
-            fmt::format("the loss or its slope is not finite far along its direction, and no "
-                        "lower loss was found nearer, to {} times it: the next one tries half of "
-                        "that",
-                        trials.nearest)};
-  const double eps = start.g.dtype() == float32 ? 0x1p-23 : 0x1p-52;
-  if (-start.slope * t <= 16 * eps * std::abs(start.f))
-    return {"rounding", false,
-            fmt::format("what its direction promises, {:.1e}, is lost in the rounding of the loss, "
-                        "{}: it has converged as far as that can tell",
-                        -start.slope * t, start.f)};
+    return {"not finite", fmt::format("the loss or its slope is not finite along its direction, "
+                                      "and the loss no lower at {} times it",
+                                      trials.nearest)};
+  const double promise = -start.slope * trials.nearest;
+  if (memory_.pairs.empty() && memory_.gamma == 1 && promise <= 16 * rounding(start))
+    return {"rounding",
+            fmt::format("along the gradient the loss, {}, does not fall, until what it promises, "
+                        "{:.1e}, is lost in the rounding",
+                        start.f, promise)};
   if (used_up)
-    return {"evaluations", false, "max_eval was reached before a lower loss was found: raise it"};
-  return {"standstill", false,
+    return {"evaluations", "max_eval was reached before a lower loss was found: raise it"};
+  return {"standstill",
           fmt::format("the loss does not fall along its direction, where its slope is {}: is the "
                       "gradient that of the loss, and the loss the same in each call?",
                       start.slope)};
@@ -283,17 +296,13 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point&
 
   int low = bracket[0].f <= bracket[1].f ? 0 : 1;
   const double d_largest = largest(memory_.d);
-  double share = 0.5;  // of the way from the start
   for (bool crept = false; k < max_evaluations; ++k) {
     const bool cut_off = !std::isfinite(bracket[1 - low].f);
     const double left = std::min(bracket[0].t, bracket[1].t);
     const double right = std::max(bracket[0].t, bracket[1].t), margin = 0.1 * (right - left);
     if ((right - left) * d_largest < 1e-9 && !(cut_off && left == 0)) break;
     if (cut_off) {
-      t = left == 0          ? right * share
-          : right > 4 * left ? std::sqrt(left * right)
-                             : (left + right) / 2;
-      if (left == 0) share *= share;  // the right size may be far from here
+      t = left == 0 ? right / 8 : right > 4 * left ? std::sqrt(left * right) : (left + right) / 2;
       if (left == 0 && all(x + t * memory_.d == x).item<bool>()) break;
     } else {
       t = cubic_minimum(bracket[0], bracket[1], left, right);
@@ -305,7 +314,9 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point&
     }
 
     const Point now = at(t);
-    if (!fell(now) || now.f >= bracket[low].f) {
+    // Where the loss cannot tell the two, its slope does.
+    const bool level = cut_off && now.slope < 0 && now.f <= bracket[low].f + rounding(start);
+    if (!level && (!fell(now) || now.f >= bracket[low].f)) {
       bracket[1 - low] = now;
       low = bracket[0].f <= bracket[1].f ? 0 : 1;
       continue;
@@ -321,9 +332,15 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point&
 
 static const std::string kMemory = "LBFGS/<memory>/";
 
+/// What it remembers of today's parameters: if some came later, it was another space.
+LBFGS::Memory LBFGS::known() const {
+  const Tensor& d = memory_.d;
+  return d.defined() && d.numel() != theta().numel() ? Memory{} : memory_;
+}
+
 NamedTensors LBFGS::state_dict() const {
   NamedTensors all = OptimizerBase::state_dict();
-  const Memory& m = memory_;
+  const Memory m = known();
   auto add = [&](const char* key, const Tensor& t) { all.emplace_back(kMemory + key, t); };
   add("iterations", tensor(m.iterations));
   add("evaluations", tensor(m.evaluations));

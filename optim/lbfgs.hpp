@@ -17,6 +17,7 @@ struct LBFGSOptions {
 /// Limited-memory BFGS: Nocedal & Wright 2006, Algorithms 7.4 and 7.5, with the strong Wolfe search
 /// of Algorithms 3.5 and 3.6. For full batches: it takes the loss for a function of the parameters.
 /// To the search a point is too far where the loss or its slope is not finite: it comes back.
+/// Where the remembered curvature leads nowhere, it is forgotten and the gradient's line searched.
 ///
 ///     optim::LBFGS opt(model.named_parameters(), {.strong_wolfe = true});
 ///     opt.step([&] { opt.zero_grad(); Tensor loss = ...; loss.backward(); return loss; });
@@ -52,9 +53,9 @@ class LBFGS final : public OptimizerBase {
   };
   /// Of a standstill. Each kind is said once.
   struct Reason {
-    const char* kind;
-    bool anew;  // whether what it knows of the curvature is to blame
-    std::string text;
+    const char* kind = nullptr;  // none: the step goes on
+    std::string text;            // empty: a tolerance, of which nothing is said
+    bool worn = false;           // whether another place's curvature may be to blame
   };
   struct Pair {
     Tensor y, s;  // changes of the gradient and of the parameters
@@ -79,13 +80,13 @@ class LBFGS final : public OptimizerBase {
   Point evaluate(const Closure& closure, const Tensor& x, double t);
   bool accepts(const Point& now, const char* place, At at);
   bool minimize(const Closure& closure, At at);  // false: not finite, to be skipped
-  double first_try(const Tensor& g);
-  void start_anew(double t);
+  Reason walk(const Closure& closure, const Tensor& x, Point& now, double last);
+  Memory known() const;
   void remember(const Tensor& g);
   Tensor direction(const Tensor& g) const;
   Point search(const Closure& closure, const Tensor& x, const Point& start, double t,
                double max_evaluations, Trials& trials);
-  Reason standstill(const Point& start, const Trials& trials, double t, bool used_up) const;
+  Reason standstill(const Point& start, const Trials& trials, bool used_up) const;
 
   Memory memory_;
 };

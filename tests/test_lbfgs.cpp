@@ -178,6 +178,8 @@ TEST_CASE("parameters that come later join L-BFGS, which then starts anew") {
   };
   opt.step(closure);
   opt.add({{"y", y}});
+  const NamedTensors state = opt.state_dict();  // what it knew was of another space
+  opt.load_state_dict(state);
   opt.step(closure);
   CHECK(std::abs(x.item()) + std::abs(y.item()) < 1e-6);
 }

@@ -121,6 +121,137 @@ TEST_CASE("L-BFGS converges where a step too far is no number") {
   std::printf("L-BFGS: %ld runs into barriers, all converged\n", runs);
 }
 
+namespace {
+
+/// |w|^2 / 2 + k.w - mu log(1 - n.w), where the unit vector n has an angle, and k is `push` along
+/// it and `across` beside it.
+struct Wall {
+  double angle, mu, push, across;
+  Values turned(double along, double beside) const {
+    const double c = std::cos(angle), s = std::sin(angle);
+    return {c * along - s * beside, s * along + c * beside};
+  }
+  Tensor loss(const Tensor& w) const {
+    const Tensor n = tensor(turned(1, 0)).to(w.dtype());
+    const Tensor k = tensor(turned(push, across)).to(w.dtype());
+    return sum(w * w) / 2 + sum(k * w) - log(1 - sum(n * w)) * mu;
+  }
+  /// Where 1 - x =: r > 0 solves x + push + mu / r = 0.
+  double least() const {
+    const double b = 1 + push, root = std::sqrt(b * b + 4 * mu);
+    const double r = b < 0 ? 2 * mu / (root - b) : (b + root) / 2, x = 1 - r;
+    return (x * x - across * across) / 2 + push * x - mu * std::log(r);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("L-BFGS leaves a wall behind, whatever it learnt of the curvature there") {
+  int64_t runs = 0;
+  double worst = 0;
+  auto run = [&](DType dtype, const Wall& wall, double gap, double scale, double max_iter) {
+    Problem problem{leaf(wall.turned(1 - gap, 0), dtype),
+                    [=](const Tensor& w) { return wall.loss(w) * scale; }};
+    LBFGS opt({{"w", problem.w}}, {.max_iter = max_iter, .max_eval = 25, .strong_wolfe = true});
+    std::vector<std::string> said;
+    listen(opt, said);
+    auto distance = [&] { return std::abs(wall.loss(problem.w).item() / wall.least() - 1); };
+    const double tolerance = dtype == float32 ? 1e-4 : 1e-6;
+    double off = distance();
+    int stood = 0;
+    for (int step = 0; step < (max_iter == 1 ? 400 : 60); ++step) {
+      opt.step(problem.closure());
+      const double now = distance();
+      stood += now > tolerance && now == off;
+      off = now;
+    }
+    CAPTURE(str(dtype));
+    CAPTURE(wall.angle);
+    CAPTURE(wall.mu);
+    CAPTURE(wall.push);
+    CAPTURE(wall.across);
+    CAPTURE(gap);
+    CAPTURE(scale);
+    CAPTURE(max_iter);
+    CHECK(off < tolerance);
+    CHECK(stood == 0);
+    worst = std::max(worst, off);
+    ++runs;
+  };
+  for (double mu : {1e-4, 1e-3, 0.1})
+    for (double push : {-5.0, -50.0})
+      for (double across : {60.0, -9.0})
+        for (double gap : {0.3, 1e-3})
+          for (double scale : {1.0, 0.01}) {
+            for (double angle : {0.0, 0.7, 2.5})
+              for (double max_iter : {20.0, 1.0})
+                run(float64, {angle, mu, push, across}, gap, scale, max_iter);
+            if (mu >= 1e-3)
+              run(float32, {0, mu, push, across}, gap, scale, 20);  // else too near to 1
+          }
+  std::printf("L-BFGS: %ld runs that begin at a wall, worst %.1e off\n", runs, worst);
+}
+
+TEST_CASE("L-BFGS goes on once the loss is a number again") {
+  for (double max_eval : {0.0, 2.0, 4.0})
+    for (int broken : {1, 2, 3, 4, 5, 6, 9, 12, 20}) {
+      Problem problem{leaf({3}), {}};
+      int step = 0;
+      problem.loss = [&step, broken](const Tensor& w) {
+        const bool bad = step < broken && w.detach().item() != 3;
+        return bad ? sum(w * w) * NAN : sum(w * w);
+      };
+      LBFGS opt({{"w", problem.w}}, {.max_eval = max_eval, .strong_wolfe = true});
+      std::vector<std::string> said;
+      listen(opt, said);
+      for (; step < broken; ++step) opt.step(problem.closure());
+      CHECK(problem.w.item() == 3);
+      CHECK(said.size() == 1);
+      for (int i = 0; i < 4; ++i) opt.step(problem.closure());
+      CHECK(std::abs(problem.w.item()) < 1e-6);
+    }
+}
+
+TEST_CASE("L-BFGS comes back over several steps where one has not the evaluations") {
+  for (double lr : {10.0, 1e4})
+    for (double max_eval : {2.0, 3.0}) {
+      Problem problem{leaf({3}), [](const Tensor& w) { return sum(w - log(w)); }};
+      LBFGS opt({{"w", problem.w}},
+                {.lr = lr, .max_iter = 1, .max_eval = max_eval, .strong_wolfe = true});
+      std::vector<std::string> said;
+      listen(opt, said);
+      for (int i = 0; i < 300; ++i) opt.step(problem.closure());
+      CAPTURE(lr);
+      CAPTURE(max_eval);
+      CHECK(std::abs(problem.w.item() - 1) < 1e-3);
+    }
+}
+
+TEST_CASE("L-BFGS comes back from a barrier to where the loss can only just tell its points") {
+  for (DType dtype : {float64, float32})
+    for (double above : {0.0, 1e3, 1e5}) {
+      Problem problem{leaf({0.0065}, dtype),
+                      [above](const Tensor& w) { return sum(w - log(w) * 1e-3) + above; }};
+      LBFGS opt({{"w", problem.w}}, {.strong_wolfe = true});
+      std::vector<std::string> said;
+      listen(opt, said);
+      for (int i = 0; i < 20; ++i) opt.step(problem.closure());
+      CHECK(std::abs(problem.w.item() - 1e-3) < 3e-4);
+    }
+}
+
+TEST_CASE("L-BFGS goes down where the square of the gradient is more than float32 holds") {
+  for (bool strong_wolfe : {false, true}) {
+    Problem problem{leaf({3, -2}, float32), [](const Tensor& w) { return sum(w * w) * 1e20; }};
+    LBFGS opt({{"w", problem.w}}, {.strong_wolfe = strong_wolfe});
+    std::vector<std::string> said;
+    listen(opt, said);
+    opt.step(problem.closure());
+    for (double w : values(problem.w)) CHECK(std::abs(w) < 1e-3);
+    CHECK(said.empty());
+  }
+}
+
 TEST_CASE("a step of L-BFGS that makes no progress says why, once") {
   auto run = [](std::function<Tensor(const Tensor&)> loss, double start, LBFGSOptions options,
                 bool flip = false) {
