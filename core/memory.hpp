@@ -99,11 +99,15 @@ void* allocate_slow(std::size_t bytes);
 void deallocate_slow(void* p, std::size_t bytes) noexcept;
 void count_slow(int nodes, int storages, int64_t bytes) noexcept;
 
+/// A block of at least `bytes` bytes that this thread has at hand; null if it has none.
+inline void* allocate_cached(std::size_t bytes) {
+  const std::size_t c = size_class(bytes);
+  return c < Front::classes ? front->take(c) : nullptr;
+}
 /// `bytes` bytes (0 too), aligned to 64, not initialised. SizeError, OutOfMemory.
 inline void* allocate(std::size_t bytes) {
-  const std::size_t c = size_class(bytes);
-  if (c < Front::classes) [[likely]]
-    if (Block* block = front->take(c)) return block;
+  if (void* block = allocate_cached(bytes)) [[likely]]
+    return block;
   return allocate_slow(bytes);
 }
 

@@ -50,20 +50,29 @@ Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape
   return t;
 }
 
+[[gnu::noinline]] static void* allocate_slow_for(const char* op, std::size_t bytes, At at) {
+  try {
+    return allocate_slow(bytes);
+  } catch (const OutOfMemory& cause) { throw OutOfMemory(cause, op, at); }
+}
+/// allocate(bytes), for an op that somebody called. (What may fail stands apart: it costs.)
+[[gnu::always_inline]] static inline void* allocate_for(const char* op, std::size_t bytes, At at) {
+  void* block = allocate_cached(bytes);
+  return block ? block : allocate_slow_for(op, bytes, at);
+}
+
 /// A contiguous tensor of n uninitialised elements, whatever its strides were known from.
 static Tensor uninitialised(const char* op, DType dtype, const Shape& shape, const Strides* strides,
                             int64_t n, At at) {
   int64_t bytes = checked_mul(n, itemsize(dtype), op, at);
   auto total = checked_add(bytes, static_cast<int64_t>(sizeof(Storage)), op, at);
+  Header* h = new_header(dtype, shape, strides, n);
   Tensor t;
-  try {
-    Header* h = new_header(dtype, shape, strides, n);
-    Peek::set_header(t, h);
-    h->storage = new (allocate(static_cast<std::size_t>(total))) Storage;
-    h->data = h->storage->data();
-    h->storage->bytes = bytes;
-    count_storage(1, bytes);
-  } catch (const OutOfMemory& cause) { throw OutOfMemory(cause, op, at); }
+  Peek::set_header(t, h);
+  h->storage = new (allocate_for(op, static_cast<std::size_t>(total), at)) Storage;
+  h->data = h->storage->data();
+  h->storage->bytes = bytes;
+  count_storage(1, bytes);
   return t;
 }
 
