@@ -1,6 +1,6 @@
 #pragma once
 #include <array>
-#include <bit>
+#include <cstring>
 #include <tuple>
 
 #include "descent/core/elementwise.hpp"
@@ -195,7 +195,8 @@ template <template <class> class R, class Rule> struct Formula {
     auto element = [&](const char* name, double value) {
       return T(name, static_cast<F>(value), &lines);
     };
-    const auto plain = std::bit_cast<Rule>(to_array<Rule::hyper.count>(moment.hyper));
+    Rule plain;
+    std::memcpy(static_cast<void*>(&plain), moment.hyper.data(), sizeof plain);
     auto state_of = [&](std::size_t i) {
       return in_use(plain, i) ? element(state.at[i], moment.state[i]) : T(0);
     };

@@ -828,3 +828,44 @@ TEST_CASE("a state's groups decide, whatever the optimizer's own were") {
     std::reverse(state.begin(), state.end());  // as a file may sort its entries
   }
 }
+
+namespace {
+double option(const optim::OptimizerBase& opt, const std::string& key) {
+  for (const auto& [name, t] : opt.state_dict())
+    if (name == key) return t.item();
+  FAIL("no ", key);
+  return NAN;
+}
+}  // namespace
+
+TEST_CASE("a flag or a choice copied out of a group is set, as a number is") {
+  const Tensor a = leaf({1}), b = leaf({1});
+  const NamedTensors both{{"a", a}, {"b", b}};
+  optim::SGD opt(both, {.momentum = 0.9, .nesterov = true});
+  auto &of_a = opt.group("a"), &of_b = opt.group("b");
+  of_a.momentum = of_b.momentum;
+  of_a.nesterov = of_b.nesterov;
+  const optim::Flag copy = of_b.nesterov;
+  opt.options().nesterov = false;
+  opt.options().momentum = 0.5;
+  CHECK(opt.group("a").momentum == 0.9);
+  CHECK(bool(opt.group("a").nesterov));
+  CHECK(option(opt, "SGD/[1 a]/nesterov") == 1);
+  CHECK(std::isnan(option(opt, "SGD/[2 b]/nesterov")));
+  opt.group("b").nesterov = copy;
+  CHECK(option(opt, "SGD/[2 b]/nesterov") == 1);
+  for (int i = 0; i < 4; ++i) opt.options().maximize = opt.group("b").maximize;
+  CHECK(!opt.options().maximize);
+  CHECK(option(opt, "SGD/[*]/maximize") == 0);
+  const optim::SGD from(both, {.lr = 1, .momentum = 0.9, .maximize = opt.group("a").maximize});
+  CHECK(option(from, "SGD/[*]/maximize") == 0);
+
+  optim::Muon muon({{"m", matrix(2, 2, 0)}, {"n", matrix(2, 2, 0)}});
+  muon.options().adjust_lr = optim::MuonScale::spectral_unclamped;
+  muon.group("m").adjust_lr = muon.group("n").adjust_lr;
+  muon.options() = {.adjust_lr = muon.group("n").adjust_lr};
+  CHECK(option(muon, "Muon/[*]/adjust_lr") == 2);
+  muon.options().adjust_lr = optim::MuonScale::original;
+  CHECK(muon.group("m").adjust_lr == optim::MuonScale::spectral_unclamped);
+  CHECK(muon.group("n").adjust_lr == optim::MuonScale::original);
+}
