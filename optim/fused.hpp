@@ -279,8 +279,9 @@ class Optimizer final : public OptimizerBase {
   Rule& options() { return *std::launder(static_cast<Rule*>(options_at(0))); }
   /// The options of the parameters whose names match `pattern` ('*' for any characters). An option
   /// holds where it is assigned, by that alone: a parameter has each one from the last pattern that
-  /// matches and has set it, or else the default. To read one gives what holds for the first
-  /// parameter that matches.
+  /// matches and has set it, or else the default. Patterns count in the order in which they were
+  /// first asked for. What the group has not set reads as it held for the first parameter that
+  /// matches, at this call or, of a group that one has kept, when a state was loaded since.
   R<Setting>& group(std::string_view pattern, At at = At::here()) {
     return *std::launder(static_cast<R<Setting>*>(find_group(pattern, at)));
   }

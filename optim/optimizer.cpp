@@ -140,6 +140,10 @@ void detail::put_cell(const RuleInfo& info, Group& group, std::size_t option, Ce
   std::memcpy(at, &cell, info.choice[option] ? sizeof(double) : sizeof cell);
 }
 
+detail::Group::Group(const RuleInfo& info, std::string_view pattern_) : pattern(pattern_) {
+  for (std::size_t i = 0; i < info.hyper.count; ++i) put_cell(info, *this, i, {0, false});
+}
+
 /// The mixes of `slots`, each of which learns its own. (The first, of the defaults, is missing.)
 OptimizerBase::Mixes OptimizerBase::mix(const Groups& groups, std::vector<Slot>& slots) {
   Mixes mixes(1);
@@ -185,15 +189,25 @@ void OptimizerBase::resolve(const Mixes& mixes, At at) const {
   }
 }
 
+/// What `group` has not set reads as it holds for the first of `slots` that matches.
+void OptimizerBase::inherit(detail::Group& group, const Mixes& mixes,
+                            const std::vector<Slot>& slots) const noexcept {
+  const auto fits = [&](const Slot& slot) { return matches(group.pattern, slot.name); };
+  const std::byte* now = mixes[std::ranges::find_if(slots, fits)->mix]->options;
+  for (std::size_t i = 0; i < info_.hyper.count; ++i) {
+    if (detail::cell_of(info_, group, i).set) continue;
+    detail::Cell cell{0, false};
+    std::memcpy(&cell.value, now + i * sizeof cell.value, sizeof cell.value);
+    detail::put_cell(info_, group, i, cell);
+  }
+}
+
 void* OptimizerBase::find_group(std::string_view pattern, At at) {
-  const Slot* first = matching(pattern, at)[0];
+  matching(pattern, at);
   auto known = std::ranges::find_if(groups_, [&](const auto& g) { return g->pattern == pattern; });
   if (known == groups_.end()) {
     groups_.reserve(groups_.size() + 1);
-    auto fresh = std::make_unique<detail::Group>(pattern);
-    for (std::size_t i = 0; i < info_.hyper.count; ++i)
-      detail::put_cell(info_, *fresh, i, {0, false});
-    groups_.push_back(std::move(fresh));
+    groups_.push_back(std::make_unique<detail::Group>(info_, pattern));
     known = groups_.end() - 1;
     try {
       std::vector<Slot> slots = slots_;
@@ -206,10 +220,7 @@ void* OptimizerBase::find_group(std::string_view pattern, At at) {
     }
   }
   overlay(mixes_);
-  const std::vector<double> now = hyper(first->mix);
-  for (std::size_t i = 0; i < now.size(); ++i)
-    if (!detail::cell_of(info_, **known, i).set)
-      detail::put_cell(info_, **known, i, {now[i], false});
+  inherit(**known, mixes_, slots_);
   return (*known)->options;
 }
 

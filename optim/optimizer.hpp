@@ -61,9 +61,9 @@ struct RuleInfo {
   bool choice[Names::most] = {};                    // a Choice, where the others are an S
 };
 
-/// The options of a pattern: the rule, made of Settings, that `group` hands out.
+/// The options of a pattern: the rule, made of Settings, that `group` hands out; at first none set.
 struct Group {
-  explicit Group(std::string_view pattern_) : pattern(pattern_) {}
+  Group(const RuleInfo& info, std::string_view pattern_);
   std::string pattern;
   alignas(double) std::byte options[sizeof(Setting[Names::most])] = {};
 };
@@ -217,8 +217,7 @@ class OptimizerBase : descent::detail::Pinned {
   using Groups = std::vector<std::unique_ptr<detail::Group>>;
   /// Finds out which options hold for each mix, by now, and checks them.
   void resolve(At at) const { resolve(mixes_, at); }
-  /// The options of `pattern`, where those that it has not set read as they hold for the first
-  /// parameter that matches; ValueError if none does.
+  /// The options of `pattern`; ValueError if no parameter matches.
   void* find_group(std::string_view pattern, At at);
   /// Collects gradients, checks them, makes the state that is missing and cuts the work into tiles;
   /// false if the step is to be skipped. DtypeError if a parameter's dtype is no longer its
@@ -269,6 +268,8 @@ class OptimizerBase : descent::detail::Pinned {
   void resolve(const Mixes& mixes, At at) const;
   static Mixes mix(const Groups& groups, std::vector<Slot>& slots);
   void adopt(Mixes mixes) noexcept;
+  void inherit(detail::Group& group, const Mixes& mixes,
+               const std::vector<Slot>& slots) const noexcept;
   void take_groups(Groups groups,
                    const std::vector<std::pair<std::string, std::vector<double>>>& saved,
                    std::vector<Slot>& slots, At at);

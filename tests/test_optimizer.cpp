@@ -869,3 +869,27 @@ TEST_CASE("a flag or a choice copied out of a group is set, as a number is") {
   CHECK(muon.group("m").adjust_lr == optim::MuonScale::spectral_unclamped);
   CHECK(muon.group("n").adjust_lr == optim::MuonScale::original);
 }
+
+TEST_CASE("a group that one holds reads what holds after a state is loaded, as before") {
+  const Tensor a = leaf({1}), b = leaf({1});
+  const NamedTensors both{{"a", a}, {"b", b}};
+  optim::SGD opt(both, {.lr = 0.5, .momentum = 0.25, .nesterov = true});
+  const NamedTensors before = opt.state_dict();
+  auto& held = opt.group("a");
+  opt.group("*").weight_decay = 0.125;
+  for (bool own : {true, false}) {  // its own state has the group, the other one does not
+    held.momentum = 0.75;
+    opt.load_state_dict(own ? opt.state_dict() : before);
+    CHECK(held.lr == 0.5);
+    CHECK(held.momentum == (own ? 0.75 : 0.25));
+    CHECK(held.weight_decay == (own ? 0.125 : 0));
+    CHECK(bool(held.nesterov));
+    CHECK(std::isnan(option(opt, "SGD/[1 a]/lr")));
+  }
+  held.lr *= 0.5;
+  opt.options() = {.lr = 0.5};
+  for (const Tensor& p : {a, b}) set_gradient(p, {1});
+  opt.step();
+  CHECK(a.item() == 0.75);
+  CHECK(b.item() == 0.5);
+}
