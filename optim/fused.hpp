@@ -249,8 +249,8 @@ struct PairOfBetas {
 /// - `optional`: further state, in use if `uses(i)` says so of the i-th of these;
 /// - `check(at)`, which refuses combinations of options;
 /// - `maximize`: a Flag; the formula then sees -g;
-/// - `prepare(Whole&)`, or `prepare_group(std::span<Whole>)` for all that the same patterns match,
-/// which computes
+/// - `prepare(Whole&)`, or `prepare_group(std::span<Whole>)` for all parameters with a gradient
+///   whose options are the same, bit for bit, whichever patterns have set them; it computes
 ///   `fields` (a T for each element) and `quantities` (an S for the tensor): `update` receives them
 ///   between the state and t. `whole` names the tensors of any shape that it keeps, `needs_loss`
 ///   says that it reads the loss;
@@ -342,11 +342,12 @@ class Optimizer final : public OptimizerBase {
       }
     } else if constexpr (requires(Rule rule, std::span<Whole> x) { rule.prepare_group(x); }) {
       for (std::size_t mix = 0; mix < mixes_.size(); ++mix) {
+        if (first_alike(mix) != mix) continue;
         std::vector<Whole> all;
         for (Slot& slot : slots_)
-          if (slot.mix == mix && slot.grad.defined())
+          if (slot.grad.defined() && first_alike(slot.mix) == mix)
             all.push_back(whole_of(slot, Formula::maximizes(rule(mix)), nullptr));
-        rule(mix).prepare_group({all.data(), all.size()});
+        if (!all.empty()) rule(mix).prepare_group({all.data(), all.size()});
       }
     }
   }

@@ -230,6 +230,13 @@ std::vector<double> OptimizerBase::hyper(std::size_t mix) const {
   return values;
 }
 
+std::size_t OptimizerBase::first_alike(std::size_t mix) const {
+  const auto alike = [own = options_at(mix)](const auto& other) {
+    return std::memcmp(own, other->options, sizeof other->options) == 0;
+  };
+  return static_cast<std::size_t>(std::ranges::find_if(mixes_, alike) - mixes_.begin());
+}
+
 void OptimizerBase::zero_grad(bool set_to_none) {
   for (Slot& slot : slots_)
     if (set_to_none) slot.parameter.zero_grad();

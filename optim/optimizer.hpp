@@ -230,6 +230,7 @@ class OptimizerBase : descent::detail::Pinned {
       for (std::size_t t = bundles_[bundle]; t < bundles_[bundle + 1]; ++t) f(tiles_[t]);
     });
   }
+  std::size_t first_alike(std::size_t mix) const;  // the first mix with the same options
   Whole whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const;
   void widen_fields(Slot& slot) const;  // to the parameter's shape, for the loops
   void commit_step();                   // nothing fails from here on

@@ -108,7 +108,8 @@ template <class S = double> struct MuonRule {
 };
 
 /// Polyak's step: Polyak 1987, section 5.3. The rate at which the loss, were it a straight line,
-/// would fall to f_star; at most lr. The gradient's norm is that of the whole group.
+/// would fall to f_star; at most lr. The gradient's norm is that of all parameters that have the
+/// same options.
 template <class S = double> struct PolyakRule {
   S lr = 1, f_star = 0;
   Flag maximize = false;

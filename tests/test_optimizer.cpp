@@ -893,3 +893,25 @@ TEST_CASE("a group that one holds reads what holds after a state is loaded, as b
   CHECK(a.item() == 0.75);
   CHECK(b.item() == 0.5);
 }
+
+TEST_CASE("Polyak's step is that of all parameters with the same options, whoever gave them") {
+  auto moved = [](auto change) {
+    const Tensor a = leaf({1}), b = leaf({1}), c = leaf({1});
+    optim::Polyak opt({{"a", a}, {"b", b}, {"c", c}}, {.lr = 10});
+    opt.group("c").lr = 0.125;
+    change(opt);
+    for (const Tensor& p : {a, b, c}) set_gradient(p, {1});
+    opt.step(tensor(1.0, float64));
+    return Values{1 - a.item(), 1 - b.item(), 1 - c.item()};
+  };
+  const Values expected{0.5, 0.5, 0.125};
+  CHECK(moved([](auto&) {}) == expected);
+  CHECK(moved([](auto& opt) { CHECK(opt.group("a").lr == 10); }) == expected);
+  CHECK(moved([](auto& opt) { opt.group("b").lr = 10; }) == expected);
+  CHECK(moved([](auto& opt) {
+          const NamedTensors state = opt.state_dict();
+          opt.group("b").lr = 3;
+          opt.load_state_dict(state);
+        }) == expected);
+  CHECK(moved([](auto& opt) { opt.group("b").lr = 0.25; }) == Values{1, 0.25, 0.125});
+}
