@@ -80,13 +80,7 @@ template <template <class> class R, class Rule> struct Formula {
   static_assert(std::string_view(Rule::hyper.at[0]) == "lr", "a rule's first option is lr");
   static_assert(sizeof(Rule) == Rule::hyper.count * sizeof(double),
                 "a rule's members are its hyper-parameters, of type S, named in `hyper`");
-  static constexpr std::size_t choices = [] {
-    std::size_t n = 0;
-    for (bool choice : info.choice) n += choice;
-    return n;
-  }();
-  static_assert(sizeof(R<Setting>) ==
-                Rule::hyper.count * sizeof(Setting) - choices * (sizeof(Setting) - sizeof(double)));
+  static_assert(sizeof(R<Setting>) == offset_of(info, Rule::hyper.count));
 
   static bool in_use(const Rule& rule, std::size_t i) {
     if constexpr (optional.count > 0)
@@ -96,11 +90,6 @@ template <template <class> class R, class Rule> struct Formula {
   static bool maximizes(const Rule& rule) {
     if constexpr (requires { rule.maximize; }) return rule.maximize;
     else return false;
-  }
-  template <std::size_t N> static std::array<double, N> to_array(std::span<const double> values) {
-    std::array<double, N> copy{};
-    for (std::size_t i = 0; i < N; ++i) copy[i] = values[i];
-    return copy;
   }
 
   // ---- loops over elements
@@ -153,7 +142,8 @@ template <template <class> class R, class Rule> struct Formula {
     using T = Num<F>;
     const auto t = static_cast<double>(tile.slot->step);
     const F sign = maximizes(rule) ? -1 : 1;  // a choice would not vectorise
-    const auto q = to_array<quantities.count>(tile.slot->quantities);
+    std::array<double, quantities.count> q{};
+    for (std::size_t i = 0; i < quantities.count; ++i) q[i] = tile.slot->quantities[i];
     auto body = [=](F & theta_, const F& g_, auto&... rest_)
         __attribute__((always_inline, flatten)) {
       T theta(typename T::Raw{}, theta_), g(typename T::Raw{}, sign * g_);

@@ -61,6 +61,13 @@ struct RuleInfo {
   bool choice[Names::most] = {};                    // a Choice, where the others are an S
 };
 
+/// Where an option stands in a rule made of Settings, in bytes; behind the last, its size.
+constexpr std::size_t offset_of(const RuleInfo& info, std::size_t option) {
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < option; ++i) at += info.choice[i] ? sizeof(double) : sizeof(Setting);
+  return at;
+}
+
 /// The options of a pattern: the rule, made of Settings, that `group` hands out; at first none set.
 struct Group {
   Group(const RuleInfo& info, std::string_view pattern_);

@@ -116,9 +116,7 @@ std::vector<std::string> saved_groups(const NamedTensors& state, const std::stri
   return ordered;
 }
 std::string pattern_of(const std::string& name) { return name.substr(name.find(' ') + 1); }
-}  // namespace
 
-namespace {
 /// ValueError if the state is that of another rule, whose every entry would be reported otherwise.
 void check_rule(const NamedTensors& state, const std::string& rule, At at) {
   const std::string tail = "/steps";
