@@ -23,14 +23,14 @@ template <class Rule> constexpr Names names_if_any(auto get) {
   else return {};
 }
 
-/// Says of the option that it turns into whether that is a Choice.
+/// Says of the option that it turns into how many values it has, if that is a Choice.
 struct OptionKind {
   constexpr operator double() const { return 0; }
-  template <class E> constexpr operator Choice<E>() const {
-    *choice = true;
+  template <class E, int count> constexpr operator Choice<E, count>() const {
+    *choices = count;
     return E{};
   }
-  bool* choice;
+  int* choices;
 };
 
 /// What a rule says of itself, with what it left out, and its formula at work on elements. (Apart
@@ -54,7 +54,7 @@ template <template <class> class R, class Rule> struct Formula {
     RuleInfo all{Rule::name, Rule::hyper, state, required, whole, fields, quantities};
     for (std::size_t i = 0; i < all.hyper.count; ++i) all.ranges[i] = range_of(all.hyper.at[i]);
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      static_cast<void>(Rule{OptionKind{&all.choice[I]}...});
+      static_cast<void>(Rule{OptionKind{&all.choices[I]}...});
     }
     (std::make_index_sequence<Rule::hyper.count>());
     if constexpr (requires { Rule::needs_loss; }) all.needs_loss = Rule::needs_loss;

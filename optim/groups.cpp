@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fmt/core.h>
 
 #include "descent/optim/optimizer.hpp"
 
@@ -8,22 +9,34 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
+void detail::check_option(const RuleInfo& info, std::size_t option, double value, At at) {
+  const Range range = info.ranges[option];
+  const int choices = info.choices[option];
+  if (choices == 0 && range == Range::any && value == value) return;
+  const double end = choices > 0 ? choices : range == Range::below_one ? 1 : HUGE_VAL;
+  if (value >= 0 && value < end && (choices == 0 || value == std::floor(value))) return;
+  const char* words[] = {"a number", "at least 0", "[0, 1)"};
+  fail<ValueError>(at, "{}: {} is {}: need {}", info.name, info.hyper.at[option], value,
+                   choices > 0 ? fmt::format("a whole number from 0 to {}", choices - 1)
+                               : words[static_cast<int>(range)]);
+}
+
 static_assert(sizeof(Setting) == sizeof(detail::Cell));
 static constexpr double kInherited = 0.25;  // what stands in a Choice beside its number
 
 detail::Cell detail::cell_of(const RuleInfo& info, const Group& group, std::size_t option) {
   Cell cell{0, true};
   const std::byte* at = group.options + offset_of(info, option);
-  std::memcpy(&cell, at, info.choice[option] ? sizeof(double) : sizeof cell);
-  if (!info.choice[option]) return cell;
+  std::memcpy(&cell, at, info.choices[option] ? sizeof(double) : sizeof cell);
+  if (!info.choices[option]) return cell;
   const double number = std::floor(cell.value);
   return {number, cell.value == number};
 }
 
 void detail::put_cell(const RuleInfo& info, Group& group, std::size_t option, Cell cell) {
-  if (info.choice[option] && !cell.set) cell.value += kInherited;
+  if (info.choices[option] && !cell.set) cell.value += kInherited;
   std::byte* at = group.options + offset_of(info, option);
-  std::memcpy(at, &cell, info.choice[option] ? sizeof(double) : sizeof cell);
+  std::memcpy(at, &cell, info.choices[option] ? sizeof(double) : sizeof cell);
 }
 
 detail::Group::Group(const RuleInfo& info, std::string_view pattern_) : pattern(pattern_) {
@@ -69,8 +82,7 @@ void OptimizerBase::resolve(const Mixes& mixes, At at) const {
     double values[Names::most];
     std::memcpy(values, m->options, sizeof values);
     for (std::size_t i = 0; i < info_.hyper.count; ++i)
-      if (!detail::holds(info_.ranges[i], values[i]))
-        detail::refuse_option(info_.name, info_.hyper.at[i], values[i], info_.ranges[i], at);
+      detail::check_option(info_, i, values[i], at);
     check_options(m->options, at);
   }
 }

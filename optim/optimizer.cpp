@@ -19,12 +19,6 @@ void detail::require(bool holds, const char* what, double value, const char* rul
   if (!holds) fail<ValueError>(at, "{} is {}: need {}", what, value, rule);
 }
 
-void detail::refuse_option(const char* rule, const char* option, double value, Range range, At at) {
-  const char* words[] = {"a number", "at least 0", "[0, 1)"};
-  fail<ValueError>(at, "{}: {} is {}: need {}", rule, option, value,
-                   words[static_cast<int>(range)]);
-}
-
 OptimizerBase::OptimizerBase(const detail::RuleInfo& info, const void* options)
     : info_(info), self_(this, [](OptimizerBase*) {}) {
   mixes_.push_back(std::make_unique<detail::Mix>());
@@ -142,8 +136,7 @@ void OptimizerBase::set_momentum(double momentum, At at) {
   if (option == info_.hyper.end())
     fail<ValueError>(at, "set_momentum: {} has neither momentum nor beta1", info_.name);
   const auto place = static_cast<std::size_t>(option - info_.hyper.begin());
-  if (const auto range = info_.ranges[place]; !detail::holds(range, momentum))
-    detail::refuse_option(info_.name, *option, momentum, range, at);
+  detail::check_option(info_, place, momentum, at);
   std::memcpy(mixes_[0]->options + place * sizeof momentum, &momentum, sizeof momentum);
   for (const auto& group : groups_)
     if (detail::cell_of(info_, *group, place).set)

@@ -38,13 +38,6 @@ constexpr Range range_of(std::string_view option) {
     if (option == name) return Range::nonnegative;
   return Range::any;
 }
-constexpr bool holds(Range range, double value) {
-  return range == Range::any
-             ? value == value
-             : value >= 0 && (range == Range::below_one ? value < 1 : value <= __DBL_MAX__);
-}
-[[noreturn]] void refuse_option(const char* rule, const char* option, double value, Range range,
-                                At at);
 
 /// What an optimizer knows of its rule besides the formula.
 struct RuleInfo {
@@ -58,13 +51,15 @@ struct RuleInfo {
   bool needs_loss = false;
   const char* (*refuses)(const Tensor&) = nullptr;  // why a parameter does not suit
   Range ranges[Names::most] = {};                   // of the hyper-parameters
-  bool choice[Names::most] = {};                    // a Choice, where the others are an S
+  int choices[Names::most] = {};                    // as many values has a Choice; 0: it is an S
 };
+/// ValueError unless the option may have this value.
+void check_option(const RuleInfo& info, std::size_t option, double value, At at);
 
 /// Where an option stands in a rule made of Settings, in bytes; behind the last, its size.
 constexpr std::size_t offset_of(const RuleInfo& info, std::size_t option) {
   std::size_t at = 0;
-  for (std::size_t i = 0; i < option; ++i) at += info.choice[i] ? sizeof(double) : sizeof(Setting);
+  for (std::size_t i = 0; i < option; ++i) at += info.choices[i] ? sizeof(double) : sizeof(Setting);
   return at;
 }
 

@@ -182,8 +182,10 @@ void OptimizerBase::take_groups(
       fail<ValueError>(at, "load_state_dict: two groups have the pattern \"{}\"",
                        groups[g]->pattern);
     for (std::size_t i = 0; i < info_.hyper.count; ++i)
-      if (const double value = saved[g + 1].second[i]; value == value)
+      if (const double value = saved[g + 1].second[i]; value == value) {
+        if (info_.choices[i] > 0) detail::check_option(info_, i, value, at);  // no place for others
         detail::put_cell(info_, *groups[g], i, {value, true});
+      }
   }
   for (const auto& old : groups_)
     if (known(groups, old->pattern) == groups.end())

@@ -915,3 +915,37 @@ TEST_CASE("Polyak's step is that of all parameters with the same options, whoeve
         }) == expected);
   CHECK(moved([](auto& opt) { opt.group("b").lr = 0.25; }) == Values{1, 0.25, 0.125});
 }
+
+TEST_CASE("a state with a choice that there is not is refused, and nothing changes") {
+  optim::Muon opt({{"m", matrix(2, 2, 0)}}, {.adjust_lr = optim::MuonScale::match_rms_adamw});
+  opt.group("m").adjust_lr = optim::MuonScale::spectral_unclamped;
+  opt.group("*").momentum = 0.5;
+  const NamedTensors state = opt.state_dict();
+  for (const std::string group : {"*", "1 m", "2 *"})
+    for (double bad : {3.0, 7.0, 1e300, double(INFINITY), -1.0, -3.0, 0.5, 0.25, 1.25}) {
+      auto refused = [&](const std::string& choice, const std::string& rule) {
+        CAPTURE(group);
+        CAPTURE(bad);
+        const NamedTensors wrong =
+            with(state, "Muon/[" + group + "]/" + choice, tensor(bad, float64));
+        const std::string why = "Muon: " + choice + " is " + str(bad) + ": need " + rule;
+        CHECK_THROWS_WITH_AS(opt.load_state_dict(wrong), doctest::Contains(why.c_str()),
+                             ValueError);
+      };
+      refused("adjust_lr", "a whole number from 0 to 2");
+      refused("nesterov", "a whole number from 0 to 1");
+    }
+  CHECK(opt.options().adjust_lr == optim::MuonScale::match_rms_adamw);
+  CHECK(option(opt, "Muon/[1 m]/adjust_lr") == 2);
+  opt.load_state_dict(with(state, "Muon/[2 *]/adjust_lr", tensor(1.0, float64)));
+  CHECK(option(opt, "Muon/[2 *]/adjust_lr") == 1);
+  opt.group("*").adjust_lr = static_cast<optim::MuonScale>(3);
+  set_gradients(opt.parameters(), 1);
+  CHECK_THROWS_WITH_AS(opt.step(), doctest::Contains("adjust_lr is 3"), ValueError);
+
+  optim::LBFGS lbfgs({{"p", leaf({1})}});
+  const NamedTensors kept = lbfgs.state_dict();
+  CHECK_THROWS_WITH_AS(
+      lbfgs.load_state_dict(with(kept, "LBFGS/[*]/strong_wolfe", tensor(0.5, float64))),
+      doctest::Contains("LBFGS: strong_wolfe is 0.5: need a whole number from 0 to 1"), ValueError);
+}
