@@ -108,10 +108,12 @@ std::vector<detail::Slot*> OptimizerBase::matching(std::string_view pattern, At 
 }
 
 void OptimizerBase::zero_grad(bool set_to_none) {
+  std::vector<std::pair<Tensor, Tensor>> zeroed;  // all are made before one is put anywhere
   for (Slot& slot : slots_)
     if (set_to_none) slot.parameter.zero_grad();
-    else if (const Tensor g = slot.parameter.grad(); g.defined())
-      slot.parameter.set_grad(zeros(g.shape(), g.dtype()));
+    else if (const Tensor& p = slot.parameter; p.grad().defined())
+      zeroed.emplace_back(p, zeros(p.shape(), p.dtype()));
+  for (const auto& [parameter, g] : zeroed) parameter.set_grad(g);
 }
 
 void detail::check_lr_factor(double factor, At at) {
