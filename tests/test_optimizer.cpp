@@ -857,6 +857,9 @@ TEST_CASE("a flag or a choice copied out of a group is set, as a number is") {
   for (int i = 0; i < 4; ++i) opt.options().maximize = opt.group("b").maximize;
   CHECK(!opt.options().maximize);
   CHECK(option(opt, "SGD/[*]/maximize") == 0);
+  of_b = of_a;  // all of them
+  CHECK(option(opt, "SGD/[2 b]/lr") == 1e-3);
+  CHECK(option(opt, "SGD/[2 b]/maximize") == 0);
   const optim::SGD from(both, {.lr = 1, .momentum = 0.9, .maximize = opt.group("a").maximize});
   CHECK(option(from, "SGD/[*]/maximize") == 0);
 
