@@ -1,6 +1,6 @@
 #pragma once
 #include <array>
-#include <bit>
+#include <cstring>
 #include <tuple>
 
 #include "descent/core/elementwise.hpp"
@@ -23,14 +23,14 @@ template <class Rule> constexpr Names names_if_any(auto get) {
   else return {};
 }
 
-/// Says of the option that it turns into whether that is a Choice.
+/// Says of the option that it turns into how many values it has, if that is a Choice.
 struct OptionKind {
   constexpr operator double() const { return 0; }
-  template <class E> constexpr operator Choice<E>() const {
-    *choice = true;
+  template <class E, int count> constexpr operator Choice<E, count>() const {
+    *choices = count;
     return E{};
   }
-  bool* choice;
+  int* choices;
 };
 
 /// What a rule says of itself, with what it left out, and its formula at work on elements. (Apart
@@ -54,7 +54,7 @@ template <template <class> class R, class Rule> struct Formula {
     RuleInfo all{Rule::name, Rule::hyper, state, required, whole, fields, quantities};
     for (std::size_t i = 0; i < all.hyper.count; ++i) all.ranges[i] = range_of(all.hyper.at[i]);
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      static_cast<void>(Rule{OptionKind{&all.choice[I]}...});
+      static_cast<void>(Rule{OptionKind{&all.choices[I]}...});
     }
     (std::make_index_sequence<Rule::hyper.count>());
     if constexpr (requires { Rule::needs_loss; }) all.needs_loss = Rule::needs_loss;
@@ -80,13 +80,7 @@ template <template <class> class R, class Rule> struct Formula {
   static_assert(std::string_view(Rule::hyper.at[0]) == "lr", "a rule's first option is lr");
   static_assert(sizeof(Rule) == Rule::hyper.count * sizeof(double),
                 "a rule's members are its hyper-parameters, of type S, named in `hyper`");
-  static constexpr std::size_t choices = [] {
-    std::size_t n = 0;
-    for (bool choice : info.choice) n += choice;
-    return n;
-  }();
-  static_assert(sizeof(R<Setting>) ==
-                Rule::hyper.count * sizeof(Setting) - choices * (sizeof(Setting) - sizeof(double)));
+  static_assert(sizeof(R<Setting>) == offset_of(info, Rule::hyper.count));
 
   static bool in_use(const Rule& rule, std::size_t i) {
     if constexpr (optional.count > 0)
@@ -96,11 +90,6 @@ template <template <class> class R, class Rule> struct Formula {
   static bool maximizes(const Rule& rule) {
     if constexpr (requires { rule.maximize; }) return rule.maximize;
     else return false;
-  }
-  template <std::size_t N> static std::array<double, N> to_array(std::span<const double> values) {
-    std::array<double, N> copy{};
-    for (std::size_t i = 0; i < N; ++i) copy[i] = values[i];
-    return copy;
   }
 
   // ---- loops over elements
@@ -153,7 +142,8 @@ template <template <class> class R, class Rule> struct Formula {
     using T = Num<F>;
     const auto t = static_cast<double>(tile.slot->step);
     const F sign = maximizes(rule) ? -1 : 1;  // a choice would not vectorise
-    const auto q = to_array<quantities.count>(tile.slot->quantities);
+    std::array<double, quantities.count> q{};
+    for (std::size_t i = 0; i < quantities.count; ++i) q[i] = tile.slot->quantities[i];
     auto body = [=](F & theta_, const F& g_, auto&... rest_)
         __attribute__((always_inline, flatten)) {
       T theta(typename T::Raw{}, theta_), g(typename T::Raw{}, sign * g_);
@@ -195,7 +185,8 @@ template <template <class> class R, class Rule> struct Formula {
     auto element = [&](const char* name, double value) {
       return T(name, static_cast<F>(value), &lines);
     };
-    const auto plain = std::bit_cast<Rule>(to_array<Rule::hyper.count>(moment.hyper));
+    Rule plain;
+    std::memcpy(static_cast<void*>(&plain), moment.hyper.data(), sizeof plain);
     auto state_of = [&](std::size_t i) {
       return in_use(plain, i) ? element(state.at[i], moment.state[i]) : T(0);
     };
@@ -248,8 +239,8 @@ struct PairOfBetas {
 /// - `optional`: further state, in use if `uses(i)` says so of the i-th of these;
 /// - `check(at)`, which refuses combinations of options;
 /// - `maximize`: a Flag; the formula then sees -g;
-/// - `prepare(Whole&)`, or `prepare_group(std::span<Whole>)` for all that the same patterns match,
-/// which computes
+/// - `prepare(Whole&)`, or `prepare_group(std::span<Whole>)` for all parameters with a gradient
+///   whose options are the same, bit for bit, whichever patterns have set them; it computes
 ///   `fields` (a T for each element) and `quantities` (an S for the tensor): `update` receives them
 ///   between the state and t. `whole` names the tensors of any shape that it keeps, `needs_loss`
 ///   says that it reads the loss;
@@ -278,8 +269,9 @@ class Optimizer final : public OptimizerBase {
   Rule& options() { return *std::launder(static_cast<Rule*>(options_at(0))); }
   /// The options of the parameters whose names match `pattern` ('*' for any characters). An option
   /// holds where it is assigned, by that alone: a parameter has each one from the last pattern that
-  /// matches and has set it, or else the default. To read one gives what holds for the first
-  /// parameter that matches.
+  /// matches and has set it, or else the default. Patterns count in the order in which they were
+  /// first asked for. What the group has not set reads as it held for the first parameter that
+  /// matches, at this call or, of a group that one has kept, when a state was loaded since.
   R<Setting>& group(std::string_view pattern, At at = At::here()) {
     return *std::launder(static_cast<R<Setting>*>(find_group(pattern, at)));
   }
@@ -340,11 +332,12 @@ class Optimizer final : public OptimizerBase {
       }
     } else if constexpr (requires(Rule rule, std::span<Whole> x) { rule.prepare_group(x); }) {
       for (std::size_t mix = 0; mix < mixes_.size(); ++mix) {
+        if (first_alike(mix) != mix) continue;
         std::vector<Whole> all;
         for (Slot& slot : slots_)
-          if (slot.mix == mix && slot.grad.defined())
+          if (slot.grad.defined() && first_alike(slot.mix) == mix)
             all.push_back(whole_of(slot, Formula::maximizes(rule(mix)), nullptr));
-        rule(mix).prepare_group({all.data(), all.size()});
+        if (!all.empty()) rule(mix).prepare_group({all.data(), all.size()});
       }
     }
   }

@@ -10,9 +10,10 @@
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 static constexpr detail::RuleInfo info{
-    "LBFGS",
-    {"lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change", "history_size",
-     "strong_wolfe", "maximize"}};
+    .name = "LBFGS",
+    .hyper = {"lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change", "history_size",
+              "strong_wolfe", "maximize"},
+    .choices = {0, 0, 0, 0, 0, 0, 2, 2}};
 static_assert(sizeof(LBFGSOptions) == info.hyper.count * sizeof(double));
 
 LBFGS::LBFGS(const NamedTensors& parameters, LBFGSOptions options, At at)

@@ -86,17 +86,24 @@ inline double min(double a, double b) { return detail::choose(b < a, b, a); }
 inline double where(bool condition, double a, double b) { return detail::choose(condition, a, b); }
 inline double let(const char*, double x) { return x; }
 
-/// A hyper-parameter that is one of few: an enumerator of E, at least 0, kept as a number like the
-/// others. (In a group that did not set it, a quarter more.)
-template <class E> class Choice {
+/// A hyper-parameter that is one of few, E's values from 0 to count - 1, kept as a number like the
+/// others. (In a group that did not set it, a quarter more. A copy is a value, which is set: what
+/// keeps the quarter copies bytes.)
+template <class E, int count> class Choice {
  public:
   constexpr Choice(E e) : number_(static_cast<double>(e)) {}
+  constexpr Choice(const Choice& other) : Choice(E(other)) {}
+  constexpr Choice& operator=(const Choice& other) {
+    number_ = static_cast<double>(E(other));
+    return *this;
+  }
   constexpr operator E() const { return static_cast<E>(static_cast<int>(number_)); }
 
  private:
+  Choice() = default;  // trivial, so that bytes may become a rule
   double number_;
 };
-using Flag = Choice<bool>;
+using Flag = Choice<bool, 2>;
 
 /// A hyper-parameter of a group of parameters: a number, and whether the group has set it.
 /// Otherwise it is what the groups before or the defaults say.

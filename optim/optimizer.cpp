@@ -19,12 +19,6 @@ void detail::require(bool holds, const char* what, double value, const char* rul
   if (!holds) fail<ValueError>(at, "{} is {}: need {}", what, value, rule);
 }
 
-void detail::refuse_option(const char* rule, const char* option, double value, Range range, At at) {
-  const char* words[] = {"a number", "at least 0", "[0, 1)"};
-  fail<ValueError>(at, "{}: {} is {}: need {}", rule, option, value,
-                   words[static_cast<int>(range)]);
-}
-
 OptimizerBase::OptimizerBase(const detail::RuleInfo& info, const void* options)
     : info_(info), self_(this, [](OptimizerBase*) {}) {
   mixes_.push_back(std::make_unique<detail::Mix>());
@@ -113,117 +107,13 @@ std::vector<detail::Slot*> OptimizerBase::matching(std::string_view pattern, At 
   return found;
 }
 
-// ---- groups
-
-namespace {
-std::size_t offset_of(const detail::RuleInfo& info, std::size_t option) {
-  std::size_t at = 0;
-  for (std::size_t i = 0; i < option; ++i) at += info.choice[i] ? sizeof(double) : sizeof(Setting);
-  return at;
-}
-static_assert(sizeof(Setting) == sizeof(detail::Cell));
-constexpr double kInherited = 0.25;  // what stands in a Choice beside its number
-}  // namespace
-
-detail::Cell detail::cell_of(const RuleInfo& info, const Group& group, std::size_t option) {
-  Cell cell{0, true};
-  const std::byte* at = group.options + offset_of(info, option);
-  std::memcpy(&cell, at, info.choice[option] ? sizeof(double) : sizeof cell);
-  if (!info.choice[option]) return cell;
-  const double number = std::floor(cell.value);
-  return {number, cell.value == number};
-}
-
-void detail::put_cell(const RuleInfo& info, Group& group, std::size_t option, Cell cell) {
-  if (info.choice[option] && !cell.set) cell.value += kInherited;
-  std::byte* at = group.options + offset_of(info, option);
-  std::memcpy(at, &cell, info.choice[option] ? sizeof(double) : sizeof cell);
-}
-
-/// The mixes of `slots`, each of which learns its own. (The first, of the defaults, is missing.)
-OptimizerBase::Mixes OptimizerBase::mix(const Groups& groups, std::vector<Slot>& slots) {
-  Mixes mixes(1);
-  for (Slot& slot : slots) {
-    auto own = std::make_unique<detail::Mix>();
-    for (const auto& group : groups)
-      if (matches(group->pattern, slot.name)) own->groups.push_back(group.get());
-    slot.mix = 0;
-    if (own->groups.empty()) continue;
-    auto same = [&](const auto& other) { return other && other->groups == own->groups; };
-    const auto known = std::ranges::find_if(mixes, same);
-    slot.mix = static_cast<std::size_t>(known - mixes.begin());
-    if (known == mixes.end()) mixes.push_back(std::move(own));
-  }
-  return mixes;
-}
-
-void OptimizerBase::adopt(Mixes mixes) noexcept {
-  mixes[0] = std::move(mixes_[0]);
-  mixes_ = std::move(mixes);
-}
-
-/// The defaults, and over them what each group has set.
-void OptimizerBase::overlay(const Mixes& mixes) const {
-  for (std::size_t m = 1; m < mixes.size(); ++m) {
-    std::memcpy(mixes[m]->options, mixes[0]->options, sizeof mixes[0]->options);
-    for (const detail::Group* group : mixes[m]->groups)
-      for (std::size_t i = 0; i < info_.hyper.count; ++i)
-        if (const detail::Cell cell = detail::cell_of(info_, *group, i); cell.set)
-          std::memcpy(mixes[m]->options + i * sizeof(double), &cell.value, sizeof(double));
-  }
-}
-
-void OptimizerBase::resolve(const Mixes& mixes, At at) const {
-  overlay(mixes);
-  for (const auto& m : mixes) {
-    double values[Names::most];
-    std::memcpy(values, m->options, sizeof values);
-    for (std::size_t i = 0; i < info_.hyper.count; ++i)
-      if (!detail::holds(info_.ranges[i], values[i]))
-        detail::refuse_option(info_.name, info_.hyper.at[i], values[i], info_.ranges[i], at);
-    check_options(m->options, at);
-  }
-}
-
-void* OptimizerBase::find_group(std::string_view pattern, At at) {
-  const Slot* first = matching(pattern, at)[0];
-  auto known = std::ranges::find_if(groups_, [&](const auto& g) { return g->pattern == pattern; });
-  if (known == groups_.end()) {
-    groups_.reserve(groups_.size() + 1);
-    auto fresh = std::make_unique<detail::Group>(pattern);
-    for (std::size_t i = 0; i < info_.hyper.count; ++i)
-      detail::put_cell(info_, *fresh, i, {0, false});
-    groups_.push_back(std::move(fresh));
-    known = groups_.end() - 1;
-    try {
-      std::vector<Slot> slots = slots_;
-      Mixes mixes = mix(groups_, slots);
-      for (std::size_t i = 0; i < slots.size(); ++i) slots_[i].mix = slots[i].mix;
-      adopt(std::move(mixes));
-    } catch (...) {
-      groups_.pop_back();
-      throw;
-    }
-  }
-  overlay(mixes_);
-  const std::vector<double> now = hyper(first->mix);
-  for (std::size_t i = 0; i < now.size(); ++i)
-    if (!detail::cell_of(info_, **known, i).set)
-      detail::put_cell(info_, **known, i, {now[i], false});
-  return (*known)->options;
-}
-
-std::vector<double> OptimizerBase::hyper(std::size_t mix) const {
-  std::vector<double> values(info_.hyper.count);
-  std::memcpy(values.data(), mixes_[mix]->options, values.size() * sizeof(double));
-  return values;
-}
-
 void OptimizerBase::zero_grad(bool set_to_none) {
+  std::vector<std::pair<Tensor, Tensor>> zeroed;  // all are made before one is put anywhere
   for (Slot& slot : slots_)
     if (set_to_none) slot.parameter.zero_grad();
-    else if (const Tensor g = slot.parameter.grad(); g.defined())
-      slot.parameter.set_grad(zeros(g.shape(), g.dtype()));
+    else if (const Tensor& p = slot.parameter; p.grad().defined())
+      zeroed.emplace_back(p, zeros(p.shape(), p.dtype()));
+  for (const auto& [parameter, g] : zeroed) parameter.set_grad(g);
 }
 
 void detail::check_lr_factor(double factor, At at) {
@@ -248,8 +138,7 @@ void OptimizerBase::set_momentum(double momentum, At at) {
   if (option == info_.hyper.end())
     fail<ValueError>(at, "set_momentum: {} has neither momentum nor beta1", info_.name);
   const auto place = static_cast<std::size_t>(option - info_.hyper.begin());
-  if (const auto range = info_.ranges[place]; !detail::holds(range, momentum))
-    detail::refuse_option(info_.name, *option, momentum, range, at);
+  detail::check_option(info_, place, momentum, at);
   std::memcpy(mixes_[0]->options + place * sizeof momentum, &momentum, sizeof momentum);
   for (const auto& group : groups_)
     if (detail::cell_of(info_, *group, place).set)

@@ -38,13 +38,6 @@ constexpr Range range_of(std::string_view option) {
     if (option == name) return Range::nonnegative;
   return Range::any;
 }
-constexpr bool holds(Range range, double value) {
-  return range == Range::any
-             ? value == value
-             : value >= 0 && (range == Range::below_one ? value < 1 : value <= __DBL_MAX__);
-}
-[[noreturn]] void refuse_option(const char* rule, const char* option, double value, Range range,
-                                At at);
 
 /// What an optimizer knows of its rule besides the formula.
 struct RuleInfo {
@@ -58,12 +51,21 @@ struct RuleInfo {
   bool needs_loss = false;
   const char* (*refuses)(const Tensor&) = nullptr;  // why a parameter does not suit
   Range ranges[Names::most] = {};                   // of the hyper-parameters
-  bool choice[Names::most] = {};                    // a Choice, where the others are an S
+  int choices[Names::most] = {};                    // as many values has a Choice; 0: it is an S
 };
+/// ValueError unless the option may have this value.
+void check_option(const RuleInfo& info, std::size_t option, double value, At at);
 
-/// The options of a pattern: the rule, made of Settings, that `group` hands out.
+/// Where an option stands in a rule made of Settings, in bytes; behind the last, its size.
+constexpr std::size_t offset_of(const RuleInfo& info, std::size_t option) {
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < option; ++i) at += info.choices[i] ? sizeof(double) : sizeof(Setting);
+  return at;
+}
+
+/// The options of a pattern: the rule, made of Settings, that `group` hands out; at first none set.
 struct Group {
-  explicit Group(std::string_view pattern_) : pattern(pattern_) {}
+  Group(const RuleInfo& info, std::string_view pattern_);
   std::string pattern;
   alignas(double) std::byte options[sizeof(Setting[Names::most])] = {};
 };
@@ -217,8 +219,7 @@ class OptimizerBase : descent::detail::Pinned {
   using Groups = std::vector<std::unique_ptr<detail::Group>>;
   /// Finds out which options hold for each mix, by now, and checks them.
   void resolve(At at) const { resolve(mixes_, at); }
-  /// The options of `pattern`, where those that it has not set read as they hold for the first
-  /// parameter that matches; ValueError if none does.
+  /// The options of `pattern`; ValueError if no parameter matches.
   void* find_group(std::string_view pattern, At at);
   /// Collects gradients, checks them, makes the state that is missing and cuts the work into tiles;
   /// false if the step is to be skipped. DtypeError if a parameter's dtype is no longer its
@@ -231,6 +232,7 @@ class OptimizerBase : descent::detail::Pinned {
       for (std::size_t t = bundles_[bundle]; t < bundles_[bundle + 1]; ++t) f(tiles_[t]);
     });
   }
+  std::size_t first_alike(std::size_t mix) const;  // the first mix with the same options
   Whole whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const;
   void widen_fields(Slot& slot) const;  // to the parameter's shape, for the loops
   void commit_step();                   // nothing fails from here on
@@ -269,6 +271,8 @@ class OptimizerBase : descent::detail::Pinned {
   void resolve(const Mixes& mixes, At at) const;
   static Mixes mix(const Groups& groups, std::vector<Slot>& slots);
   void adopt(Mixes mixes) noexcept;
+  void inherit(detail::Group& group, const Mixes& mixes,
+               const std::vector<Slot>& slots) const noexcept;
   void take_groups(Groups groups,
                    const std::vector<std::pair<std::string, std::vector<double>>>& saved,
                    std::vector<Slot>& slots, At at);

@@ -116,9 +116,7 @@ std::vector<std::string> saved_groups(const NamedTensors& state, const std::stri
   return ordered;
 }
 std::string pattern_of(const std::string& name) { return name.substr(name.find(' ') + 1); }
-}  // namespace
 
-namespace {
 /// ValueError if the state is that of another rule, whose every entry would be reported otherwise.
 void check_rule(const NamedTensors& state, const std::string& rule, At at) {
   const std::string tail = "/steps";
@@ -142,7 +140,8 @@ void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   Groups groups;
   for (const std::string& name : saved_groups(state, info_.name)) {
     saved.groups.emplace_back(name, options);
-    matching(groups.emplace_back(std::make_unique<detail::Group>(pattern_of(name)))->pattern, at);
+    matching(groups.emplace_back(std::make_unique<detail::Group>(info_, pattern_of(name)))->pattern,
+             at);
   }
   std::vector<Entry> wanted;
   NamedTensors like;
@@ -182,22 +181,21 @@ void OptimizerBase::take_groups(
     if (known(groups, groups[g]->pattern) - groups.begin() != static_cast<std::ptrdiff_t>(g))
       fail<ValueError>(at, "load_state_dict: two groups have the pattern \"{}\"",
                        groups[g]->pattern);
-    for (std::size_t i = 0; i < info_.hyper.count; ++i) {
-      const double value = saved[g + 1].second[i];
-      detail::put_cell(info_, *groups[g], i, {value == value ? value : 0, value == value});
-    }
+    for (std::size_t i = 0; i < info_.hyper.count; ++i)
+      if (const double value = saved[g + 1].second[i]; value == value) {
+        if (info_.choices[i] > 0) detail::check_option(info_, i, value, at);  // no place for others
+        detail::put_cell(info_, *groups[g], i, {value, true});
+      }
   }
   for (const auto& old : groups_)
-    if (known(groups, old->pattern) == groups.end()) {
-      auto& unset = groups.emplace_back(std::make_unique<detail::Group>(old->pattern));
-      for (std::size_t i = 0; i < info_.hyper.count; ++i)
-        detail::put_cell(info_, *unset, i, {0, false});
-    }
+    if (known(groups, old->pattern) == groups.end())
+      groups.push_back(std::make_unique<detail::Group>(info_, old->pattern));
   Mixes mixes = mix(groups, slots);
   mixes[0] = std::make_unique<detail::Mix>();
   std::memcpy(mixes[0]->options, saved[0].second.data(), info_.hyper.count * sizeof(double));
   resolve(mixes, at);
   // Nothing fails from here on.
+  for (const auto& group : groups) inherit(*group, mixes, slots);
   std::memcpy(mixes_[0]->options, mixes[0]->options, sizeof mixes[0]->options);
   for (auto& group : groups)
     if (const auto old = known(groups_, group->pattern); old != groups_.end()) {

@@ -84,7 +84,7 @@ template <class S = double> struct MuonRule {
   S lr = 1e-3, weight_decay = 0.1, momentum = 0.95;
   Flag nesterov = true;
   S a = 3.4445, b = -4.7750, c = 2.0315, eps = 1e-7, ns_steps = 5;
-  Choice<MuonScale> adjust_lr = MuonScale::original;
+  Choice<MuonScale, 3> adjust_lr = MuonScale::original;
   Flag maximize = false;
   static constexpr auto name = "Muon";
   static constexpr Names hyper{"lr", "weight_decay", "momentum", "nesterov",  "a",       "b",
@@ -108,7 +108,8 @@ template <class S = double> struct MuonRule {
 };
 
 /// Polyak's step: Polyak 1987, section 5.3. The rate at which the loss, were it a straight line,
-/// would fall to f_star; at most lr. The gradient's norm is that of the whole group.
+/// would fall to f_star; at most lr. The gradient's norm is that of all parameters that have the
+/// same options.
 template <class S = double> struct PolyakRule {
   S lr = 1, f_star = 0;
   Flag maximize = false;

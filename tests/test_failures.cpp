@@ -314,6 +314,20 @@ TEST_CASE("a load that finds no memory has changed nothing") {
       0);
 }
 
+TEST_CASE("a group, and gradients to be made zeros, that find no memory have changed nothing") {
+  const inject::Watch watch;
+  auto run = [](void (*act)(optim::OptimizerBase&)) {
+    const auto x = std::make_shared<Training<optim::SGD>>(optim::SGD::Rule());
+    return Run{[x] { x->set_gradients(); }, [x, act] { act(x->opt); }, [x] { return x->state(); }};
+  };
+  auto ask = [](optim::OptimizerBase& opt) { static_cast<optim::SGD&>(opt).group("*"); };
+  auto clear = [](optim::OptimizerBase& opt) { opt.zero_grad(false); };
+  for (int warm : {0, 1}) {  // a group that is new, and one that is known
+    fail_each_allocation([&] { return run(ask); }, warm);
+    fail_each_allocation([&] { return run(clear); }, warm);
+  }
+}
+
 TEST_CASE("so many failures were injected, and none was noticed afterwards") {
   std::printf("injected: %ld failures in steps, loads and clipping, each without a trace\n",
               inject::failures);

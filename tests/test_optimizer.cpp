@@ -828,3 +828,127 @@ TEST_CASE("a state's groups decide, whatever the optimizer's own were") {
     std::reverse(state.begin(), state.end());  // as a file may sort its entries
   }
 }
+
+namespace {
+double option(const optim::OptimizerBase& opt, const std::string& key) {
+  for (const auto& [name, t] : opt.state_dict())
+    if (name == key) return t.item();
+  FAIL("no ", key);
+  return NAN;
+}
+}  // namespace
+
+TEST_CASE("a flag or a choice copied out of a group is set, as a number is") {
+  const Tensor a = leaf({1}), b = leaf({1});
+  const NamedTensors both{{"a", a}, {"b", b}};
+  optim::SGD opt(both, {.momentum = 0.9, .nesterov = true});
+  auto &of_a = opt.group("a"), &of_b = opt.group("b");
+  of_a.momentum = of_b.momentum;
+  of_a.nesterov = of_b.nesterov;
+  const optim::Flag copy = of_b.nesterov;
+  opt.options().nesterov = false;
+  opt.options().momentum = 0.5;
+  CHECK(opt.group("a").momentum == 0.9);
+  CHECK(bool(opt.group("a").nesterov));
+  CHECK(option(opt, "SGD/[1 a]/nesterov") == 1);
+  CHECK(std::isnan(option(opt, "SGD/[2 b]/nesterov")));
+  opt.group("b").nesterov = copy;
+  CHECK(option(opt, "SGD/[2 b]/nesterov") == 1);
+  for (int i = 0; i < 4; ++i) opt.options().maximize = opt.group("b").maximize;
+  CHECK(!opt.options().maximize);
+  CHECK(option(opt, "SGD/[*]/maximize") == 0);
+  of_b = of_a;  // all of them
+  CHECK(option(opt, "SGD/[2 b]/lr") == 1e-3);
+  CHECK(option(opt, "SGD/[2 b]/maximize") == 0);
+  const optim::SGD from(both, {.lr = 1, .momentum = 0.9, .maximize = opt.group("a").maximize});
+  CHECK(option(from, "SGD/[*]/maximize") == 0);
+
+  optim::Muon muon({{"m", matrix(2, 2, 0)}, {"n", matrix(2, 2, 0)}});
+  muon.options().adjust_lr = optim::MuonScale::spectral_unclamped;
+  muon.group("m").adjust_lr = muon.group("n").adjust_lr;
+  muon.options() = {.adjust_lr = muon.group("n").adjust_lr};
+  CHECK(option(muon, "Muon/[*]/adjust_lr") == 2);
+  muon.options().adjust_lr = optim::MuonScale::original;
+  CHECK(muon.group("m").adjust_lr == optim::MuonScale::spectral_unclamped);
+  CHECK(muon.group("n").adjust_lr == optim::MuonScale::original);
+}
+
+TEST_CASE("a group that one holds reads what holds after a state is loaded, as before") {
+  const Tensor a = leaf({1}), b = leaf({1});
+  const NamedTensors both{{"a", a}, {"b", b}};
+  optim::SGD opt(both, {.lr = 0.5, .momentum = 0.25, .nesterov = true});
+  const NamedTensors before = opt.state_dict();
+  auto& held = opt.group("a");
+  opt.group("*").weight_decay = 0.125;
+  for (bool own : {true, false}) {  // its own state has the group, the other one does not
+    held.momentum = 0.75;
+    opt.load_state_dict(own ? opt.state_dict() : before);
+    CHECK(held.lr == 0.5);
+    CHECK(held.momentum == (own ? 0.75 : 0.25));
+    CHECK(held.weight_decay == (own ? 0.125 : 0));
+    CHECK(bool(held.nesterov));
+    CHECK(std::isnan(option(opt, "SGD/[1 a]/lr")));
+  }
+  held.lr *= 0.5;
+  opt.options() = {.lr = 0.5};
+  for (const Tensor& p : {a, b}) set_gradient(p, {1});
+  opt.step();
+  CHECK(a.item() == 0.75);
+  CHECK(b.item() == 0.5);
+}
+
+TEST_CASE("Polyak's step is that of all parameters with the same options, whoever gave them") {
+  auto moved = [](auto change) {
+    const Tensor a = leaf({1}), b = leaf({1}), c = leaf({1});
+    optim::Polyak opt({{"a", a}, {"b", b}, {"c", c}}, {.lr = 10});
+    opt.group("c").lr = 0.125;
+    change(opt);
+    for (const Tensor& p : {a, b, c}) set_gradient(p, {1});
+    opt.step(tensor(1.0, float64));
+    return Values{1 - a.item(), 1 - b.item(), 1 - c.item()};
+  };
+  const Values expected{0.5, 0.5, 0.125};
+  CHECK(moved([](auto&) {}) == expected);
+  CHECK(moved([](auto& opt) { CHECK(opt.group("a").lr == 10); }) == expected);
+  CHECK(moved([](auto& opt) { opt.group("b").lr = 10; }) == expected);
+  CHECK(moved([](auto& opt) {
+          const NamedTensors state = opt.state_dict();
+          opt.group("b").lr = 3;
+          opt.load_state_dict(state);
+        }) == expected);
+  CHECK(moved([](auto& opt) { opt.group("b").lr = 0.25; }) == Values{1, 0.25, 0.125});
+}
+
+TEST_CASE("a state with a choice that there is not is refused, and nothing changes") {
+  optim::Muon opt({{"m", matrix(2, 2, 0)}}, {.adjust_lr = optim::MuonScale::match_rms_adamw});
+  opt.group("m").adjust_lr = optim::MuonScale::spectral_unclamped;
+  opt.group("*").momentum = 0.5;
+  const NamedTensors state = opt.state_dict();
+  for (const std::string group : {"*", "1 m", "2 *"})
+    for (double bad : {3.0, 7.0, 1e300, double(INFINITY), -1.0, -3.0, 0.5, 0.25, 1.25}) {
+      auto refused = [&](const std::string& choice, const std::string& rule) {
+        CAPTURE(group);
+        CAPTURE(bad);
+        const NamedTensors wrong =
+            with(state, "Muon/[" + group + "]/" + choice, tensor(bad, float64));
+        const std::string why = "Muon: " + choice + " is " + str(bad) + ": need " + rule;
+        CHECK_THROWS_WITH_AS(opt.load_state_dict(wrong), doctest::Contains(why.c_str()),
+                             ValueError);
+      };
+      refused("adjust_lr", "a whole number from 0 to 2");
+      refused("nesterov", "a whole number from 0 to 1");
+    }
+  CHECK(opt.options().adjust_lr == optim::MuonScale::match_rms_adamw);
+  CHECK(option(opt, "Muon/[1 m]/adjust_lr") == 2);
+  opt.load_state_dict(with(state, "Muon/[2 *]/adjust_lr", tensor(1.0, float64)));
+  CHECK(option(opt, "Muon/[2 *]/adjust_lr") == 1);
+  opt.group("*").adjust_lr = static_cast<optim::MuonScale>(3);
+  set_gradients(opt.parameters(), 1);
+  CHECK_THROWS_WITH_AS(opt.step(), doctest::Contains("adjust_lr is 3"), ValueError);
+
+  optim::LBFGS lbfgs({{"p", leaf({1})}});
+  const NamedTensors kept = lbfgs.state_dict();
+  CHECK_THROWS_WITH_AS(
+      lbfgs.load_state_dict(with(kept, "LBFGS/[*]/strong_wolfe", tensor(0.5, float64))),
+      doctest::Contains("LBFGS: strong_wolfe is 0.5: need a whole number from 0 to 1"), ValueError);
+}

@@ -100,7 +100,9 @@ extern template class Recorded<double>;
 /// A hyper-parameter on its way into a recording rule: a number, or one of a Choice.
 struct RecordedOption {
   operator Recorded<double>() const { return {name, value, lines}; }
-  template <class E> operator Choice<E>() const { return static_cast<E>(static_cast<int>(value)); }
+  template <class E, int count> operator Choice<E, count>() const {
+    return static_cast<E>(static_cast<int>(value));
+  }
   const char* name;
   double value;
   Lines* lines;
