@@ -163,11 +163,19 @@ Tensor empty_broadcast(const char* op, const In& a, const In& b, DType dtype);
 
 /// Sums, differences and products of elements: int64 wraps around at its ends.
 namespace ring {
-template <class T> using Number = std::conditional_t<std::is_same_v<T, int64_t>, uint64_t, T>;
-template <class T> T add(T a, T b) { return static_cast<T>(Number<T>(a) + Number<T>(b)); }
-template <class T> T sub(T a, T b) { return static_cast<T>(Number<T>(a) - Number<T>(b)); }
-template <class T> T mul(T a, T b) { return static_cast<T>(Number<T>(a) * Number<T>(b)); }
-template <class T> T neg(T a) { return static_cast<T>(-Number<T>(a)); }
+template <class T> using Wrapping = std::conditional_t<std::is_same_v<T, int64_t>, uint64_t, T>;
+template <class T> [[gnu::always_inline]] inline T add(T a, T b) {
+  return static_cast<T>(Wrapping<T>(a) + Wrapping<T>(b));
+}
+template <class T> [[gnu::always_inline]] inline T sub(T a, T b) {
+  return static_cast<T>(Wrapping<T>(a) - Wrapping<T>(b));
+}
+template <class T> [[gnu::always_inline]] inline T mul(T a, T b) {
+  return static_cast<T>(Wrapping<T>(a) * Wrapping<T>(b));
+}
+template <class T> [[gnu::always_inline]] inline T neg(T a) {
+  return static_cast<T>(-Wrapping<T>(a));
+}
 }  // namespace ring
 
 }  // namespace detail
