@@ -25,9 +25,10 @@ void destroy(Header* header) {
 }
 
 /// Without elements yet. Without `strides`, it has those of a contiguous tensor.
-[[gnu::always_inline]] static inline Header* new_header(DType dtype, const Shape& shape,
-                                                        const Strides* strides, int64_t numel) {
-  auto* h = new (allocate(sizeof(Header))) Header;
+[[gnu::always_inline]] static inline Header* new_header(void* memory, DType dtype,
+                                                        const Shape& shape, const Strides* strides,
+                                                        int64_t numel) {
+  auto* h = new (memory) Header;
   h->dtype = dtype, h->numel = numel, h->shape = shape;
   h->strides = strides ? *strides : contiguous_strides(shape);
   return h;
@@ -37,7 +38,7 @@ Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape
               const Strides& strides) {
   int64_t n = numel("view", shape, At::unknown());
   Tensor t;
-  t.header_ = new_header(dtype, shape, &strides, n);
+  t.header_ = new_header(allocate(sizeof(Header)), dtype, shape, &strides, n);
   retain(storage->refs);
   t.header_->storage = storage;
   t.header_->data = data;
@@ -66,7 +67,7 @@ static Tensor uninitialised(const char* op, DType dtype, const Shape& shape, con
                             int64_t n, At at) {
   int64_t bytes = checked_mul(n, itemsize(dtype), op, at);
   auto total = checked_add(bytes, static_cast<int64_t>(sizeof(Storage)), op, at);
-  Header* h = new_header(dtype, shape, strides, n);
+  Header* h = new_header(allocate_for(op, sizeof(Header), at), dtype, shape, strides, n);
   Tensor t;
   Peek::set_header(t, h);
   h->storage = new (allocate_for(op, static_cast<std::size_t>(total), at)) Storage;

@@ -23,12 +23,10 @@ void detail::check_blend(Named into, Named from) {
   for (std::size_t i = 0; i < std::min(into.size(), from.size()); ++i) {
     const auto& [name, x] = into[i];
     const auto& [other, y] = from[i];
-    if (!(x.shape() == y.shape()))
-      fail<ShapeError>(At::unknown(), "average: {} is {} and {} is {}: need one shape", name,
-                       x.shape(), other, y.shape());
-    if (!is_floating(x.dtype()) || !is_floating(y.dtype()))
-      fail<DtypeError>(At::unknown(), "average: {} is {} and {} is {}: need floating dtypes", name,
-                       x.dtype(), other, y.dtype());
+    if (!(x.shape() == y.shape()) || !is_floating(x.dtype()) || !is_floating(y.dtype()))
+      fail<ShapeError>(At::unknown(),
+                       "average: {} is {} {} and {} is {} {}: need one shape and floating dtypes",
+                       name, x.dtype(), x.shape(), other, y.dtype(), y.shape());
   }
 }
 

@@ -325,8 +325,7 @@ void OptimizerBase::on_report(std::function<void(const std::string&)> report) {
 }
 
 void OptimizerBase::report(const std::string& text) const {
-  if (report_) report_(text);
-  else descent::report(text);
+  report_ ? report_(text) : descent::report(text);
 }
 
 Whole OptimizerBase::whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const {

@@ -66,6 +66,33 @@ std::vector<Entry> entries(const detail::RuleInfo& info, Saved& saved, At at) {
   return all;
 }
 
+/// The groups that a state dict of `rule` has, "<number> <pattern>", by their numbers.
+std::map<int64_t, std::string> saved_groups(const NamedTensors& state, const std::string& rule) {
+  const std::string head = rule + "/[", tail = "]/lr";
+  std::map<int64_t, std::string> names;
+  for (const auto& [key, t] : state) {
+    if (!key.starts_with(head) || !key.ends_with(tail)) continue;
+    const std::string name = key.substr(head.size(), key.size() - head.size() - tail.size());
+    int64_t number = 0;
+    const auto end = std::from_chars(name.data(), name.data() + name.size(), number).ptr;
+    if (number > 0 && *end == ' ') names.emplace(number, name);  // others are unexpected entries
+  }
+  return names;
+}
+std::string pattern_of(const std::string& name) { return name.substr(name.find(' ') + 1); }
+
+/// ValueError if the state is that of another rule, whose every entry would be reported otherwise.
+void check_rule(const NamedTensors& state, const std::string& rule, At at) {
+  std::string other;
+  for (const auto& [key, t] : state) {
+    if (key == rule + "/steps") return;
+    if (key.ends_with("/steps")) other = key.substr(0, key.rfind('/'));
+  }
+  if (!other.empty())
+    fail<ValueError>(at, "load_state_dict: this is the state of {}, and the optimizer is {}", other,
+                     rule);
+}
+
 }  // namespace
 
 NamedTensors OptimizerBase::state_dict() const {
@@ -99,46 +126,13 @@ NamedTensors detail::copied(const NamedTensors& like, const NamedTensors& state,
   return copies;
 }
 
-namespace {
-/// The groups that a state dict of `rule` has, "<number> <pattern>", in their order.
-std::vector<std::string> saved_groups(const NamedTensors& state, const std::string& rule) {
-  const std::string head = rule + "/[", tail = "]/lr";
-  std::map<int64_t, std::string> names;
-  for (const auto& [key, t] : state) {
-    if (!key.starts_with(head) || !key.ends_with(tail)) continue;
-    const std::string name = key.substr(head.size(), key.size() - head.size() - tail.size());
-    int64_t number = 0;
-    const auto end = std::from_chars(name.data(), name.data() + name.size(), number).ptr;
-    if (number > 0 && *end == ' ') names.emplace(number, name);  // others are unexpected entries
-  }
-  std::vector<std::string> ordered;
-  for (auto& [number, name] : names) ordered.push_back(std::move(name));
-  return ordered;
-}
-std::string pattern_of(const std::string& name) { return name.substr(name.find(' ') + 1); }
-
-/// ValueError if the state is that of another rule, whose every entry would be reported otherwise.
-void check_rule(const NamedTensors& state, const std::string& rule, At at) {
-  const std::string tail = "/steps";
-  std::string other;
-  for (const auto& [key, t] : state)
-    if (key.ends_with(tail) && key.find('/') == key.size() - tail.size()) {
-      other = key.substr(0, key.size() - tail.size());
-      if (other == rule) return;
-    }
-  if (!other.empty())
-    fail<ValueError>(at, "load_state_dict: this is the state of {}, and the optimizer is {}", other,
-                     rule);
-}
-}  // namespace
-
 void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   check_rule(state, info_.name, at);
   const std::map<std::string, Tensor> there(state.begin(), state.end());
   const std::vector<double> options(info_.hyper.count);
   Saved saved{0, 1, {{"*", options}}, slots_};
   Groups groups;
-  for (const std::string& name : saved_groups(state, info_.name)) {
+  for (const auto& [number, name] : saved_groups(state, info_.name)) {
     saved.groups.emplace_back(name, options);
     matching(groups.emplace_back(std::make_unique<detail::Group>(info_, pattern_of(name)))->pattern,
              at);
