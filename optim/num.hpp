@@ -62,7 +62,7 @@ template <class F> struct Num {
   friend Num where(bool condition, Num a, Num b) {
     return {Raw{}, detail::choose(condition, a.v, b.v)};
   }
-  /// (1 - w) a + w b from the nearer of the two: a at 0 and b at 1, exactly, whatever the other is.
+  /// (1 - w) a + w b from the nearer of the two: a at 0 and b at 1, exactly, if b - a is a number.
   friend Num lerp(Num a, Num b, double w) {
     const bool at_a = w < 0.5;
     return where(at_a, a, b) + detail::choose(at_a, w, w - 1) * (b - a);
