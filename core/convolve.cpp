@@ -1,6 +1,8 @@
 #include "descent/core/convolve.hpp"
 
 #include <atomic>
+#include <mutex>
+#include <span>
 
 #include "descent/core/blas.hpp"
 #include "descent/core/conv.hpp"
@@ -124,24 +126,56 @@ template <class T> class GuardedWinograd : public Winograd<T> {
   GuardedWinograd(const Conv& c, const T* weight, bool turned)
       : Winograd<T>(c, weight, turned), c_(c), weight_(weight), turned_(turned) {}
 
-  void forward(const Piece& b, int64_t group, Channels outs, Planes<const T> x, const T* bias,
+  void forward(const Piece& b, int64_t, Channels outs, Planes<const T> x, const T* bias,
                Planes<T> y) const {
-    const std::vector<Piece> spoilt = Winograd<T>::forward(b, outs, x, bias, y);
-    if (spoilt.empty()) return;
-    const int64_t taps = c_.windows.taps(), pairs = c_.in * c_.out;
-    const Scratch<T> turned(Shape{turned_ ? pairs : 0, taps});
-    for (int64_t i = 0; i < turned.size; ++i) {
-      const int64_t pair = i / taps, o = pair / c_.in, k = pair % c_.in;
-      turned.data()[i] = weight_[(k * c_.out + o + 1) * taps - 1 - i % taps];
-    }
-    const Im2col<T> product(c_, turned_ ? turned.data() : weight_);
-    for (const Piece& rows : spoilt) product.forward(rows, group, outs, x, bias, y);
+    const std::vector<Place> spoilt = Winograd<T>::forward(b, outs, x, bias, y);
+    const int64_t count = std::ssize(spoilt);
+    for (int64_t i = 0; i < count; i += 256)
+      sum({spoilt.data() + i, std::size_t(std::min<int64_t>(256, count - i))}, outs, x, bias, y);
   }
 
  private:
+  /// y at some places, by the definition.
+  void sum(std::span<const Place> places, Channels outs, Planes<const T> x, const T* bias,
+           Planes<T> y) const {
+    const int64_t n = std::ssize(places), taps = c_.windows.taps(), depth = c_.depth();
+    const Scratch<T> columns(Shape{depth, n}), result(Shape{outs.size(), n});
+    T* to = columns.data();
+    for (int64_t k = 0; k < c_.in; ++k)
+      for (int64_t tap = 0; tap < taps; ++tap)
+        for (const Place& place : places) {
+          const T* const cell = cell_under(c_.windows, x, k, place, tap);
+          *to++ = cell ? *cell : T(0);
+        }
+    blas::gemm<T>(false, false, outs.size(), n, depth, 1, plain_weight() + outs.begin * depth,
+                  depth, columns.data(), n, 0, result.data(), n);
+    const T* from = result.data();
+    for (int64_t o = outs.begin; o < outs.end; ++o)
+      for (const Place& place : places)
+        y.at(place.image, o)[place.row * c_.windows.columns + place.column] =
+            *from++ + (bias ? bias[o] : T(0));
+  }
+  /// As [out, in, taps], turned when they are first asked for: they seldom are.
+  const T* plain_weight() const {
+    if (!turned_) return weight_;
+    std::call_once(once_, [this] {
+      const int64_t taps = c_.windows.taps();
+      Scratch<T> made(Shape{c_.out, c_.depth()});
+      T* to = made.data();
+      for (int64_t o = 0; o < c_.out; ++o)
+        for (int64_t k = 0; k < c_.in; ++k, to += taps)
+          std::reverse_copy(weight_ + (k * c_.out + o) * taps,
+                            weight_ + (k * c_.out + o + 1) * taps, to);
+      turned_weight_ = std::move(made.tensor);
+    });
+    return elements_of<T>(turned_weight_);
+  }
+
   const Conv& c_;
   const T* weight_;
   const bool turned_;
+  mutable std::once_flag once_;
+  mutable Tensor turned_weight_;
 };
 
 // ---- tiles, whatever the method

@@ -51,6 +51,11 @@ struct Piece {
   int64_t places(const Windows& w) const { return images * (last - first) * w.columns; }
 };
 
+/// One window of an image.
+struct Place {
+  int64_t image, row, column;
+};
+
 /// Some of n channels.
 struct Channels {
   int64_t begin, end;
@@ -184,17 +189,22 @@ template <class T, class F>
   }
 }
 
-/// f(tap, place, the cell there or null where there is padding): slow, but wherever windows lie.
+/// The cell under a tap, or null where there is padding: slow, but wherever windows lie.
+template <class T>
+T* cell_under(const Windows& w, Planes<T> x, int64_t channel, const Place& place, int64_t tap) {
+  const int64_t i = place.row * w.stride.h - w.padding.h + tap / w.kernel.w * w.dilation.h;
+  const int64_t k = place.column * w.stride.w - w.padding.w + tap % w.kernel.w * w.dilation.w;
+  const bool inside = i >= 0 && i < w.height && k >= 0 && k < w.width;
+  return inside ? x.at(place.image, channel) + i * w.width + k : nullptr;
+}
+/// f(tap, place, the cell there or null) for all places of a piece.
 template <class T, class F>
 void for_each_cell(const Windows& w, const Piece& b, Planes<T> x, int64_t channel, F f) {
   for (int64_t tap = 0; tap < w.taps(); ++tap)
-    for (int64_t place = 0; place < b.places(w); ++place) {
-      const int64_t line = place / w.columns, image = line / (b.last - b.first);
-      const int64_t row = b.first + line % (b.last - b.first), column = place % w.columns;
-      const int64_t i = row * w.stride.h - w.padding.h + tap / w.kernel.w * w.dilation.h;
-      const int64_t k = column * w.stride.w - w.padding.w + tap % w.kernel.w * w.dilation.w;
-      const bool inside = i >= 0 && i < w.height && k >= 0 && k < w.width;
-      f(tap, place, inside ? x.at(b.image + image, channel) + i * w.width + k : nullptr);
+    for (int64_t i = 0; i < b.places(w); ++i) {
+      const int64_t line = i / w.columns, image = line / (b.last - b.first);
+      const Place place{b.image + image, b.first + line % (b.last - b.first), i % w.columns};
+      f(tap, i, cell_under(w, x, channel, place, tap));
     }
 }
 

@@ -178,8 +178,8 @@ template <class T> class Winograd {
   }
   int64_t weight_size() const { return 36 * c_.in * c_.out; }
 
-  /// Returns the rows of places to compute again by the plain sum: see `spoilt`.
-  std::vector<Piece> forward(const Piece& b, Channels outs, Planes<const T> x, const T* bias,
+  /// Returns the places to compute again by the plain sum: see `spoilt`.
+  std::vector<Place> forward(const Piece& b, Channels outs, Planes<const T> x, const T* bias,
                              Planes<T> y) const {
     const Tiles v = tiles_of_x(b, x, {0, c_.in});
     const Tiles m(b.places(windows), outs.size());
@@ -252,11 +252,11 @@ template <class T> class Winograd {
            double(std::bit_cast<T>(*least)) * 4096 >= largest;
   }
 
-  /// Whether a tile's results are to be computed again, from the smallest and the largest magnitude
-  /// among its places, each the largest of all channels: if one is not finite, or they are so far
-  /// apart that rounding of the larger, which all of the tile shares, is seen in the smaller. A
-  /// number that is huge or not finite thus changes only what sees it. The taps of a weight's
-  /// gradient share rounding as the places of a tile do.
+  /// Whether what has the magnitude `low` is to be computed again, where the largest of its tile is
+  /// `high`, both the largest of all channels: if that is not finite, or so much larger that its
+  /// rounding, which all of the tile shares, is seen. A number that is huge or not finite thus
+  /// changes only what sees it. The taps of a weight's gradient share rounding as the places of a
+  /// tile do.
   static bool spoilt(Bits low, Bits high) {
     constexpr Bits apart = 7 << 23;  // 2^7
     return high >= infinity || high - low > apart;
@@ -351,7 +351,7 @@ template <class T> class Winograd {
   }
 
   /// y = A^T m A + bias.
-  std::vector<Piece> put(const Piece& b, const Tiles& m, const T* bias, Planes<T> y,
+  std::vector<Place> put(const Piece& b, const Tiles& m, const T* bias, Planes<T> y,
                          Channels outs) const {
     std::vector<Bits> seen(std::size_t(16 * m.step));  // [place of the tile][tile]
     for_each_channels(m, outs, [&](Channels some, T* dealt, T* lines, int64_t n) {
@@ -368,11 +368,10 @@ template <class T> class Winograd {
           b, y, some, lines, m.step,
           [](T& cell, const T& element, T start) { cell = element + start; }, bias);
     });
-    return spoilt_rows(b, m, seen.data());
+    return spoilt_places(b, m, seen.data());
   }
-  /// The rows of places that have a tile which is spoilt, by its places' largest magnitudes
-  /// seen [16, step].
-  std::vector<Piece> spoilt_rows(const Piece& b, const Tiles& m, Bits* seen) const {
+  /// The places that are spoilt, by the largest magnitudes of the tiles' places seen [16, step].
+  std::vector<Place> spoilt_places(const Piece& b, const Tiles& m, Bits* seen) const {
     const int64_t across = windows.columns, down = b.last - b.first;
     auto drop = [&](int64_t r, int64_t c, int64_t t) {  // a place that is not on the image
       seen[(4 * r + c) * m.step + t] = seen[t];
@@ -385,7 +384,7 @@ template <class T> class Winograd {
       for (int64_t c = windows.width - 4 * (across - 1); c < 4; ++c)
         for (int64_t r = 0; r < 4; ++r) drop(r, c, t);
 
-    std::vector<Piece> again;
+    std::vector<Place> again;
     for (int64_t t = 0; t < m.count; t += 16) {
       Bits low[16], high[16];
       simd::call([&, all = seen + t, step = m.step] {
@@ -398,11 +397,12 @@ template <class T> class Winograd {
       });
       for (int64_t j = 0; j < std::min<int64_t>(16, m.count - t); ++j) {
         if (!spoilt(low[j], high[j])) continue;
-        const int64_t row = (t + j) / across, first = 4 * (b.first + row % down);
-        const Piece rows{b.image + row / down, 1, first, std::min(first + 4, windows.height)};
-        if (again.empty() || again.back().image != rows.image || again.back().last < first)
-          again.push_back(rows);
-        else again.back().last = rows.last;
+        const int64_t line = (t + j) / across, row = 4 * (b.first + line % down),
+                      column = 4 * ((t + j) % across);
+        for (int64_t r = row; r < std::min(row + 4, windows.height); ++r)
+          for (int64_t c = column; c < std::min(column + 4, windows.width); ++c)
+            if (spoilt(seen[(4 * (r - row) + c - column) * m.step + t + j], high[j]))
+              again.push_back({b.image + line / down, r, c});
       }
     }
     return again;
