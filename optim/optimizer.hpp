@@ -198,7 +198,8 @@ class OptimizerBase : descent::detail::Pinned {
   /// first.
   void on_report(std::function<void(const std::string&)> report);
   /// Notes in `ledger`, as long as both live, what each step does; null to stop. ValueError if it
-  /// follows another optimizer, or holds steps of another rule.
+  /// follows another optimizer, or holds steps of another rule. Those of this rule it keeps, and
+  /// replaces them where a step of the same number is done anew.
   void trace(Ledger* ledger, At at = At::here());
   void trace(Ledger& ledger, At at = At::here()) { trace(&ledger, at); }
 

@@ -28,7 +28,7 @@ void randomize(optim::OptimizerBase& opt, int64_t step) {
     else if (key.find('[') != std::string::npos || t.dim() != 2 || t.numel() != 1000) continue;
     else if (last == "v" || last == "s" || last == "u" || last == "eta" || last == "v_max")
       t = (randn(t.shape(), t.dtype()) * 0.5).clone() * (randn(t.shape(), t.dtype()) * 0.5);
-    else t = randn(t.shape(), t.dtype());
+    else t = where(rand(t.shape(), t.dtype()) < 0.1, -0.0, randn(t.shape(), t.dtype()));
     if (last == "v" || last == "s" || last == "u" || last == "eta" || last == "v_max") t = abs(t);
   }
   opt.load_state_dict(state);
@@ -47,7 +47,11 @@ void explain_random_states(DType dtype, Change change) {
   p.set_grad(randn({20, 50}, dtype));
   opt.step(tensor(1.5));
   randomize(opt, 1 + randint(0, 30, {}).template item<int64_t>());
-  p.set_grad(where(rand({20, 50}, dtype) < 0.05, 0.0, randn({20, 50}, dtype)));
+  // What is special: no gradient, one of -0 or a denormal number, a parameter that is -0.
+  const Tensor g = where(rand({20, 50}, dtype) < 0.05, 0.0, randn({20, 50}, dtype));
+  const Tensor odd = randn({20, 50}, dtype) * (dtype == float32 ? 1e-39 : 1e-309);
+  p.set_grad(where(rand({20, 50}) < 0.1, odd, g).clone());
+  p.detach().copy_(where(rand({20, 50}) < 0.1, -0.0, p.detach()));
   optim::Ledger ledger;
   opt.trace(ledger);
   opt.step(tensor(0.75));

@@ -672,6 +672,33 @@ TEST_CASE("a ledger that is full says what to choose, and the run goes on") {
   CHECK(narrow.entries().size() == 100);
 }
 
+TEST_CASE("a ledger that was full records again after a way back to where it was not") {
+  const Tensor p = zeros({1000}).requires_grad_();
+  optim::SGD opt({{"p", p}}, {.lr = 0.5});
+  std::vector<std::string> said;
+  opt.on_report([&](const std::string& text) { said.push_back(text); });
+  optim::Ledger ledger({.max_bytes = 1 << 20});
+  opt.trace(ledger);
+  const NamedTensors start = opt.state_dict();
+  auto steps = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      p.set_grad(ones({1000}));
+      opt.clip_grad_norm(1);
+      opt.step();
+    }
+    return ledger.entries().size();
+  };
+  const std::size_t room = steps(8);
+  REQUIRE(room < 8);
+  opt.load_state_dict(start);
+  CHECK(steps(1) == 1);
+  CHECK(said.size() == 1);
+  CHECK(steps(7) == room);
+  CHECK(said.size() == 2);
+  for (std::size_t i = 0; i < room; ++i)
+    CHECK(ledger.entries()[i].step == static_cast<int64_t>(i) + 1);
+}
+
 TEST_CASE("patterns match in a time that does not explode with their stars") {
   CHECK(matches("*", ""));
   CHECK(matches("**", "abc"));

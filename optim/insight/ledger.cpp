@@ -95,7 +95,7 @@ Ledger* OptimizerBase::ledger() const { return ledger_.lock().get(); }
 // ---- recording
 
 void Ledger::before_clip(const OptimizerBase& opt) {
-  if (opt.steps_ % options_.every != 0) return;
+  if (opt.steps_ % options_.every != 0 || is_full(opt)) return;
   std::vector<Raw> raw;
   for (const detail::Slot& slot : opt.slots_) {
     const Tensor g = slot.parameter.grad();
@@ -127,6 +127,12 @@ int64_t Ledger::entry_bytes(std::size_t elements) const {
   return static_cast<int64_t>(sizeof(Entry) + elements * each);
 }
 
+/// Whether an earlier step has found no room for its entries, and those are still there: a state
+/// that was loaded may have led back behind it.
+bool Ledger::is_full(const OptimizerBase& opt) const {
+  return full_at_ > 0 && opt.steps_ + 1 >= full_at_;
+}
+
 void Ledger::before_step(OptimizerBase& opt) {
   open_.clear();
   theta_before_.clear();
@@ -138,14 +144,18 @@ void Ledger::before_step(OptimizerBase& opt) {
       open_bytes_ +=
           entry_bytes(options_.elements.empty() ? static_cast<std::size_t>(slot.parameter.numel())
                                                 : options_.elements.size());
-  if (full_at_ == 0 && bytes_ + open_bytes_ > options_.max_bytes) {
+  if (is_full(opt)) return;
+  int64_t bytes = bytes_ + open_bytes_;  // without the entries that this step makes anew
+  for (auto e = entries_.rbegin(); e != entries_.rend() && e->step > opt.steps_; ++e)
+    bytes -= entry_bytes(e->elements.size());
+  if (bytes > options_.max_bytes) {
     opt.report(fmt::format(
         "step: the ledger is full: step {} would bring it to {} MB of at most {}, and it "
         "records no more: choose parameters by a pattern, elements, or every n-th step",
-        opt.steps_ + 1, (bytes_ + open_bytes_) >> 20, options_.max_bytes >> 20));
+        opt.steps_ + 1, bytes >> 20, options_.max_bytes >> 20));
     full_at_ = opt.steps_ + 1;
+    return;
   }
-  if (full_at_ > 0) return;
   for (const detail::Slot& slot : opt.slots_)
     if (records(opt, slot)) open_entry(opt, slot);
   make_room(entries_, open_.size());
@@ -225,6 +235,7 @@ void Ledger::after_step(const OptimizerBase& opt) noexcept {
   for (; !entries_.empty() && entries_.back().step >= step; entries_.pop_back())
     bytes_ -= entry_bytes(entries_.back().elements.size());
   losses_.emplace_back(step, opt.loss_);
+  if (step < full_at_) full_at_ = 0;
   for (const Entry& entry : open_) bytes_ += entry_bytes(entry.elements.size());
   std::move(open_.begin(), open_.end(), std::back_inserter(entries_));
   open_.clear();
@@ -245,7 +256,9 @@ std::pair<Lines, bool> Ledger::replay(const Entry& entry, const Element& element
   Lines lines;
   detail::Moment moment = element.before;
   {
-    const simd::FlushDenormals flush;  // as in the step
+    const simd::FlushDenormals flush;  // as in the step, which makes a denormal gradient 0 by a
+    const volatile double sign = 1;    // product with 1 or -1 that no compiler leaves out
+    moment.g *= sign;
     replay_(entry.dtype, moment, lines);
   }
   auto same = [](double a, double b) {

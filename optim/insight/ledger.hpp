@@ -88,6 +88,7 @@ class Ledger : descent::detail::Pinned {
     descent::detail::GradientAge age;
     Tensor gradient;
   };
+  [[nodiscard]] bool is_full(const OptimizerBase& opt) const;
   const Raw* raw_of(const std::string& name, descent::detail::GradientAge age) const;
   [[nodiscard]] bool records(const OptimizerBase& opt, const detail::Slot& slot) const;
   [[nodiscard]] int64_t entry_bytes(std::size_t elements) const;

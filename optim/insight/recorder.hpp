@@ -67,7 +67,10 @@ template <class F> class Recorded {
     return condition ? a : b;
   }
   friend Recorded lerp(const Recorded& a, const Recorded& b, const Recorded<double>& w) {
-    return w.value() < 0.5 ? a + w * (b - a) : b + (1 - w) * (a - b);
+    using T = Num<F>;
+    Recorded told = w.value() < 0.5 ? a + w * (b - a) : b + (1 - w) * (a - b);
+    told.value_ = lerp(T(typename T::Raw{}, a.value_), {typename T::Raw{}, b.value_}, w.value()).v;
+    return told;
   }
   friend Divisor<Recorded> divisor(const Recorded& x) { return {x}; }
   friend Recorded operator/(const Recorded& a, const Divisor<Recorded>& d) {
