@@ -104,20 +104,25 @@ template <class T> inline void add_row(const T* from, int64_t n, T* to) {
   for (; n > 0; --n) *to++ += *from++;
 }
 
-/// The lanes of one channel of a piece's images, where windows are compact.
+/// The lanes of one channel of a piece's images, where windows are compact: of the rows that its
+/// windows see, or of all where the plane itself is the only lane.
 template <class T> class Lanes {
  public:
   using Element = std::remove_const_t<T>;
   Lanes(const Windows& w, const Piece& b, Planes<T> x, int64_t channel)
-      : pitch(ceil_div(w.width + 2 * w.padding.w, w.stride.w)),
-        lane(ceil_div(w.height + 2 * w.padding.h, w.stride.h) * pitch),
-        size(w.stride.h * w.stride.w * lane),
-        w_(w),
+      : w_(w),
         b_(b),
         x_(x),
         channel_(channel),
         in_place_(w.lies_in_lanes() && take("im2col in place")),
-        own_(Shape{in_place_ ? 0 : b.images, size}, in_place_ ? 0 : 16) {
+        top_(in_place_ ? 0 : b.first * w.stride.h),
+        rows_(in_place_
+                  ? w.height
+                  : (b.last - b.first - 1) * w.stride.h + w.dilation.h * (w.kernel.h - 1) + 1),
+        pitch_(ceil_div(w.width + 2 * w.padding.w, w.stride.w)),
+        lane_(ceil_div(rows_, w.stride.h) * pitch_),
+        size_(w.stride.h * w.stride.w * lane_),
+        own_(Shape{in_place_ ? 0 : b.images, size_}, in_place_ ? 0 : 16) {
     if (!in_place_) enter("im2col lanes");
     std::fill_n(own_.data(), own_.size, Element(0));
     if constexpr (std::is_const_v<T>)
@@ -135,43 +140,51 @@ template <class T> class Lanes {
         for (int64_t i = 0; i < n; ++i) cells[i * step] += own[i];
     });
   }
-  T* at(int64_t image) const {
-    if (own_.size == 0) return x_.at(b_.image + image, channel_);
-    return own_.data() + image * size;
+  T* begin(int64_t image) const {
+    if (in_place_) return x_.at(b_.image + image, channel_);
+    return own_.data() + image * size_;
   }
-  /// From an image's first element to the tap of its first window.
-  int64_t offset(int64_t tap) const {
+  int64_t pitch() const { return pitch_; }  // from row to row of places
+  T* end(int64_t image) const { return begin(image) + size_; }
+  /// What the tap sees at the first place of a row.
+  T* at(int64_t image, int64_t row, int64_t tap) const {
     const int64_t y = tap / w_.kernel.w * w_.dilation.h, x = tap % w_.kernel.w * w_.dilation.w;
-    return place(y, x);
+    return begin(image) + place(row * w_.stride.h - top_ + y, x);
   }
-  const int64_t pitch, lane, size;
 
  private:
+  /// Of a cell of the padded plane, from its row `top_` on.
   int64_t place(int64_t y, int64_t x) const {
     const Size2d s = w_.stride;
-    if (s == Size2d(1)) return y * pitch + x;
-    return (y % s.h * s.w + x % s.w) * lane + y / s.h * pitch + x / s.w;
+    if (s == Size2d(1)) return y * pitch_ + x;
+    return (y % s.h * s.w + x % s.w) * lane_ + y / s.h * pitch_ + x / s.w;
   }
   template <class F> void for_each_run(F f) {
-    if (own_.size == 0) return;
+    if (in_place_) return;
     const int64_t step = w_.stride.w, width = w_.width;
-    for (int64_t image = 0; image < b_.images; ++image) {
-      T* cells = x_.at(b_.image + image, channel_);
-      Element* const own = own_.data() + image * size;
-      for (int64_t row = w_.padding.h; row < w_.padding.h + w_.height; ++row, cells += width)
-        if (step == 1)  // no division for each row
-          f(cells, 1, own + place(row, w_.padding.w), width);
-        else
-          for (int64_t column = 0; column < std::min(step, width); ++column)
-            f(cells + column, step, own + place(row, column + w_.padding.w),
-              ceil_div(width - column, step));
-    }
+    const int64_t first = std::max<int64_t>(top_ - w_.padding.h, 0),
+                  last = std::min(top_ + rows_ - w_.padding.h, w_.height);
+    for (int64_t image = 0; image < b_.images; ++image)
+      for (int64_t row = first; row < last; ++row) {
+        T* const cells = x_.at(b_.image + image, channel_) + row * width;
+        Element* const own = own_.data() + image * size_;
+        const int64_t y = row + w_.padding.h - top_;
+        if (step == 1) {  // no division for each row
+          f(cells, 1, own + place(y, w_.padding.w), width);
+          continue;
+        }
+        for (int64_t column = 0; column < std::min(step, width); ++column)
+          f(cells + column, step, own + place(y, column + w_.padding.w),
+            ceil_div(width - column, step));
+      }
   }
   const Windows& w_;
   const Piece& b_;
   const Planes<T> x_;
   const int64_t channel_;
   const bool in_place_;
+  const int64_t top_, rows_;  // of the padded plane
+  const int64_t pitch_, lane_, size_;
   const Scratch<Element> own_;
 };
 
@@ -180,12 +193,11 @@ template <class T> class Lanes {
 template <class T, class F>
 [[gnu::always_inline]] inline void for_each_row(const Windows& w, const Piece& b,
                                                 const Lanes<T>& lanes, int64_t tap, F f) {
-  const int64_t offset = lanes.offset(tap), columns = w.columns;
   int64_t place = 0;
   for (int64_t image = 0; image < b.images; ++image) {
-    T *const plane = lanes.at(image), *const end = plane + lanes.size;
-    for (int64_t row = b.first; row < b.last; ++row, place += columns)
-      f(place, plane + offset + row * lanes.pitch, end);
+    T *cells = lanes.at(image, b.first, tap), *const end = lanes.end(image);
+    for (int64_t row = b.first; row < b.last; ++row, place += w.columns, cells += lanes.pitch())
+      f(place, cells, end);
   }
 }
 
