@@ -82,9 +82,16 @@ Tensor ones(const Shape& shape, DType dtype, At at) { return filled("ones", shap
 Tensor full(const Shape& shape, Number value, DType dtype, At at) {
   return filled("full", shape, value, dtype, at);
 }
-Tensor zeros_like(const In& x) { return zeros(x.shape(), x.dtype(), x.at); }
-Tensor ones_like(const In& x) { return ones(x.shape(), x.dtype(), x.at); }
-Tensor full_like(const In& x, Number value) { return full(x.shape(), value, x.dtype(), x.at); }
+Tensor zeros_like(const In& x) {
+  detail::check("zeros_like", x);
+  return zeros(x.shape(), x.dtype(), x.at);
+}
+static Tensor filled_like(const char* op, const In& x, Number value) {
+  detail::check(op, x);
+  return filled(op, x.shape(), value, x.dtype(), x.at);
+}
+Tensor ones_like(const In& x) { return filled_like("ones_like", x, 1); }
+Tensor full_like(const In& x, Number value) { return filled_like("full_like", x, value); }
 
 namespace {
 

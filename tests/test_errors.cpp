@@ -1,3 +1,4 @@
+#include <cstdio>
 #include <cstdlib>
 #include <doctest/doctest.h>
 #include <filesystem>
@@ -243,6 +244,97 @@ TEST_CASE("losses say what they were given") {
                       [&] { nn::mse_loss(zeros({2}, int64), zeros({2}, int64)); });
   refuses<ShapeError>("accuracy: logits [64, 10] with target [3]: need [N, K] and [N], N > 0",
                       [&] { nn::accuracy(logits, zeros({3}, int64)); });
+}
+
+TEST_CASE("every function names itself, whatever it is made of") {
+  const Tensor none, x = zeros({2, 3}), whole = zeros({2, 3}, int64), labels = zeros({2}, int64);
+  const Tensor w = zeros({4, 3}), images = zeros({1, 2, 4, 4});
+  using namespace nn;
+  int calls = 0;
+  auto names = [&](const std::string& name, auto f) {
+    CAPTURE(name);
+    std::string message = "nothing was thrown";
+    try {
+      f();
+    } catch (const Error& e) { message = e.what(); }
+    CHECK_MESSAGE(message.starts_with(name + ":"), message);
+    CHECK_MESSAGE(message.find("(test_errors.cpp:") != std::string::npos, message);
+    ++calls;
+  };
+#define ONE(f) std::pair<const char*, void (*)(In)>(#f, [](In a) { (void)f(a); })
+  for (const auto& op :
+       {ONE(neg),       ONE(exp),         ONE(log),      ONE(log1p),   ONE(expm1),
+        ONE(sin),       ONE(cos),         ONE(erf),      ONE(tanh),    ONE(sigmoid),
+        ONE(relu),      ONE(abs),         ONE(sqrt),     ONE(square),  ONE(reciprocal),
+        ONE(sign),      ONE(floor),       ONE(ceil),     ONE(round),   ONE(isnan),
+        ONE(isfinite),  ONE(logical_not), ONE(sum),      ONE(mean),    ONE(max),
+        ONE(min),       ONE(argmax),      ONE(argmin),   ONE(var),     ONE(norm),
+        ONE(logsumexp), ONE(any),         ONE(all),      ONE(softmax), ONE(log_softmax),
+        ONE(nonzero),   ONE(zeros_like),  ONE(ones_like)})
+    names(op.first, [&] { op.second(none); });
+  for (const auto& op : {ONE(softmax), ONE(log_softmax), ONE(logsumexp), ONE(var), ONE(norm),
+                         ONE(mean), ONE(exp), ONE(sqrt), ONE(sigmoid), ONE(tanh)})
+    names(op.first, [&] { op.second(whole); });
+#define AXIS(f) \
+  std::pair<const char*, void (*)(In, int64_t)>(#f, [](In a, int64_t dim) { (void)f(a, dim); })
+  for (const auto& op :
+       {AXIS(sum), AXIS(mean), AXIS(max), AXIS(min), AXIS(argmax), AXIS(argmin), AXIS(var),
+        AXIS(norm), AXIS(logsumexp), AXIS(any), AXIS(all), AXIS(softmax), AXIS(log_softmax)})
+    names(op.first, [&] { op.second(x, 7); });
+#define TWO(f) std::pair<const char*, void (*)(In, In)>(#f, [](In a, In b) { (void)f(a, b); })
+  for (const auto& op : {TWO(add),
+                         TWO(sub),
+                         TWO(mul),
+                         TWO(div),
+                         TWO(pow),
+                         TWO(maximum),
+                         TWO(minimum),
+                         TWO(eq),
+                         TWO(ne),
+                         TWO(lt),
+                         TWO(le),
+                         TWO(gt),
+                         TWO(ge),
+                         TWO(logical_and),
+                         TWO(logical_or),
+                         TWO(matmul),
+                         TWO(linear),
+                         TWO(conv2d),
+                         TWO(cross_entropy),
+                         TWO(nll_loss),
+                         TWO(mse_loss),
+                         TWO(accuracy)}) {
+    names(op.first, [&] { op.second(x, none); });
+    names(op.first, [&] { op.second(none, x); });
+    names(op.first, [&] { op.second(x, zeros({5})); });
+  }
+  names("flatten", [&] { (void)flatten(x, 5); });
+  names("narrow", [&] { (void)x.narrow(0, 1, 7); });
+  names("select", [&] { (void)x.select(0, 7); });
+  names("split", [&] { (void)split(x, 0); });
+  names("squeeze", [&] { (void)x.squeeze(7); });
+  names("unsqueeze", [&] { (void)x.unsqueeze(7); });
+  names("transpose", [&] { (void)x.transpose(0, 7); });
+  names("permute", [&] { (void)x.permute({0, 0}); });
+  names("expand", [&] { (void)x.expand({5, 5}); });
+  names("reshape", [&] { (void)x.reshape({5}); });
+  names("clamp", [&] { (void)clamp(none, 0, 1); });
+  names("full_like", [&] { (void)full_like(none, 1); });
+  names("full_like", [&] { (void)full_like(x, 1e300); });
+  names("where", [&] { (void)where(x, none, x); });
+  names("masked_fill", [&] { (void)masked_fill(x, zeros({5}), 0); });
+  names("gather", [&] { (void)gather(x, 7, whole); });
+  names("scatter_add", [&] { (void)scatter_add(x, 7, whole, x); });
+  names("cat", [&] { (void)cat({x, none}); });
+  names("stack", [&] { (void)stack({x, none}); });
+  names("stack", [&] { (void)stack({x, zeros({3})}); });
+  names("max_pool2d", [&] { (void)max_pool2d(x, 2); });
+  names("avg_pool2d", [&] { (void)avg_pool2d(images, 9); });
+  names("linspace", [&] { (void)linspace(0, 1, -1); });
+  names("arange", [&] { (void)arange(0, 1, 0); });
+  names("randperm", [&] { (void)randperm(-1); });
+  names("linear", [&] { (void)linear(x, w, zeros({7})); });
+  std::printf("errors: %d calls name the function that was called\n", calls);
 }
 
 TEST_CASE("undefined tensors") {
