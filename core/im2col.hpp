@@ -144,8 +144,9 @@ template <class T> class Lanes {
     if (in_place_) return x_.at(b_.image + image, channel_);
     return own_.data() + image * size_;
   }
-  int64_t pitch() const { return pitch_; }  // from row to row of places
   T* end(int64_t image) const { return begin(image) + size_; }
+  /// From what a tap sees at one row of places to what it sees at the next.
+  int64_t pitch() const { return pitch_; }
   /// What the tap sees at the first place of a row.
   T* at(int64_t image, int64_t row, int64_t tap) const {
     const int64_t y = tap / w_.kernel.w * w_.dilation.h, x = tap % w_.kernel.w * w_.dilation.w;
@@ -193,11 +194,11 @@ template <class T> class Lanes {
 template <class T, class F>
 [[gnu::always_inline]] inline void for_each_row(const Windows& w, const Piece& b,
                                                 const Lanes<T>& lanes, int64_t tap, F f) {
+  const int64_t rows = b.last - b.first, columns = w.columns, pitch = lanes.pitch();
   int64_t place = 0;
   for (int64_t image = 0; image < b.images; ++image) {
     T *cells = lanes.at(image, b.first, tap), *const end = lanes.end(image);
-    for (int64_t row = b.first; row < b.last; ++row, place += w.columns, cells += lanes.pitch())
-      f(place, cells, end);
+    for (int64_t row = 0; row < rows; ++row, place += columns, cells += pitch) f(place, cells, end);
   }
 }
 

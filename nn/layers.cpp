@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "descent/core/elementwise.hpp"
+#include "descent/core/graph.hpp"
 #include "descent/core/ops.hpp"
 #include "descent/core/random.hpp"
 #include "descent/nn/init.hpp"
@@ -57,10 +59,18 @@ static double checked_p(const char* op, double p, At at) {
   if (!(p >= 0 && p <= 1)) fail<ValueError>(at, "{}: p is {}: need [0, 1]", op, p);
   return p;
 }
+/// x times what is kept of it, `factor`, which broadcasts; where that is 0 so is the result, also
+/// of an infinity.
+static Tensor drop(const In& x, const In& factor) {
+  return record(
+      "dropout",
+      zip("dropout", x, factor, [](auto v, auto kept) { return kept == 0 ? kept : v * kept; }),
+      wrt(x, [factor](const Tensor& g) { return drop(g, factor); }));
+}
 /// x, with a probability of p for each element of `shape`, which broadcasts, to be 0.
 static Tensor dropped(const In& x, const Shape& shape, double p) {
   const double scale = p == 1 ? 0 : 1 / (1 - p);
-  return where(bernoulli(shape, 1 - p), x, 0) * scale;  // a product would keep infinities
+  return drop(x, bernoulli(shape, 1 - p).to(x.dtype()) * scale);
 }
 
 Dropout::Dropout(double p_, At at) : p(checked_p("Dropout", p_, at)) {}
