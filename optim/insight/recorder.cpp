@@ -128,6 +128,11 @@ template <class F> Recorded<F> Recorded<F>::call(const char* function, Pair argu
           first.lines_ ? first.lines_ : last.lines_};
 }
 
+template <class F> F Recorded<F>::between(F a, F b, double w) {
+  using T = Num<F>;
+  return lerp(T(typename T::Raw{}, a), T(typename T::Raw{}, b), w).v;
+}
+
 template class Recorded<float>;
 template class Recorded<double>;
 

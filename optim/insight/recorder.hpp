@@ -67,9 +67,8 @@ template <class F> class Recorded {
     return condition ? a : b;
   }
   friend Recorded lerp(const Recorded& a, const Recorded& b, const Recorded<double>& w) {
-    using T = Num<F>;
     Recorded told = w.value() < 0.5 ? a + w * (b - a) : b + (1 - w) * (a - b);
-    told.value_ = lerp(T(typename T::Raw{}, a.value_), {typename T::Raw{}, b.value_}, w.value()).v;
+    told.value_ = between(a.value_, b.value_, w.value());
     return told;
   }
   friend Divisor<Recorded> divisor(const Recorded& x) { return {x}; }
@@ -88,6 +87,7 @@ template <class F> class Recorded {
   static Recorded negative(const Recorded& a);
   static Recorded call(const char* function, Pair arguments);
   static Recorded named(const char* name, const Recorded& x);
+  static F between(F a, F b, double w);  // not inline, where a compiler would fuse it
   void tell(const Recorded& expression);
 
   F value_;
