@@ -8,8 +8,8 @@
 #include <optional>
 #include <string_view>
 
-#include "descent/core/factory.hpp"
-#include "descent/core/view.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/ops/view.hpp"
 #include "descent/data/file.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {

@@ -2,7 +2,7 @@
 #include <string>
 #include <vector>
 
-#include "descent/core/tensor.hpp"
+#include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 

@@ -4,8 +4,8 @@
 #include <limits>
 #include <numeric>
 
-#include "descent/core/ops.hpp"
-#include "descent/core/random.hpp"
+#include "descent/core/ops/ops.hpp"
+#include "descent/core/ops/random.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 

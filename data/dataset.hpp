@@ -2,8 +2,8 @@
 #include <array>
 #include <concepts>
 
-#include "descent/core/indexing.hpp"
-#include "descent/core/join.hpp"
+#include "descent/core/ops/indexing.hpp"
+#include "descent/core/ops/join.hpp"
 
 // A dataset is anything with `int64_t size() const` and `Example get(int64_t i) const`; one that
 // can give many examples at once faster has `Batch batch(const Tensor& index) const` as well.

@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "descent/core/error.hpp"
+#include "descent/core/base/error.hpp"
 
 struct z_stream_s;
 

@@ -5,7 +5,7 @@
 #include <bit>
 #include <fmt/format.h>
 
-#include "descent/core/factory.hpp"
+#include "descent/core/ops/factory.hpp"
 #include "descent/data/file.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {

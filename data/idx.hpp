@@ -1,7 +1,7 @@
 #pragma once
 #include <string>
 
-#include "descent/core/tensor.hpp"
+#include "descent/core/tensor/tensor.hpp"
 
 // IDX, the format of MNIST and its family (Y. LeCun, "The MNIST database of handwritten digits"):
 // two zero bytes, the elements' type, the rank, the sizes as big-endian uint32, then the elements

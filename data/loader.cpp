@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "descent/core/factory.hpp"
-#include "descent/core/random.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/ops/random.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 

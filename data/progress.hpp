@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "descent/core/error.hpp"
+#include "descent/core/base/error.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 

@@ -2,9 +2,9 @@
 
 #include <cmath>
 
-#include "descent/core/arithmetic.hpp"
-#include "descent/core/graph.hpp"
-#include "descent/core/random.hpp"
+#include "descent/core/ops/arithmetic.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/random.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn::init {
 

@@ -1,6 +1,6 @@
 #pragma once
-#include "descent/core/random.hpp"
-#include "descent/core/tensor.hpp"
+#include "descent/core/ops/random.hpp"
+#include "descent/core/tensor/tensor.hpp"
 
 // Initialisers: they fill a tensor in place, whether or not it requires a gradient.
 

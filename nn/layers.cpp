@@ -2,10 +2,10 @@
 
 #include <cmath>
 
-#include "descent/core/elementwise.hpp"
-#include "descent/core/graph.hpp"
-#include "descent/core/ops.hpp"
-#include "descent/core/random.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/ops.hpp"
+#include "descent/core/ops/random.hpp"
 #include "descent/nn/init.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {

@@ -1,6 +1,6 @@
 #pragma once
-#include "descent/core/conv.hpp"
-#include "descent/core/pooling.hpp"
+#include "descent/core/ops/conv.hpp"
+#include "descent/core/ops/pooling.hpp"
 #include "descent/nn/module.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {

@@ -1,5 +1,5 @@
 #pragma once
-#include "descent/core/tensor.hpp"
+#include "descent/core/tensor/tensor.hpp"
 
 // Losses, with PyTorch's names and defaults, and metrics: functions of a prediction and a target.
 

@@ -7,8 +7,8 @@
 #include <mutex>
 #include <unordered_set>
 
-#include "descent/core/graph.hpp"
-#include "descent/core/view.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/view.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 

@@ -1,7 +1,7 @@
 #pragma once
 #include <memory>
 
-#include "descent/core/named.hpp"
+#include "descent/core/tensor/named.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 

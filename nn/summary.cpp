@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "descent/core/factory.hpp"
-#include "descent/core/graph.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/graph/graph.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "descent/core/elementwise.hpp"
-#include "descent/core/ops.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/ops.hpp"
 #include "descent/optim/optimizer.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {

@@ -1,7 +1,7 @@
 #pragma once
 #include <span>
 
-#include "descent/core/named.hpp"
+#include "descent/core/tensor/named.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 

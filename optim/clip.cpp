@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "descent/core/elementwise.hpp"
-#include "descent/core/ops.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/ops.hpp"
 #include "descent/optim/insight/ledger.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {

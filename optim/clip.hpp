@@ -1,5 +1,5 @@
 #pragma once
-#include "descent/core/named.hpp"
+#include "descent/core/tensor/named.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 

@@ -3,8 +3,8 @@
 #include <cstring>
 #include <tuple>
 
-#include "descent/core/elementwise.hpp"
-#include "descent/core/factory.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/factory.hpp"
 #include "descent/optim/optimizer.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {

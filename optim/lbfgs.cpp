@@ -4,7 +4,7 @@
 #include <cmath>
 #include <fmt/core.h>
 
-#include "descent/core/ops.hpp"
+#include "descent/core/ops/ops.hpp"
 #include "descent/optim/average.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {

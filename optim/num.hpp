@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "descent/core/simd.hpp"
+#include "descent/core/runtime/simd.hpp"
 
 // What an update rule is made of. Its body is written once, for an element type T and a scalar type
 // S. In the fused loop they are Num<float> or Num<double>, and double; when a step is explained

@@ -9,8 +9,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "descent/core/elementwise.hpp"
-#include "descent/core/ops.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/ops.hpp"
 #include "descent/optim/insight/ledger.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {

@@ -4,9 +4,9 @@
 #include <new>
 #include <span>
 
-#include "descent/core/graph.hpp"
-#include "descent/core/named.hpp"
-#include "descent/core/threads.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/tensor/named.hpp"
+#include "descent/core/runtime/threads.hpp"
 #include "descent/optim/clip.hpp"
 #include "descent/optim/insight/recorder.hpp"
 

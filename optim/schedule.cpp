@@ -5,7 +5,7 @@
 #include <fmt/core.h>
 #include <numbers>
 
-#include "descent/core/checked.hpp"
+#include "descent/core/base/checked.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 namespace {

@@ -5,7 +5,7 @@
 #include <fmt/core.h>
 #include <map>
 
-#include "descent/core/ops.hpp"
+#include "descent/core/ops/ops.hpp"
 #include "descent/optim/optimizer.hpp"
 
 // What an optimizer saves, and how it takes it back.

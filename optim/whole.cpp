@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "descent/core/ops.hpp"
+#include "descent/core/ops/ops.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 

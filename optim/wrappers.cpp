@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "descent/core/ops.hpp"
+#include "descent/core/ops/ops.hpp"
 #include "descent/optim/average.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {

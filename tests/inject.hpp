@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "descent/core/memory.hpp"
+#include "descent/core/runtime/memory.hpp"
 
 // Lets allocations of this thread fail, one by one: those of `operator new` and those of the
 // library's own allocator. It replaces the program's `operator new`: for one file of a program.

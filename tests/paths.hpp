@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "descent/core/paths.hpp"
+#include "descent/core/base/paths.hpp"
 #include "descent/descent.hpp"
 
 // What the comparisons of paths/*.cpp share: cases that cover all pairs of what an operation

@@ -7,13 +7,13 @@
 #include <string>
 #include <thread>
 
-#include "descent/core/arithmetic.hpp"
-#include "descent/core/elementwise.hpp"
-#include "descent/core/factory.hpp"
-#include "descent/core/graph.hpp"
-#include "descent/core/pointwise.hpp"
-#include "descent/core/reduction.hpp"
-#include "descent/core/view.hpp"
+#include "descent/core/ops/arithmetic.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/pointwise.hpp"
+#include "descent/core/ops/reduction.hpp"
+#include "descent/core/ops/view.hpp"
 
 #include "inject.hpp"
 

@@ -13,10 +13,10 @@
 #include <unistd.h>
 #include <vector>
 
-#include "descent/core/blas.hpp"
-#include "descent/core/error.hpp"
-#include "descent/core/threads.hpp"
-#include "descent/core/version.hpp"
+#include "descent/core/runtime/blas.hpp"
+#include "descent/core/base/error.hpp"
+#include "descent/core/runtime/threads.hpp"
+#include "descent/core/inspect/version.hpp"
 
 namespace blas = descent::blas;
 

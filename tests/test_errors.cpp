@@ -19,8 +19,8 @@ const std::vector<std::string>& library_files() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> found;
     for (const char* folder : {"core", "nn", "optim", "data"})
-      for (const auto& entry :
-           std::filesystem::directory_iterator(std::filesystem::path(DESCENT_ROOT) / folder))
+      for (const auto& entry : std::filesystem::recursive_directory_iterator(
+               std::filesystem::path(DESCENT_ROOT) / folder))
         found.push_back("(" + entry.path().filename().string() + ":");
     return found;
   }();

@@ -392,7 +392,7 @@ std::set<std::string> public_functions() {
   std::set<std::string> names;
   for (const char* folder : {"core", "nn"})
     for (const auto& entry :
-         std::filesystem::directory_iterator(std::string(DESCENT_ROOT "/") + folder)) {
+         std::filesystem::recursive_directory_iterator(std::string(DESCENT_ROOT "/") + folder)) {
       if (entry.path().extension() != ".hpp") continue;
       std::ifstream file(entry.path());
       for (std::string line; std::getline(file, line);) {

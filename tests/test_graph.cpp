@@ -7,16 +7,16 @@
 #include <string>
 #include <thread>
 
-#include "descent/core/arithmetic.hpp"
-#include "descent/core/elementwise.hpp"
-#include "descent/core/factory.hpp"
-#include "descent/core/graph.hpp"
-#include "descent/core/indexing.hpp"
-#include "descent/core/join.hpp"
-#include "descent/core/matmul.hpp"
-#include "descent/core/pointwise.hpp"
-#include "descent/core/reduction.hpp"
-#include "descent/core/view.hpp"
+#include "descent/core/ops/arithmetic.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/indexing.hpp"
+#include "descent/core/ops/join.hpp"
+#include "descent/core/ops/matmul.hpp"
+#include "descent/core/ops/pointwise.hpp"
+#include "descent/core/ops/reduction.hpp"
+#include "descent/core/ops/view.hpp"
 #include "descent/nn/loss.hpp"
 
 using namespace descent;

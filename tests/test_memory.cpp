@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "descent/core/checked.hpp"
-#include "descent/core/memory.hpp"
+#include "descent/core/base/checked.hpp"
+#include "descent/core/runtime/memory.hpp"
 
 using namespace descent;
 using namespace descent::detail;

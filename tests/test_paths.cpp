@@ -4,7 +4,7 @@
 #include "paths.hpp"
 
 // Every path that can serve a product, a convolution, a pooling, a reduction, a softmax or a loss
-// against the definition: see core/paths.hpp, and paths/*.cpp for what is compared.
+// against the definition: see core/base/paths.hpp, and paths/*.cpp for what is compared.
 
 TEST_CASE("every path is compared with its definition, value and gradients, and is right") {
   using namespace paths;

@@ -5,10 +5,10 @@
 #include <locale>
 #include <sstream>
 
-#include "descent/core/arithmetic.hpp"
-#include "descent/core/factory.hpp"
-#include "descent/core/print.hpp"
-#include "descent/core/view.hpp"
+#include "descent/core/ops/arithmetic.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/inspect/print.hpp"
+#include "descent/core/ops/view.hpp"
 
 using namespace descent;
 

@@ -11,10 +11,10 @@
 #include <thread>
 #include <vector>
 
-#include "descent/core/error.hpp"
-#include "descent/core/random.hpp"
-#include "descent/core/simd.hpp"
-#include "descent/core/threads.hpp"
+#include "descent/core/base/error.hpp"
+#include "descent/core/ops/random.hpp"
+#include "descent/core/runtime/simd.hpp"
+#include "descent/core/runtime/threads.hpp"
 
 using namespace descent;
 using detail::PhiloxBlock;

@@ -7,14 +7,14 @@
 #include <random>
 #include <vector>
 
-#include "descent/core/arithmetic.hpp"
-#include "descent/core/factory.hpp"
-#include "descent/core/graph.hpp"
-#include "descent/core/join.hpp"
-#include "descent/core/pointwise.hpp"
-#include "descent/core/reduction.hpp"
-#include "descent/core/threads.hpp"
-#include "descent/core/view.hpp"
+#include "descent/core/ops/arithmetic.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/join.hpp"
+#include "descent/core/ops/pointwise.hpp"
+#include "descent/core/ops/reduction.hpp"
+#include "descent/core/runtime/threads.hpp"
+#include "descent/core/ops/view.hpp"
 
 using namespace descent;
 

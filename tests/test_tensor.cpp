@@ -4,13 +4,13 @@
 #include <limits>
 #include <string>
 
-#include "descent/core/arithmetic.hpp"
-#include "descent/core/elementwise.hpp"
-#include "descent/core/factory.hpp"
-#include "descent/core/indexing.hpp"
-#include "descent/core/join.hpp"
-#include "descent/core/reduction.hpp"
-#include "descent/core/view.hpp"
+#include "descent/core/ops/arithmetic.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/ops/indexing.hpp"
+#include "descent/core/ops/join.hpp"
+#include "descent/core/ops/reduction.hpp"
+#include "descent/core/ops/view.hpp"
 
 using namespace descent;
 

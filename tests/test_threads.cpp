@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include <vector>
 
-#include "descent/core/threads.hpp"
+#include "descent/core/runtime/threads.hpp"
 
 using namespace descent;
 using namespace std::chrono_literals;

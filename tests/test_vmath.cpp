@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "descent/core/simd.hpp"
-#include "descent/core/vmath.hpp"
+#include "descent/core/runtime/simd.hpp"
+#include "descent/core/kernels/vmath.hpp"
 
 using namespace descent;
 

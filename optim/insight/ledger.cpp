@@ -6,8 +6,8 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#include "descent/core/ops.hpp"
-#include "descent/core/simd.hpp"
+#include "descent/core/ops/ops.hpp"
+#include "descent/core/runtime/simd.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 

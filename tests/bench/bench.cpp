@@ -5,7 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <descent/core/blas.hpp>
+#include <descent/core/runtime/blas.hpp>
 
 namespace bench {
 namespace {

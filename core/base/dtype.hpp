@@ -1,0 +1,57 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "descent/core/base/error.hpp"
+#include "descent/core/base/float_mode.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+
+/// What a tensor's elements are. There is no implicit promotion between tensors; C++ scalars adopt
+/// the tensor's dtype.
+enum class DType : uint8_t { float32, float64, int64, boolean };
+using enum DType;
+
+/// "float32", "float64", "int64" or "bool".
+const char* str(DType dtype);
+[[nodiscard]] constexpr int64_t itemsize(DType dtype) {
+  return dtype == boolean ? 1 : dtype == float32 ? 4 : 8;
+}
+[[nodiscard]] constexpr bool is_floating(DType dtype) {
+  return dtype == float32 || dtype == float64;
+}
+
+/// The dtype whose elements are C++'s T: float, double, int64_t or bool.
+template <class T> [[nodiscard]] constexpr DType dtype_of() {
+  if constexpr (std::is_same_v<T, float>) return float32;
+  else if constexpr (std::is_same_v<T, double>) return float64;
+  else if constexpr (std::is_same_v<T, int64_t>) return int64;
+  else {
+    static_assert(std::is_same_v<T, bool>, "elements are float, double, int64_t or bool");
+    return boolean;
+  }
+}
+
+/// Families of dtypes that an op accepts.
+enum class Kinds { floating, numeric, any };
+
+namespace detail {
+[[noreturn]] void refuse_dtype(const char* op, Kinds kinds, DType dtype, At at);
+
+/// f(T{}) for the C++ type T behind `dtype`; a dtype outside `K` is a DtypeError. Whatever computes
+/// elements is such an f: here it gets the mode that it computes in.
+template <Kinds K, class F> decltype(auto) visit(const char* op, DType dtype, At at, F&& f) {
+  const simd::DefaultFloatMode mode;
+  if (dtype == float32) return f(float{});
+  if (dtype == float64) return f(double{});
+  if constexpr (K != Kinds::floating)
+    if (dtype == int64) return f(int64_t{});
+  if constexpr (K == Kinds::any)
+    if (dtype == boolean) return f(bool{});
+  refuse_dtype(op, K, dtype, at);
+}
+}  // namespace detail
+
+}  // namespace descent

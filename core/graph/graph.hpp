@@ -1,0 +1,237 @@
+#pragma once
+#include <atomic>
+#include <optional>
+#include <tuple>
+
+#include "descent/core/base/context.hpp"
+#include "descent/core/tensor/tensor.hpp"
+
+// The engine. An op is `record(name, value, wrt(input, derivative)...)`: a value, and for each
+// differentiable input a closure that turns the output's gradient into that input's. The engine
+// knows no op; an op knows no engine.
+
+namespace [[gnu::visibility("default")]] descent {
+
+/// While it lives, ops on this thread are recorded, or not.
+class GradModeGuard : detail::Pinned {
+ public:
+  explicit GradModeGuard(bool on);
+  ~GradModeGuard();
+
+ private:
+  bool before_;
+};
+/// While it lives, ops on this thread record nothing, and in-place changes of parameters are legal.
+struct NoGradGuard : GradModeGuard {
+  NoGradGuard() : GradModeGuard(false) {}
+};
+/// While it lives, ops on this thread are recorded, also in a derivative or a hook.
+struct EnableGradGuard : GradModeGuard {
+  EnableGradGuard() : GradModeGuard(true) {}
+};
+/// Whether ops on this thread are recorded.
+[[nodiscard]] bool grad_enabled();
+
+struct GradOptions {
+  bool create_graph = false;  ///< record the derivative too, for second derivatives
+  bool retain_graph = false;  ///< keep saved tensors for another backward; implied by create_graph
+  bool allow_unused = false;  ///< an input that is not reached gets undefined, no error
+};
+/// The gradient of sum(outputs) with respect to each of `inputs`, leaving every leaf's own gradient
+/// alone. Outputs must have one element, unless `grad_outputs` gives their outer gradients. Results
+/// share elements with nothing. As with `backward`, two threads may walk one graph one after the
+/// other; where two walks meet, one of them is a GraphError.
+[[nodiscard]] std::vector<Tensor> grad(const std::vector<Tensor>& outputs,
+                                       const std::vector<Tensor>& inputs, GradOptions options = {},
+                                       const std::vector<Tensor>& grad_outputs = {},
+                                       At at = At::here());
+
+namespace detail {
+
+struct Hooks {
+  std::vector<TensorHook> on_grad;
+  std::vector<AccumulateHook> on_accumulate;
+};
+
+/// One recorded op, or a leaf. It owns its inputs' nodes; its output's header owns it. Nothing owns
+/// its own output, so no op can build a cycle. Destruction and walks use explicit stacks.
+struct Node : Pinned {
+  Node(const char* name_, At at_) : name(name_), at(at_) { count_node(1); }
+  virtual ~Node();
+  static void* operator new(std::size_t bytes) { return allocate(bytes); }
+  static void operator delete(void* p, std::size_t bytes) { deallocate(p, bytes); }
+
+  /// The gradient of input i, from the output's gradient g; y is the output, if `needs_output`.
+  virtual Tensor derivative(std::size_t i, const Tensor& g, const Tensor& y) = 0;
+  /// Lets go of the saved tensors.
+  virtual void release() = 0;
+
+  void connect(std::size_t i, const In& x);
+  void disconnect();  // every derived destructor's last act: the list of inputs is the derived's
+  /// The output as saved, checked for change; with a place in the graph if `create_graph`.
+  Tensor saved_output(bool create_graph);
+
+  uint32_t refs = 1;
+  uint32_t depth = 0;  // 1 + the deepest input: an order for the walk that needs no counting
+  uint32_t output_version = 0;
+  bool needs_output = false;
+  bool saves = false, released = false;  // tensors: they go with the first backward
+  bool is_leaf = false;
+  const char* name;
+  At at;
+  std::size_t inputs = 0;
+  Node** input = nullptr;                     // null where no gradient is wanted
+  Node* next = nullptr;                       // in the list of nodes to destroy
+  std::atomic<const void*> walker = nullptr;  // the backward that is passing: one at a time
+  Hooks* hooks = nullptr;
+  Tensor pending;  // gradient collected so far in the running backward
+  Tensor output;   // kept only if a closure wants it; never carries the node
+  Shape shape;
+  DType dtype = float32;
+};
+/// What has happened to a leaf's gradient: how often it changed, and how many gradients were added
+/// up in it since it was last set or forgotten. A leaf that is frozen and trained again begins
+/// another life.
+struct GradientAge {
+  uint32_t changes = 0, added = 0, life = 0;
+  bool operator==(const GradientAge&) const = default;
+};
+
+/// Where a gradient ends up.
+struct LeafNode final : Node {
+  LeafNode(const Tensor& x, At at_);
+  Tensor derivative(std::size_t, const Tensor&, const Tensor&) override { return {}; }
+  void release() override {}
+
+  void replace(const Tensor& with) {
+    grad = with;
+    ++age.changes;
+    age.added = with.defined();
+  }
+
+  Tensor grad;
+  GradientAge age;
+};
+/// x's node if x is a leaf that requires a gradient, else null.
+LeafNode* leaf_node(const Tensor& x);
+GradientAge gradient_age(const Tensor& leaf);
+/// Where a leaf keeps its gradient, to change it and not its age; null if there is none.
+Tensor* gradient_of(const Tensor& leaf);
+void drop(Node* node);
+/// The op whose derivative this thread is computing; null outside a backward.
+const char* backward_op();
+/// Makes `value` the output of `node`.
+Tensor attach(Tensor value, Node* node);
+/// The innermost place at or above `at` outside the library.
+At caller(At at);
+
+/// Whether an op on these is to be recorded.
+[[nodiscard]] bool records(const auto&... x) { return grad_mode && (Peek::node(x) || ...); }
+
+template <class F> struct Wrt {
+  const In& x;
+  F f;
+};
+
+[[noreturn]] void refuse_reference(const char* op, const In& x);
+/// GraphError if the closure f is a pointer to one of the op's arguments, which go when it returns:
+/// it captures that by reference. (What captures more may have bytes that nobody has written.)
+template <class F>
+void check_captures(const char* op, const F& f, std::initializer_list<const In*> arguments) {
+  if constexpr (sizeof(F) == sizeof(void*)) {
+    const void* captured;
+    __builtin_memcpy(&captured, static_cast<const void*>(&f), sizeof captured);
+    for (const In* x : arguments)
+      if (captured == x) [[unlikely]]
+        refuse_reference(op, *x);
+  }
+}
+
+template <class... F> class OpNode final : public Node {
+ public:
+  OpNode(const char* name_, At at_, Wrt<F>&... wrt) : Node(name_, at_) {
+    input = nodes_;
+    inputs = sizeof...(F);
+    save(std::index_sequence_for<F...>{}, wrt...);
+  }
+  ~OpNode() override { disconnect(); }
+  Tensor derivative(std::size_t i, const Tensor& g, const Tensor& y) override {
+    return pick(std::index_sequence_for<F...>{}, i, g, y);
+  }
+  void release() override {
+    std::apply([](auto&... f) { (f.reset(), ...); }, closures_);
+  }
+
+ private:
+  template <class G>
+  static constexpr bool takes_output = std::is_invocable_v<G&, const Tensor&, const Tensor&>;
+
+  template <std::size_t... I> void save(std::index_sequence<I...>, Wrt<F>&... wrt) {
+    (save_one<I>(wrt), ...);
+  }
+  template <std::size_t I, class G> void save_one(Wrt<G>& wrt) {
+    if (!wrt.x.requires_grad()) return;  // the closure goes, and what it had saved
+    connect(I, wrt.x);
+    needs_output |= takes_output<G>;
+    saves |= takes_output<G> || !std::is_trivially_destructible_v<G>;
+    std::get<I>(closures_).emplace(std::move(wrt.f));
+  }
+  template <std::size_t... I>
+  Tensor pick(std::index_sequence<I...>, std::size_t i, const Tensor& g, const Tensor& y) {
+    Tensor result;
+    (void)((I == i && (result = call(*std::get<I>(closures_), g, y), true)) || ...);
+    return result;
+  }
+  template <class G> static Tensor call(G& f, const Tensor& g, const Tensor& y) {
+    if constexpr (takes_output<G>) return f(g, y);
+    else return f(g);
+  }
+
+  Node* nodes_[sizeof...(F)] = {};
+  std::tuple<std::optional<F>...> closures_;
+};
+
+/// An op with any number of inputs of one kind (cat, stack).
+class ListNode final : public Node {
+ public:
+  using Derivative = std::function<Tensor(const Tensor& g, std::size_t i)>;
+  ListNode(const char* name_, At at_, const std::vector<In>& x, Derivative f);
+  ~ListNode() override { disconnect(); }
+  Tensor derivative(std::size_t i, const Tensor& g, const Tensor&) override { return f_(g, i); }
+  void release() override { f_ = nullptr; }
+
+ private:
+  std::vector<Node*> nodes_;
+  Derivative f_;
+};
+}  // namespace detail
+
+/// How the result depends on `x`: `derivative(g)` or `derivative(g, y)` turns the gradient g of the
+/// result y into the gradient of x, in ops, so that it has a derivative of its own. It may return
+/// the result's broadcast shape: the engine sums it back to x's.
+///
+/// It is called long after the op has returned: what it captures, it captures by value, and tensors
+/// as the In that they came as (`[x]`), whose elements are then checked for change. Captured by
+/// reference (`[&]`), arguments and local variables are gone: a GraphError where one of the op's
+/// arguments is all that is captured, undefined behaviour elsewhere.
+template <class F> detail::Wrt<F> wrt(const In& x, F derivative) {
+  return {x, std::move(derivative)};
+}
+/// A tensor whose version nobody knows: pass the In that the op was handed, or In(x).
+template <class F> detail::Wrt<F> wrt(const Tensor& x, F derivative) = delete;
+
+/// Makes `value` the result of an op called `name` (a literal). `value` is computed from raw
+/// elements (`map`, `zip`, `data`), or is a view.
+template <class... F>
+[[nodiscard]] Tensor record(const char* name, Tensor value, detail::Wrt<F>... inputs) {
+  if (!detail::records(inputs.x...)) return value;
+  (detail::check_captures(name, inputs.f, {&inputs.x...}), ...);
+  const At places[] = {inputs.x.at...};
+  return detail::attach(std::move(value),
+                        new detail::OpNode<F...>(name, detail::caller(places[0]), inputs...));
+}
+/// The same for a list of inputs; `derivative(g, i)` is the gradient of inputs[i].
+[[nodiscard]] Tensor record(const char* name, Tensor value, const std::vector<In>& inputs,
+                            detail::ListNode::Derivative derivative);
+
+}  // namespace descent

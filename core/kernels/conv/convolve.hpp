@@ -1,0 +1,43 @@
+#pragma once
+#include "descent/core/kernels/conv/im2col.hpp"
+
+// The three products of a convolution, on raw elements. They are the derivatives of one form that
+// is linear in each of g, x and weight,
+//     sum over images, channels, places and taps of  g[place] x[place + tap] weight[tap],
+// so that the derivatives of each are the other two.
+
+namespace [[gnu::visibility("default")]] descent { namespace detail {
+
+/// What is convolved: x [images, groups in, height, width] with weight [groups out, in, taps] to
+/// y [images, groups out, rows, columns]. At least one image.
+struct Conv {
+  int64_t images, groups, in, out;  // channels: those of one group
+  Windows windows;
+  int64_t depth() const { return in * windows.taps(); }
+
+  /// With stride 1, what g is for x is itself a convolution, of g with the weight turned round. It
+  /// has no such adjoint if its padding would be negative.
+  bool has_adjoint() const {
+    const Size2d padding = adjoint().windows.padding;
+    return windows.stride == Size2d(1) && padding.h >= 0 && padding.w >= 0;
+  }
+  Conv adjoint() const {
+    const Windows& w = windows;
+    const Size2d padding(w.dilation.h * (w.kernel.h - 1) - w.padding.h,
+                         w.dilation.w * (w.kernel.w - 1) - w.padding.w);
+    return {images,
+            groups,
+            out,
+            in,
+            {w.rows, w.columns, w.kernel, 1, padding, w.dilation, w.height, w.width}};
+  }
+};
+
+/// y = x * weight + bias; `bias` [groups out] may be null.
+template <class T> void convolve(const Conv& c, const T* x, const T* weight, const T* bias, T* y);
+/// What a gradient g of y is for x.
+template <class T> void convolve_input(const Conv& c, const T* g, const T* weight, T* dx);
+/// And for the weight.
+template <class T> void convolve_weight(const Conv& c, const T* x, const T* g, T* dweight);
+
+}}  // namespace descent::detail

@@ -1,0 +1,230 @@
+#pragma once
+#include <array>
+
+#include "descent/core/runtime/simd.hpp"
+#include "descent/core/tensor/tensor.hpp"
+#include "descent/core/runtime/threads.hpp"
+
+// Elementwise kernels for ops, the library's and yours: a scalar formula becomes a loop over
+// tensors of any shape, stride and broadcast, vectorised and threaded. Kernels compute values and
+// record nothing: `record` puts a derivative beside them.
+
+namespace [[gnu::visibility("default")]] descent {
+
+namespace detail {
+
+/// How to walk an output and N - 1 inputs of one shape together: neighbouring axes that lie evenly
+/// in all of them are merged; the innermost axis comes first. Strides are in elements.
+template <std::size_t N> struct Walk {
+  int rank = 0;
+  int64_t numel = 0;
+  int64_t size[kMaxRank];
+  int64_t stride[kMaxRank][N];
+};
+
+/// Fills `size` and `stride` (rows of n) and returns the rank; operand k broadcasts to `shape`.
+int plan_walk(const Shape& shape, const Header* const* operands, std::size_t n, int64_t* size,
+              int64_t* stride);
+
+template <std::size_t N>
+Walk<N> plan(const Shape& shape, int64_t numel, const std::array<const Header*, N>& operands) {
+  Walk<N> w;
+  w.numel = numel;
+  w.rank = plan_walk(shape, operands.data(), N, w.size, &w.stride[0][0]);
+  return w;
+}
+
+/// Elements per tile: tiles are cut by the problem, so results do not depend on the threads.
+inline constexpr int64_t kGrain = 1 << 15;
+inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b > 0); }
+inline int64_t tiles_of(int64_t n) { return ceil_div(n, kGrain); }
+
+/// Calls body(n, offset) for the runs of [begin, end): n elements along the innermost axis,
+/// starting offset[k] elements into operand k.
+template <std::size_t N, class Body>
+void for_each_run(const Walk<N>& w, int64_t begin, int64_t end, Body&& body) {
+  int64_t index[kMaxRank], rest = begin;
+  std::array<int64_t, N> offset{};
+  for (int d = 0; d < w.rank; ++d) {
+    index[d] = rest % w.size[d];
+    rest /= w.size[d];
+    for (std::size_t k = 0; k < N; ++k) offset[k] += index[d] * w.stride[d][k];
+  }
+  for (int64_t at = begin; at < end;) {
+    int64_t n = std::min(w.size[0] - index[0], end - at);
+    body(n, offset);
+    at += n;
+    index[0] += n;
+    for (std::size_t k = 0; k < N; ++k) offset[k] += n * w.stride[0][k];
+    for (int d = 0; d + 1 < w.rank && index[d] == w.size[d]; ++d) {
+      ++index[d + 1];
+      for (std::size_t k = 0; k < N; ++k)
+        offset[k] += w.stride[d + 1][k] - w.size[d] * w.stride[d][k];
+      index[d] = 0;
+    }
+  }
+}
+
+/// to[i] = from[i] for i in [0, n): rows may be too short to call a function for each.
+template <class T> inline void copy_exactly(const T* from, int64_t n, T* to) {
+  constexpr int lanes = 8;
+  for (; n >= lanes; n -= lanes, from += lanes, to += lanes)
+    __builtin_memcpy(to, from, lanes * sizeof(T));
+  for (; n > 0; --n) *to++ = *from++;
+}
+
+template <class T> T* elements_of(const Tensor& t) {
+  return reinterpret_cast<T*>(Peek::header(t)->data);
+}
+
+/// An input of a kernel: a tensor whose elements are T, or a number.
+template <class T> struct Operand {
+  explicit Operand(const Tensor& t) : header(Peek::header(t)) {}
+  explicit Operand(const Header& number) : header(&number) {}
+  const T* data() const { return reinterpret_cast<const T*>(header->data); }
+  const Header* header;
+};
+
+/// What a number that lives elsewhere looks like as a tensor.
+template <class T> Header header_of(T& number) {
+  Header header;
+  header.dtype = dtype_of<T>();
+  header.data = reinterpret_cast<std::byte*>(&number);
+  header.numel = 1;
+  return header;
+}
+
+/// An operand of a run: its elements, or the one that is repeated.
+template <bool repeated, class T> auto run_operand(const T* p) {
+  if constexpr (repeated) return simd::Scalar{*p};
+  else return p;
+}
+
+/// One run: stride[0] is out's, the others the inputs'. An even run, or one with one repeated
+/// operand among several, is vectorised.
+template <std::size_t... I, class F, class Out, class... T>
+void map_run(std::index_sequence<I...>, F& f, int64_t n, const int64_t* stride, Out* out,
+             const T*... in) {
+  if (stride[0] == 1 && ((stride[I + 1] == 1) && ...)) return simd::map(f, n, out, in...);
+  if constexpr (sizeof...(T) > 1) {
+    auto repeats = [&]<std::size_t K>(std::integral_constant<std::size_t, K>) {
+      if (!((stride[I + 1] == (I == K ? 0 : 1)) && ...)) return false;
+      simd::map(f, n, out, run_operand<I == K>(in)...);
+      return true;
+    };
+    if (stride[0] == 1 && (repeats(std::integral_constant<std::size_t, I>{}) || ...)) return;
+  }
+  for (int64_t i = 0; i < n; ++i) out[i * stride[0]] = f(in[i * stride[I + 1]]...);
+}
+
+/// All runs, on the threads: `transform` with its inputs counted.
+template <std::size_t... I, class F, class Out, class... T>
+void map_all(std::index_sequence<I...> each, F f, const Header* h, Out* o, Operand<T>... in) {
+  constexpr std::size_t N = sizeof...(T) + 1;
+  const int64_t stride[N] = {1, in.header->numel == 1 ? 0 : 1 ...};
+  // What broadcasts to h and has as many elements has them one for one.
+  auto even = [h](const Header& x) { return x.contiguous && x.numel == h->numel; };
+  if (h->contiguous && ((stride[I + 1] == 0 || even(*in.header)) && ...)) {
+    if (h->numel <= kGrain) return map_run(each, f, h->numel, stride, o, in.data()...);
+    parallel_for(tiles_of(h->numel), [=](int64_t tile) mutable {
+      const int64_t begin = tile * kGrain, n = std::min(kGrain, h->numel - begin);
+      map_run(each, f, n, stride, o + begin, in.data() + begin * stride[I + 1]...);
+    });
+    return;
+  }
+  const Walk<N> w = plan<N>(h->shape, h->numel, {h, in.header...});
+  parallel_for(tiles_of(h->numel), [=, &w](int64_t tile) mutable {
+    const int64_t begin = tile * kGrain, end = std::min(begin + kGrain, h->numel);
+    for_each_run(w, begin, end, [&](int64_t n, const std::array<int64_t, N>& offset) {
+      map_run(each, f, n, w.stride[0], o + offset[0], in.data() + offset[I + 1]...);
+    });
+  });
+}
+
+/// out[i] = f(in[i]...), where the inputs broadcast to out's shape. An input may be out itself, but
+/// may not overlap it otherwise.
+template <class Out, class F, class... T> void transform(F f, const Tensor& out, Operand<T>... in) {
+  map_all(std::index_sequence_for<T...>{}, f, Peek::header(out), elements_of<Out>(out), in...);
+}
+
+[[noreturn]] void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of_a,
+                                const char* name_of_b);
+/// `check` for both, and that they have one dtype.
+inline void check_pair(const char* op, const In& a, const In& b, const char* name_of_a = "a",
+                       const char* name_of_b = "b") {
+  check(op, a);
+  check(op, b);
+  if (a.dtype() != b.dtype()) [[unlikely]]
+    refuse_dtypes(op, a, b, name_of_a, name_of_b);
+}
+
+/// Uninitialised, of the shape that a and b broadcast to.
+Tensor empty_broadcast(const char* op, const In& a, const In& b, DType dtype);
+
+/// Sums, differences and products of elements: int64 wraps around at its ends.
+namespace ring {
+template <class T> using Wrapping = std::conditional_t<std::is_same_v<T, int64_t>, uint64_t, T>;
+template <class T> [[gnu::always_inline]] inline T add(T a, T b) {
+  return static_cast<T>(Wrapping<T>(a) + Wrapping<T>(b));
+}
+template <class T> [[gnu::always_inline]] inline T sub(T a, T b) {
+  return static_cast<T>(Wrapping<T>(a) - Wrapping<T>(b));
+}
+template <class T> [[gnu::always_inline]] inline T mul(T a, T b) {
+  return static_cast<T>(Wrapping<T>(a) * Wrapping<T>(b));
+}
+template <class T> [[gnu::always_inline]] inline T neg(T a) {
+  return static_cast<T>(-Wrapping<T>(a));
+}
+}  // namespace ring
+
+}  // namespace detail
+
+/// The shape that a and b broadcast to by NumPy's rule; ShapeError naming the axis.
+Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b, At at = At::here());
+/// Whether a tensor of shape `from` broadcasts to exactly `to`.
+[[nodiscard]] bool broadcasts_to(const Shape& from, const Shape& to);
+
+/// f of each element: a new tensor of x's shape, its dtype what f returns. `f` is called with the
+/// C++ type of x's dtype, which must be among `K`: floating by default.
+template <Kinds K = Kinds::floating, class F>
+[[nodiscard]] Tensor map(const char* op, const In& x, F f) {
+  detail::check(op, x);
+  return detail::visit<K>(op, x.dtype(), x.at, [&](auto zero) {
+    using T = decltype(zero);
+    using Out = std::decay_t<decltype(f(zero))>;
+    Tensor out = detail::empty_like(op, x, dtype_of<Out>());
+    detail::transform<Out>(f, out, detail::Operand<T>(x));
+    return out;
+  });
+}
+
+/// f(a, b) of each pair of elements after broadcasting; a and b have one dtype, among `K`.
+template <Kinds K = Kinds::floating, class F>
+[[nodiscard]] Tensor zip(const char* op, const In& a, const In& b, F f) {
+  detail::check_pair(op, a, b);
+  return detail::visit<K>(op, a.dtype(), a.at, [&](auto zero) {
+    using T = decltype(zero);
+    using Out = std::decay_t<decltype(f(zero, zero))>;
+    Tensor out = detail::empty_broadcast(op, a, b, dtype_of<Out>());
+    detail::transform<Out>(f, out, detail::Operand<T>(a), detail::Operand<T>(b));
+    return out;
+  });
+}
+/// The same with a C++ number in b's place, as a's dtype holds it.
+template <Kinds K = Kinds::floating, class F>
+[[nodiscard]] Tensor zip(const char* op, const In& a, Number b, F f) {
+  detail::check(op, a);
+  detail::check_scalar(op, a.dtype(), b, a.at);
+  return detail::visit<K>(op, a.dtype(), a.at, [&](auto zero) {
+    using T = decltype(zero);
+    using Out = std::decay_t<decltype(f(zero, zero))>;
+    T number = b.to<T>();
+    const detail::Header header = detail::header_of(number);
+    Tensor out = detail::empty_like(op, a, dtype_of<Out>());
+    detail::transform<Out>(f, out, detail::Operand<T>(a), detail::Operand<T>(header));
+    return out;
+  });
+}
+
+}  // namespace descent

@@ -1,0 +1,223 @@
+#pragma once
+#include <limits>
+
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/view.hpp"
+#include "descent/core/kernels/vmath.hpp"
+
+// The engine behind reductions. A reduction is a Fold (an identity, and how two partial results
+// become one) and a map from an element to a partial result:
+// `reduce<Plus, Kinds::any>("sum", x, axes, shape)`.
+//
+// Partial results are made in an order that the shape alone decides, so threads change no bit. At
+// most 32 are added one after the other before they are put aside, at each of the levels below, so
+// that the error of a sum grows with the logarithm of its length: it is below 8 eps log2(n) sum
+// |x|.
+
+namespace [[gnu::visibility("default")]] descent { namespace detail {
+
+struct Plus {
+  template <class A> static A identity() { return 0; }
+  template <class A> static A combine(A a, A b) { return ring::add(a, b); }
+};
+/// NaN is larger than everything, for Smaller smaller: one NaN makes the result NaN.
+struct Larger {
+  template <class A> static A identity() {
+    using Limits = std::numeric_limits<A>;
+    return Limits::has_infinity ? -Limits::infinity() : Limits::lowest();
+  }
+  template <class A> static A combine(A a, A b) { return a >= b || a != a ? a : b; }
+};
+struct Smaller {
+  template <class A> static A identity() {
+    using Limits = std::numeric_limits<A>;
+    return Limits::has_infinity ? Limits::infinity() : Limits::max();
+  }
+  template <class A> static A combine(A a, A b) { return a <= b || a != a ? a : b; }
+};
+
+/// The element itself; bools count as 0 and 1.
+struct Value {
+  template <class T> auto operator()(T v) const {
+    if constexpr (std::is_same_v<T, bool>) return int64_t{v};
+    else return v;
+  }
+};
+
+inline constexpr int64_t kLanes = 32;   // a row is reduced as a matrix of so many columns
+inline constexpr int64_t kRun = 32;     // partial results combined one after the other
+inline constexpr int64_t kWidth = 128;  // columns reduced side by side
+static_assert(kLanes * kRun * kRun == kGrain);
+
+/// body(j) for j in [0, n), inlined, as loops that vectorise: the first has a multiple of kLanes
+/// turns, and rows of less are common.
+template <class Body> [[gnu::always_inline]] inline void each_lane(int64_t n, Body body) {
+  const int64_t whole = n / kLanes * kLanes;
+  int64_t j = 0;
+  for (; j < whole; ++j) body(j);
+  for (; j + 8 <= n; j += 8)
+    for (int64_t k = 0; k < 8; ++k) body(j + k);
+  for (; j < n; ++j) body(j);
+}
+
+/// total[j] = the rows x[i * stride + j] combined; width <= kWidth columns.
+template <class Fold, class T, class Map, class A>
+[[gnu::always_inline]] inline void reduce_columns(const T* x, int64_t rows, int64_t stride,
+                                                  int64_t width, Map map, A* total) {
+  A run[kWidth];
+  each_lane(width, [&](int64_t j) { total[j] = Fold::template identity<A>(); });
+  for (int64_t begin = 0; begin < rows; begin += kRun) {
+    const int64_t end = begin + kRun < rows ? begin + kRun : rows;
+    each_lane(width, [&](int64_t j) { run[j] = map(x[begin * stride + j]); });
+    for (int64_t i = begin + 1; i < end; ++i)
+      each_lane(width, [&](int64_t j) { run[j] = Fold::combine(run[j], map(x[i * stride + j])); });
+    each_lane(width, [&](int64_t j) { total[j] = Fold::combine(total[j], run[j]); });
+  }
+}
+
+/// x[0], ..., x[n - 1] combined.
+template <class Fold, class T, class Map>
+[[gnu::always_inline]] inline auto reduce_row(const T* x, int64_t n, Map map) {
+  using A = decltype(map(*x));
+  A result = Fold::template identity<A>();
+  const int64_t rows = n / kLanes;
+  if (rows > 0) {
+    static_assert(kLanes == 32);  // loops of constant length vectorise
+    A lane[kLanes];
+    reduce_columns<Fold>(x, rows, kLanes, kLanes, map, lane);
+    for (int j = 0; j < 16; ++j) lane[j] = Fold::combine(lane[j], lane[j + 16]);
+    for (int j = 0; j < 8; ++j) lane[j] = Fold::combine(lane[j], lane[j + 8]);
+    for (int j = 0; j < 4; ++j) lane[j] = Fold::combine(lane[j], lane[j + 4]);
+    for (int j = 0; j < 2; ++j) lane[j] = Fold::combine(lane[j], lane[j + 2]);
+    result = Fold::combine(lane[0], lane[1]);
+  }
+  for (int64_t i = rows * kLanes; i < n; ++i) result = Fold::combine(result, map(x[i]));
+  return result;
+}
+
+/// Which axes of x a reduction takes away.
+struct Axes {
+  /// The axes in `dims`, all for an empty list. IndexError, ShapeError for an axis named twice.
+  Axes(const char* op, const In& x, const Shape& dims);
+
+  bool contain(int d) const { return (mask >> d & 1) != 0; }
+  /// x's shape without them, or with size 1 in their place.
+  Shape left(bool keepdim) const;
+  /// A result, or its gradient, shaped so that it broadcasts to x's shape.
+  Tensor spread(const Tensor& y) const;
+
+  Shape whole;  // x's
+  uint32_t mask = 0;
+  int64_t count = 1;  // elements behind each of the result's
+};
+
+/// A pass over a contiguous tensor seen as [outer, n, inner]: combines pieces of n's axis of at
+/// most `height` elements and leaves [outer, cuts, inner].
+struct Pass {
+  int64_t outer, n, inner, height, cuts;
+};
+
+/// The passes that a reduction takes.
+class Passes {
+ public:
+  explicit Passes(const Axes& axes);
+  /// The pass over the last reduced axes; afterwards only what it leaves is to be reduced.
+  Pass next();
+  bool done() const { return count_ < 2; }
+
+ private:
+  // x's axes from the back, those of a kind merged: kept, reduced, kept, ...
+  int64_t size_[kMaxRank + 1];
+  int count_ = 1;
+};
+
+template <class Fold, class T, class Map, class A>
+void run_pass(const Pass& p, const T* x, Map map, A* out) {
+  const int64_t strips = ceil_div(p.inner, kWidth), pieces = p.outer * p.cuts * strips;
+  const int64_t work = std::min(p.n, p.height) * std::min(p.inner, kWidth);
+  const int64_t per_tile = std::max<int64_t>(kGrain / std::max<int64_t>(work, 1), 1);
+  parallel_for(ceil_div(pieces, per_tile), [&](int64_t tile) {
+    simd::call([&] {
+      int64_t piece = tile * per_tile;
+      const int64_t end = std::min(piece + per_tile, pieces);
+      int64_t strip = piece % strips, cut = piece / strips % p.cuts, o = piece / strips / p.cuts;
+      for (; piece < end; ++piece) {
+        const int64_t begin = cut * p.height, rows = std::min(p.height, p.n - begin);
+        const T* from = x + (o * p.n + begin) * p.inner + strip * kWidth;
+        A* to = out + (o * p.cuts + cut) * p.inner + strip * kWidth;
+        if (p.inner == 1) {
+          *to = reduce_row<Fold>(from, rows, map);
+        } else {
+          A total[kWidth];
+          const int64_t columns = std::min(kWidth, p.inner - strip * kWidth);
+          reduce_columns<Fold>(from, rows, p.inner, columns, map, total);
+          each_lane(columns, [&](int64_t j) { to[j] = total[j]; });
+        }
+        if (++strip < strips) continue;
+        strip = 0;
+        if (++cut < p.cuts) continue;
+        cut = 0;
+        ++o;
+      }
+    });
+  });
+}
+
+template <class Fold, class T, class Map, class A>
+void run_passes(const char* op, At at, Passes& passes, const T* x, Map map, A* out) {
+  const Pass pass = passes.next();
+  if (passes.done()) return run_pass<Fold>(pass, x, map, out);
+  const Tensor left = empty(op, {pass.outer, pass.cuts, pass.inner}, dtype_of<A>(), at);
+  run_pass<Fold>(pass, x, map, elements_of<A>(left));
+  run_passes<Fold>(op, at, passes, elements_of<A>(left), Value{}, out);
+}
+
+/// The elements of x, of a dtype among `K`, mapped and combined over `axes`: a tensor of shape
+/// `shape`, its dtype what `map` returns.
+template <class Fold, Kinds K, class Map = Value>
+Tensor reduce(const char* op, const In& x, const Axes& axes, const Shape& shape, Map map = {}) {
+  return visit<K>(op, x.dtype(), x.at, [&](auto zero) {
+    using T = decltype(zero);
+    using A = decltype(map(zero));
+    const Tensor source = packed(x);
+    Tensor out = empty(op, shape, dtype_of<A>(), x.at);
+    Passes passes(axes);
+    if (out.numel() != 0)
+      run_passes<Fold>(op, x.at, passes, elements_of<T>(source), map, elements_of<A>(out));
+    return out;
+  });
+}
+
+// ---- softmax
+
+inline constexpr int64_t kRows = 256;       // rows that share one loop of exp: most are short
+inline constexpr int64_t kStrip = 1 << 13;  // elements in so many, if they are short: they stay in
+                                            // cache
+
+/// f(begin, count) for strips of at most kRows of `rows` rows of `size` elements, threaded.
+template <class F> void each_strip(int64_t rows, int64_t size, F f) {
+  const int64_t count = std::clamp<int64_t>(kStrip / std::max<int64_t>(size, 1), 1, kRows);
+  parallel_for(ceil_div(rows, count),
+               [&](int64_t tile) { f(tile * count, std::min(count, rows - tile * count)); });
+}
+
+/// y = exp(y). (In each_lane, GCC does not vectorise it.)
+template <class T> [[gnu::always_inline]] inline void exp_all(int64_t n, T* y) {
+  auto exp = [](T& v) { v = vmath::exp(v); };
+  simd::detail::loop(exp, n, y);
+}
+
+/// y = exp(x - max x) for each row of a strip; `top` and `sum` are each row's max x and sum y.
+template <class T>
+[[gnu::always_inline]] inline void exp_rows(const T* __restrict x, int64_t rows, int64_t size,
+                                            T* __restrict y, T* top, T* sum) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* from = x + r * size;
+    const T shift = top[r] = reduce_row<Larger>(from, size, Value{});
+    each_lane(size, [=](int64_t j) { y[r * size + j] = from[j] - shift; });
+  }
+  exp_all(rows * size, y);
+  for (int64_t r = 0; r < rows; ++r) sum[r] = reduce_row<Plus>(y + r * size, size, Value{});
+}
+
+}}  // namespace descent::detail

@@ -1,0 +1,289 @@
+#include "descent/core/ops/arithmetic.hpp"
+
+#include <cmath>
+
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/pointwise.hpp"
+#include "descent/core/kernels/vmath.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+
+// Not std::plus and its like: with types of this file's own, the kernels made of them are its own
+// too. No other file's compiler flags reach them, and the linker has less to merge.
+// (These three without detail::ring's functions: gcc hands a closure that calls one in memory.)
+template <class T> using Ring = detail::ring::Wrapping<T>;
+constexpr auto plus = []<class T>(T a, T b) { return static_cast<T>(Ring<T>(a) + Ring<T>(b)); };
+constexpr auto minus = []<class T>(T a, T b) { return static_cast<T>(Ring<T>(a) - Ring<T>(b)); };
+constexpr auto times = []<class T>(T a, T b) { return static_cast<T>(Ring<T>(a) * Ring<T>(b)); };
+constexpr auto over = [](auto a, auto b) { return a / b; };
+constexpr auto equal = [](auto a, auto b) { return a == b; };
+constexpr auto unequal = [](auto a, auto b) { return a != b; };
+constexpr auto less = [](auto a, auto b) { return a < b; };
+constexpr auto less_equal = [](auto a, auto b) { return a <= b; };
+constexpr auto greater = [](auto a, auto b) { return a > b; };
+constexpr auto greater_equal = [](auto a, auto b) { return a >= b; };
+
+}  // namespace
+
+Tensor add(const In& a, const In& b) {
+  return record("add", zip<Kinds::numeric>("add", a, b, plus),
+                wrt(a, [](const Tensor& g) { return g; }),
+                wrt(b, [](const Tensor& g) { return g; }));
+}
+Tensor sub(const In& a, const In& b) {
+  return record("sub", zip<Kinds::numeric>("sub", a, b, minus),
+                wrt(a, [](const Tensor& g) { return g; }),
+                wrt(b, [](const Tensor& g) { return -g; }));
+}
+Tensor mul(const In& a, const In& b) {
+  Tensor y = zip<Kinds::numeric>("mul", a, b, times);
+  if (!detail::records(a, b)) return y;  // as in derivatives: without saving a and b first
+  return record("mul", std::move(y), wrt(a, [b](const Tensor& g) { return g * b; }),
+                wrt(b, [a](const Tensor& g) { return g * a; }));
+}
+Tensor div(const In& a, const In& b) {
+  return record("div", zip("div", a, b, over), wrt(a, [b](const Tensor& g) { return g / b; }),
+                wrt(b, [b](const Tensor& g, const Tensor& y) { return -g * y / b; }));
+}
+Tensor neg(const In& x) {
+  return record("neg", map<Kinds::numeric>("neg", x, [](auto v) { return detail::ring::neg(v); }),
+                wrt(x, [](const Tensor& g) { return -g; }));
+}
+
+Tensor add(const In& a, Number b) {
+  return record("add", zip<Kinds::numeric>("add", a, b, plus),
+                wrt(a, [](const Tensor& g) { return g; }));
+}
+Tensor sub(const In& a, Number b) {
+  return record("sub", zip<Kinds::numeric>("sub", a, b, minus),
+                wrt(a, [](const Tensor& g) { return g; }));
+}
+Tensor sub(Number a, const In& b) {
+  return record("sub", zip<Kinds::numeric>("sub", b, a, [](auto x, auto c) { return minus(c, x); }),
+                wrt(b, [](const Tensor& g) { return -g; }));
+}
+Tensor mul(const In& a, Number b) {
+  return record("mul", zip<Kinds::numeric>("mul", a, b, times),
+                wrt(a, [by = b.to<double>()](const Tensor& g) { return g * by; }));
+}
+Tensor div(const In& a, Number b) {
+  return record("div", zip("div", a, b, over),
+                wrt(a, [by = b.to<double>()](const Tensor& g) { return g / by; }));
+}
+Tensor div(Number a, const In& b) {
+  return record("div", zip("div", b, a, [](auto x, auto c) { return c / x; }),
+                wrt(b, [b](const Tensor& g, const Tensor& y) { return -g * y / b; }));
+}
+
+Tensor pow(const In& x, double p) {
+  Tensor y = p == 0.5 ? map("pow", x, [](auto v) { return vmath::sqrt(v); })
+             : p == -0.5
+                 ? map("pow", x, [](auto v) { return 1 / vmath::sqrt(v); })
+                 : map("pow", x, [p](auto v) { return static_cast<decltype(v)>(std::pow(v, p)); });
+  return record("pow", std::move(y), wrt(x, [x, p](const Tensor& g) {
+                  return p == 0 ? zeros_like(g) : g * (p * pow(x, p - 1));
+                }));
+}
+Tensor pow(const In& x, const In& p) {
+  return record(
+      "pow", zip("pow", x, p, [](auto v, auto q) { return std::pow(v, q); }),
+      wrt(x, [x, p](const Tensor& g) { return where(p == 0, 0.0, g * (p * pow(x, p - 1))); }),
+      wrt(p, [x, p](const Tensor& g, const Tensor& y) {
+        Tensor at_zero = logical_and(x == 0, p >= 0);
+        return g * where(at_zero, 0.0, y * log(where(at_zero, 1.0, x)));
+      }));
+}
+
+/// What a tie-sharing choice passes on: nothing where it loses, half where neither does, and all
+/// where it wins or one of the two is NaN.
+static Tensor share(const Tensor& g, const Tensor& loses, const Tensor& ties) {
+  return where(loses, 0.0, where(ties, g * 0.5, g));
+}
+Tensor maximum(const In& a, const In& b) {
+  return record(
+      "maximum",
+      zip<Kinds::numeric>("maximum", a, b, [](auto x, auto y) { return x > y || x != x ? x : y; }),
+      wrt(a, [a, b](const Tensor& g) { return share(g, a < b, a == b); }),
+      wrt(b, [a, b](const Tensor& g) { return share(g, b < a, a == b); }));
+}
+Tensor minimum(const In& a, const In& b) {
+  return record(
+      "minimum",
+      zip<Kinds::numeric>("minimum", a, b, [](auto x, auto y) { return x < y || x != x ? x : y; }),
+      wrt(a, [a, b](const Tensor& g) { return share(g, a > b, a == b); }),
+      wrt(b, [a, b](const Tensor& g) { return share(g, b > a, a == b); }));
+}
+
+Tensor clamp(const In& x, Number low, Number high) {
+  detail::check("clamp", x);
+  for (const Number& end : {low, high}) detail::check_scalar("clamp", x.dtype(), end, x.at);
+  const auto bottom = low.to<double>(), top = high.to<double>();
+  if (!(bottom <= top))
+    fail<ValueError>(x.at, "clamp: low {} and high {}: need low <= high", low, high);
+  return record("clamp",
+                map("clamp", x,
+                    [bottom, top](auto v) {
+                      const auto lo = static_cast<decltype(v)>(bottom);
+                      const auto hi = static_cast<decltype(v)>(top);
+                      return v < lo ? lo : v > hi ? hi : v;
+                    }),
+                wrt(x, [x, bottom, top](const Tensor& g) {
+                  const Tensor above = std::isinf(bottom) ? x >= bottom : x > bottom;
+                  const Tensor below = std::isinf(top) ? x <= top : x < top;
+                  return where(logical_and(above, below), g, 0.0);
+                }));
+}
+
+namespace {
+
+using Byte = unsigned char;  // a bool as a kernel reads it: with bool itself, gcc leaves a branch
+
+void check_bool(const char* op, const In& x) {
+  detail::check(op, x);
+  if (x.dtype() != boolean) fail<DtypeError>(x.at, "{}: the input is {}: need bool", op, x.dtype());
+}
+
+/// The number beside x as a tensor of x's dtype.
+Tensor beside(const In& x, Number number) {
+  detail::check("where", x);
+  detail::check_scalar("where", x.dtype(), number, x.at);
+  return full({}, number, x.dtype(), x.at);
+}
+
+}  // namespace
+
+Tensor where(const In& condition, const In& a, const In& b) {
+  check_bool("where", condition);
+  detail::check_pair("where", a, b);
+  const Shape ab = broadcast_shapes("where", a.shape(), b.shape(), a.at);
+  const Shape shape = broadcast_shapes("where", condition.shape(), ab, condition.at);
+  Tensor out = detail::empty("where", shape, a.dtype(), a.at);
+  detail::visit<Kinds::any>("where", a.dtype(), a.at, [&](auto zero) {
+    using T = decltype(zero);
+    detail::transform<T>([](Byte c, T u, T v) { return c != 0 ? u : v; }, out,
+                         detail::Operand<Byte>(condition), detail::Operand<T>(a),
+                         detail::Operand<T>(b));
+  });
+  return record("where", out,
+                wrt(a, [condition](const Tensor& g) { return where(condition, g, 0.0); }),
+                wrt(b, [condition](const Tensor& g) { return where(condition, 0.0, g); }));
+}
+Tensor where(const In& condition, const In& a, Number b) {
+  return where(condition, a, {beside(a, b), a.at});
+}
+Tensor where(const In& condition, Number a, const In& b) {
+  return where(condition, {beside(b, a), b.at}, b);
+}
+
+Tensor eq(const In& a, const In& b) { return zip<Kinds::any>("eq", a, b, equal); }
+Tensor eq(const In& a, Number b) { return zip<Kinds::any>("eq", a, b, equal); }
+Tensor ne(const In& a, const In& b) { return zip<Kinds::any>("ne", a, b, unequal); }
+Tensor ne(const In& a, Number b) { return zip<Kinds::any>("ne", a, b, unequal); }
+Tensor lt(const In& a, const In& b) { return zip<Kinds::numeric>("lt", a, b, less); }
+Tensor lt(const In& a, Number b) { return zip<Kinds::numeric>("lt", a, b, less); }
+Tensor le(const In& a, const In& b) { return zip<Kinds::numeric>("le", a, b, less_equal); }
+Tensor le(const In& a, Number b) { return zip<Kinds::numeric>("le", a, b, less_equal); }
+Tensor gt(const In& a, const In& b) { return zip<Kinds::numeric>("gt", a, b, greater); }
+Tensor gt(const In& a, Number b) { return zip<Kinds::numeric>("gt", a, b, greater); }
+Tensor ge(const In& a, const In& b) { return zip<Kinds::numeric>("ge", a, b, greater_equal); }
+Tensor ge(const In& a, Number b) { return zip<Kinds::numeric>("ge", a, b, greater_equal); }
+
+Tensor logical_and(const In& a, const In& b) {
+  check_bool("logical_and", a);
+  return zip<Kinds::any>("logical_and", a, b, [](auto x, auto y) { return bool(x) && bool(y); });
+}
+Tensor logical_or(const In& a, const In& b) {
+  check_bool("logical_or", a);
+  return zip<Kinds::any>("logical_or", a, b, [](auto x, auto y) { return bool(x) || bool(y); });
+}
+Tensor logical_not(const In& x) {
+  check_bool("logical_not", x);
+  return map<Kinds::any>("logical_not", x, [](auto v) { return !bool(v); });
+}
+
+// ---- in place: methods of Tensor. All is checked before the first element is written.
+
+namespace {
+
+/// Whether the two windows share elements without being the same window.
+bool overlaps(const Tensor& a, const Tensor& b) {
+  const detail::Header *x = Peek::header(a), *y = Peek::header(b);
+  return x->storage == y->storage &&
+         !(x->data == y->data && x->shape == y->shape && x->strides == y->strides);
+}
+
+/// self[i] = f(self[i], other[i]), `other` broadcast to self's shape.
+template <Kinds K = Kinds::numeric, class F>
+const Tensor& apply(const char* op, const Tensor& self, const In& other, F f) {
+  detail::check_pair(op, {self, other.at}, other);
+  if (!broadcasts_to(other.shape(), self.shape()))
+    fail<ShapeError>(other.at,
+                     "{}: {} does not broadcast to {}: a tensor does not change its shape in place",
+                     op, other.shape(), self.shape());
+  if (other.requires_grad() && detail::grad_mode)
+    fail<GraphError>(other.at,
+                     "{}: the right side requires a gradient, which a change in place would lose: "
+                     "use NoGradGuard or detach()",
+                     op);
+  detail::visit<K>(op, self.dtype(), other.at, [&](auto zero) {
+    using T = decltype(zero);
+    Tensor copy;
+    const Tensor& there = other;
+    const Tensor& source = overlaps(self, other) ? copy = there.detach().clone() : there;
+    detail::will_write(op, self, other.at);
+    detail::transform<T>(f, self, detail::Operand<T>(self), detail::Operand<T>(source));
+  });
+  return self;
+}
+
+/// self[i] = f(self[i], number).
+template <Kinds K = Kinds::numeric, class F>
+const Tensor& apply(const char* op, const Tensor& self, Scalar number, F f) {
+  detail::check(op, {self, number.at});
+  detail::visit<K>(op, self.dtype(), number.at, [&](auto zero) {
+    using T = decltype(zero);
+    detail::check_scalar(op, self.dtype(), number.value, number.at);
+    detail::will_write(op, self, number.at);
+    T value = number.value.to<T>();
+    const detail::Header header = detail::header_of(value);
+    detail::transform<T>(f, self, detail::Operand<T>(self), detail::Operand<T>(header));
+  });
+  return self;
+}
+
+/// What comes in. It does not read what was there, which may be uninitialised.
+constexpr auto second = [](const auto&, auto v) { return v; };
+
+}  // namespace
+
+void detail::accumulate(const Tensor& sum, const Tensor& g) {
+  visit<Kinds::floating>("add_", sum.dtype(), At::unknown(), [&](auto zero) {
+    using T = decltype(zero);
+    transform<T>(plus, sum, Operand<T>(sum), Operand<T>(g));
+  });
+}
+
+const Tensor& Tensor::operator+=(const In& b) const& { return apply("add_", *this, b, plus); }
+const Tensor& Tensor::operator+=(Scalar b) const& { return apply("add_", *this, b, plus); }
+const Tensor& Tensor::operator-=(const In& b) const& { return apply("sub_", *this, b, minus); }
+const Tensor& Tensor::operator-=(Scalar b) const& { return apply("sub_", *this, b, minus); }
+const Tensor& Tensor::operator*=(const In& b) const& { return apply("mul_", *this, b, times); }
+const Tensor& Tensor::operator*=(Scalar b) const& { return apply("mul_", *this, b, times); }
+const Tensor& Tensor::operator/=(const In& b) const& {
+  return apply<Kinds::floating>("div_", *this, b, over);
+}
+const Tensor& Tensor::operator/=(Scalar b) const& {
+  return apply<Kinds::floating>("div_", *this, b, over);
+}
+const Tensor& Tensor::copy_(const In& source) const& {
+  return apply<Kinds::any>("copy_", *this, source, second);
+}
+const Tensor& Tensor::fill_(Number value, At at) const& {
+  get("fill_", at);
+  return apply<Kinds::any>("fill_", *this, Scalar(value, at), second);
+}
+
+}  // namespace descent

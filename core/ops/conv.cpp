@@ -1,0 +1,117 @@
+#include "descent/core/ops/conv.hpp"
+
+#include "descent/core/kernels/conv/convolve.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/ops.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+using detail::Conv;
+
+// ---- the three products, each the derivative of the others (see convolve.hpp)
+
+/// A new tensor made by compute(elements); zeros if there are no images.
+template <class F> Tensor computed(const Conv& c, const Shape& shape, const In& like, F compute) {
+  Tensor out = detail::empty("conv2d", shape, like.dtype(), like.at);
+  detail::visit<Kinds::floating>("conv2d", like.dtype(), like.at, [&](auto zero) {
+    if (c.images == 0) out.fill_(0);
+    else compute(detail::elements_of<decltype(zero)>(out));
+  });
+  return out;
+}
+
+Tensor input_grad(const Conv& c, const In& g, const In& weight);
+Tensor weight_grad(const Conv& c, const In& x, const In& g);
+
+template <class... Bias>
+Tensor forward(const Conv& c, const In& x, const In& weight, const Bias&... bias) {
+  const Tensor x_ = detail::packed(x), w_ = detail::packed(weight);
+  const Shape shape{c.images, c.groups * c.out, c.windows.rows, c.windows.columns};
+  Tensor y = computed(c, shape, x, [&]<class T>(T* to) {
+    const T* b = nullptr;
+    Tensor b_;
+    ((b = detail::elements_of<T>(b_ = detail::packed(bias))), ...);
+    detail::convolve<T>(c, detail::elements_of<T>(x_), detail::elements_of<T>(w_), b, to);
+  });
+  return record("conv2d", std::move(y),
+                wrt(x, [c, weight](const Tensor& g) { return input_grad(c, g, weight); }),
+                wrt(weight, [c, x](const Tensor& g) { return weight_grad(c, x, g); }),
+                wrt(bias, [](const Tensor& g) {
+                  return sum(g, {0, 2, 3});
+                })...);
+}
+
+Tensor input_grad(const Conv& c, const In& g, const In& weight) {
+  detail::check("conv2d", weight);
+  const Tensor g_ = detail::packed(g), w_ = detail::packed(weight);
+  const Shape shape{c.images, c.groups * c.in, c.windows.height, c.windows.width};
+  Tensor dx = computed(c, shape, g, [&]<class T>(T* to) {
+    detail::convolve_input<T>(c, detail::elements_of<T>(g_), detail::elements_of<T>(w_), to);
+  });
+  return record("conv2d_input", std::move(dx),
+                wrt(g, [c, weight](const Tensor& h) { return forward(c, h, weight); }),
+                wrt(weight, [c, g](const Tensor& h) { return weight_grad(c, h, g); }));
+}
+
+Tensor weight_grad(const Conv& c, const In& x, const In& g) {
+  detail::check("conv2d", x);
+  const Tensor x_ = detail::packed(x), g_ = detail::packed(g);
+  const auto [height, width] = c.windows.kernel;
+  Tensor dw = computed(c, {c.groups * c.out, c.in, height, width}, x, [&]<class T>(T* to) {
+    detail::convolve_weight<T>(c, detail::elements_of<T>(x_), detail::elements_of<T>(g_), to);
+  });
+  return record("conv2d_weight", std::move(dw),
+                wrt(x, [c, g](const Tensor& h) { return input_grad(c, g, h); }),
+                wrt(g, [c, x](const Tensor& h) { return forward(c, x, h); }));
+}
+
+// ---- checks
+
+Conv checked(const In& x, const In& weight, const In* bias, const Conv2dOptions& o) {
+  detail::check_pair("conv2d", x, weight, "x", "weight");
+  if (bias) detail::check_pair("conv2d", x, *bias, "x", "bias");
+  const Shape& w = weight.shape();
+  if (w.rank() != 4)
+    fail<ShapeError>(x.at, "conv2d: weight {} has rank {}: need [O, C / groups, KH, KW]", w,
+                     w.rank());
+  detail::Window window{{w[2], w[3]}, o.stride, o.padding, o.dilation};
+  const Size2d places = detail::window_size("conv2d", x, window);
+  const Shape& shape = x.shape();
+  const int64_t channels = shape[-3];
+  if (o.groups < 1) fail<ValueError>(x.at, "conv2d: groups is {}: need at least 1", o.groups);
+  if (channels == 0 || w[0] == 0)
+    fail<ShapeError>(x.at, "conv2d: x {} with weight {}: need at least one channel of each", shape,
+                     w);
+  if (channels % o.groups != 0 || w[0] % o.groups != 0)
+    fail<ShapeError>(x.at, "conv2d: groups {} do not divide the channels of x {} and weight {}",
+                     o.groups, shape, w);
+  if (w[1] != channels / o.groups)
+    fail<ShapeError>(x.at,
+                     "conv2d: x {} and weight {} do not fit with groups {}: need x [N, C, H, W] "
+                     "and weight [O, C / groups, KH, KW]",
+                     shape, w, o.groups);
+  if (bias && !(bias->shape() == Shape{w[0]}))
+    fail<ShapeError>(x.at, "conv2d: bias {} does not fit weight {}: need [{}]", bias->shape(), w,
+                     w[0]);
+  const detail::Windows windows{shape[-2],      shape[-1],       window.kernel, window.stride,
+                                window.padding, window.dilation, places.h,      places.w};
+  return {x.dim() == 4 ? shape[0] : 1, o.groups, w[1], w[0] / o.groups, windows};
+}
+
+template <class... Bias>
+Tensor convolved(const In& x, const Conv& c, const In& weight, const Bias&... bias) {
+  if (x.dim() == 4) return forward(c, x, weight, bias...);
+  return squeeze(forward(c, {unsqueeze(x, 0), x.at}, weight, bias...), 0);
+}
+
+}  // namespace
+
+Tensor conv2d(const In& x, const In& weight, const In& bias, const Conv2dOptions& o) {
+  return convolved(x, checked(x, weight, &bias, o), weight, bias);
+}
+Tensor conv2d(const In& x, const In& weight, const Conv2dOptions& o) {
+  return convolved(x, checked(x, weight, nullptr, o), weight);
+}
+
+}  // namespace descent

@@ -1,0 +1,247 @@
+#include "descent/core/ops/indexing.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <fmt/format.h>
+
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/ops.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+
+// ---- checks
+
+void check_kind(const char* op, const char* name, const In& x, DType need) {
+  detail::check(op, x);
+  if (x.dtype() != need)
+    fail<DtypeError>(x.at, "{}: {} is {}: need {} (use to())", op, name, x.dtype(), need);
+}
+
+/// IndexError unless all of `index` (int64) lies in [0, x's size along dim).
+void check_index(const char* op, const In& x, int dim, const In& index) {
+  check_kind(op, "index", index, int64);
+  const Tensor flat = detail::packed(index);
+  const int64_t *value = flat.data<int64_t>(), size = x.shape()[dim];
+  for (int64_t i = 0; i < flat.numel(); ++i) {
+    if (value[i] >= 0 && value[i] < size) [[likely]]
+      continue;
+    fail<IndexError>(index.at, "{}: index{} is {}, but dim {} of {} {}", op,
+                     index.dim() == 0 ? std::string() : str(detail::indices_of(i, index.shape())),
+                     value[i], dim, x.shape(),
+                     size == 0 ? "has none" : fmt::format("allows 0..{}", size - 1));
+  }
+}
+
+/// index as gather and scatter_add take it.
+void check_full_index(const char* op, const In& x, int dim, const In& index) {
+  check_kind(op, "index", index, int64);
+  bool fits = index.dim() == x.dim();
+  for (int d = 0; fits && d < x.dim(); ++d) fits = d == dim || index.shape()[d] <= x.shape()[d];
+  if (!fits)
+    fail<ShapeError>(
+        index.at,
+        "{}: index {} does not fit x {}: need its rank, and no larger sizes but for dim {}", op,
+        index.shape(), x.shape(), dim);
+  check_index(op, x, dim, index);
+}
+
+// ---- the kernel
+
+// What is done with an element of x that an index picks and its partner in a tensor of the index's
+// shape, or with a row of them.
+struct Fetch {
+  static constexpr bool meet = false;
+  template <class T> static void one(const T& picked, T& partner) { partner = picked; }
+  template <class T> static void row(int64_t n, const T* picked, T* partner) {
+    std::memcpy(partner, picked, static_cast<std::size_t>(n) * sizeof(T));
+  }
+};
+struct Add {
+  static constexpr bool meet = true;  // several partners in one element, in their order
+  template <class T> static void one(T& picked, const T& partner) {
+    picked = detail::ring::add(picked, partner);
+  }
+  template <class T> static void row(int64_t n, T* picked, const T* partner) {
+    simd::for_each([](T& p, const T& q) { p = detail::ring::add(p, q); }, n, picked, partner);
+  }
+};
+
+/// The axis to cut into tiles: the first long one, or else the longest; not `fixed`, unless there
+/// is no other.
+int axis_to_cut(const Shape& shape, int fixed) {
+  int axis = -1;
+  for (int d = 0; d < shape.rank(); ++d) {
+    if (d == fixed) continue;
+    if (shape[d] >= 64) return d;
+    if (axis < 0 || shape[d] > shape[axis]) axis = d;
+  }
+  return axis < 0 ? fixed : axis;
+}
+
+/// Does it to x[index[i, ...], ...] and y[i, ...] for dim = 0, and so on; y has index's shape.
+template <class Action, class T>
+void for_each_picked(const Tensor& x, int dim, const Tensor& index, const Tensor& y) {
+  const Shape& shape = index.shape();
+  if (index.numel() == 0) return;
+  const int fixed = Action::meet ? dim : -1;  // in no other axis do two tiles meet
+  const int axis = axis_to_cut(shape, fixed);
+  const int64_t size = shape[axis], others = index.numel() / size;
+  // Rows are not cut into pieces of less than a few cache lines.
+  const int64_t least = axis == fixed ? size : axis == shape.rank() - 1 ? 64 : 1;
+  const int64_t count = std::max(least, detail::kGrain / others);
+
+  // x seen in this shape, standing still along `dim`, where the index says how far to go.
+  const detail::Header* h = Peek::header(x);
+  const int64_t step = h->strides[dim];
+  Strides strides = h->strides;
+  strides[dim] = 0;
+  const Tensor still = detail::window(h->storage, h->data, h->dtype, shape, strides);
+
+  parallel_for(detail::ceil_div(size, count), [&](int64_t tile) {
+    const int64_t begin = tile * count;
+    Shape part = shape;
+    part[axis] = std::min(count, size - begin);
+    const auto walk = detail::plan<3>(part, others * part[axis],
+                                      {Peek::header(still), Peek::header(y), Peek::header(index)});
+    T* const first_x = detail::elements_of<T>(still) + begin * strides[axis];
+    T* const first_y = detail::elements_of<T>(y) + begin * y.strides()[axis];
+    const int64_t* first = detail::elements_of<int64_t>(index) + begin * index.strides()[axis];
+    const int64_t* stride = walk.stride[0];
+    detail::for_each_run(walk, 0, walk.numel, [&](int64_t n, const std::array<int64_t, 3>& offset) {
+      T *picked = first_x + offset[0], *partner = first_y + offset[1];
+      const int64_t* place = first + offset[2];
+      // An index that repeats along the innermost axis picks whole rows.
+      if (stride[0] == 1 && stride[1] == 1 && stride[2] == 0)
+        return Action::row(n, picked + *place * step, partner);
+      for (int64_t i = 0; i < n; ++i)
+        Action::one(picked[i * stride[0] + place[i * stride[2]] * step], partner[i * stride[1]]);
+    });
+  });
+}
+
+// ---- ops on indices that have been checked: each is the other's derivative
+
+Tensor gathered(const char* op, const In& x, int dim, const In& index);
+
+/// `into`, which has x's elements for itself, with src added.
+Tensor scattered(const char* op, const In& x, const Tensor& into, int dim, const In& index,
+                 const In& src) {
+  detail::check(op, index);
+  detail::check(op, src);
+  detail::visit<Kinds::numeric>(op, src.dtype(), src.at, [&](auto zero) {
+    for_each_picked<Add, decltype(zero)>(into, dim, index, src);
+  });
+  return record(op, into, wrt(x, [](const Tensor& g) { return g; }),
+                wrt(src, [dim, index](const Tensor& g) {
+                  return gathered("scatter_add_backward", g, dim, index);
+                }));
+}
+
+Tensor gathered(const char* op, const In& x, int dim, const In& index) {
+  detail::check(op, x);
+  detail::check(op, index);
+  Tensor out = detail::empty(op, index.shape(), x.dtype(), x.at);
+  detail::visit<Kinds::any>(op, x.dtype(), x.at, [&](auto zero) {
+    for_each_picked<Fetch, decltype(zero)>(x, dim, index, out);
+  });
+  return record(op, out, wrt(x, [shape = x.shape(), dim, index](const Tensor& g) {
+                  const Tensor zero = zeros(shape, g.dtype());
+                  return scattered("gather_backward", zero, zero, dim, index, g);
+                }));
+}
+
+/// x at index[0], index[1], ... along `dim`.
+Tensor selected(const char* op, const In& x, int dim, const In& index) {
+  Shape column = Shape::filled(x.dim(), 1), shape = x.shape();
+  column[dim] = shape[dim] = index.numel();
+  return gathered(op, x, dim, expand({reshape(index, column), x.at}, shape));
+}
+
+/// [count]: the positions, in row-major order, of the elements that are not zero.
+Tensor positions(const char* op, const In& x) {
+  const Tensor flags = detail::packed({x.detach().to(boolean, x.at), x.at});
+  const bool* flag = flags.data<bool>();
+  const int64_t count = std::count(flag, flag + flags.numel(), true);
+  Tensor out = detail::empty(op, {count}, int64, x.at);
+  int64_t* position = detail::elements_of<int64_t>(out);
+  for (int64_t i = 0, found = 0; found < count; ++i) {  // no branch to mispredict
+    position[found] = i;
+    found += flag[i];
+  }
+  return out;
+}
+
+}  // namespace
+
+Tensor index_select(const In& x, int64_t dim, const In& index) {
+  const int d = detail::axis_of("index_select", x, dim);
+  check_kind("index_select", "index", index, int64);
+  if (index.dim() != 1)
+    fail<ShapeError>(index.at, "index_select: index {} has rank {}: need a vector", index.shape(),
+                     index.dim());
+  check_index("index_select", x, d, index);
+  return selected("index_select", x, d, index);
+}
+
+Tensor gather(const In& x, int64_t dim, const In& index) {
+  const int d = detail::axis_of("gather", x, dim);
+  check_full_index("gather", x, d, index);
+  return gathered("gather", x, d, index);
+}
+
+Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src) {
+  const int d = detail::axis_of("scatter_add", x, dim);
+  detail::check_pair("scatter_add", src, x, "src", "x");
+  check_full_index("scatter_add", x, d, index);
+  if (!(src.shape() == index.shape()))
+    fail<ShapeError>(src.at, "scatter_add: src {} and index {} differ: need one shape", src.shape(),
+                     index.shape());
+  return scattered("scatter_add", x, x.detach().clone(x.at), d, index, src);
+}
+
+Tensor index(const In& x, const In& index) {
+  detail::check("index", x);
+  detail::check("index", index);
+  if (index.dtype() == boolean) {
+    const Shape& mask = index.shape();
+    if (mask.rank() > x.dim() || !std::equal(mask.begin(), mask.end(), x.shape().begin()))
+      fail<ShapeError>(index.at,
+                       "index: mask {} does not fit x {}: need the sizes of its leading axes", mask,
+                       x.shape());
+    detail::check_rank("index", 1 + x.dim() - mask.rank(), x.at);
+    Shape rows = {index.numel()};
+    for (int d = mask.rank(); d < x.dim(); ++d) rows.push_back(x.shape()[d]);
+    return selected("index", {reshape(x, rows), x.at}, 0, positions("index", index));
+  }
+  const int d = detail::axis_of("index", x, 0);
+  check_index("index", x, d, index);
+  detail::check_rank("index", index.dim() + x.dim() - 1, x.at);
+  Shape shape = index.shape();
+  for (int i = 1; i < x.dim(); ++i) shape.push_back(x.shape()[i]);
+  return reshape({selected("index", x, d, {reshape(index, {index.numel()}), index.at}), x.at},
+                 shape);
+}
+
+Tensor masked_fill(const In& x, const In& mask, Number value) {
+  detail::check("masked_fill", x);
+  check_kind("masked_fill", "mask", mask, boolean);
+  broadcast_shapes("masked_fill", x.shape(), mask.shape(), x.at);
+  return where(mask, value, x);
+}
+
+Tensor nonzero(const In& x) {
+  detail::check("nonzero", x);
+  const Tensor found = positions("nonzero", x);
+  const int64_t* position = found.data<int64_t>();
+  Tensor out = detail::empty("nonzero", {found.numel(), x.dim()}, int64, x.at);
+  int64_t* to = detail::elements_of<int64_t>(out);
+  for (int64_t i = 0; i < found.numel(); ++i) {
+    const Shape indices = detail::indices_of(position[i], x.shape());
+    to = std::copy(indices.begin(), indices.end(), to);
+  }
+  return out;
+}
+
+}  // namespace descent

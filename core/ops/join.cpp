@@ -1,0 +1,117 @@
+#include "descent/core/ops/join.hpp"
+
+#include <algorithm>
+
+#include "descent/core/base/checked.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/view.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+
+/// The tensors as inputs: at least one, all defined, of one rank and dtype, their sizes equal but
+/// along `free_dim` (-1: along all axes).
+std::vector<In> checked_inputs(const char* op, const std::vector<Tensor>& tensors, int free_dim,
+                               At at) {
+  const Tensor& first = tensors[0];
+  std::vector<In> inputs;
+  inputs.reserve(tensors.size());
+  for (const Tensor& x : tensors) {
+    const std::size_t i = inputs.size();
+    if (!x.defined()) fail<ValueError>(at, "{}: tensors[{}] is undefined", op, i);
+    if (x.dtype() != first.dtype())
+      fail<DtypeError>(at, "{}: tensors[{}] is {}, but tensors[0] is {}: need one dtype (use to())",
+                       op, i, x.dtype(), first.dtype());
+    bool fits = x.dim() == first.dim();
+    for (int d = 0; fits && d < x.dim(); ++d)
+      fits = d == free_dim || x.shape()[d] == first.shape()[d];
+    if (!fits)
+      fail<ShapeError>(at, "{}: tensors[{}] is {}, but tensors[0] is {}: need equal sizes{}", op, i,
+                       x.shape(), first.shape(),
+                       free_dim < 0 ? "" : " but for dim " + str(free_dim));
+    inputs.emplace_back(x, at);
+  }
+  return inputs;
+}
+
+const Tensor& first_of(const char* op, const std::vector<Tensor>& tensors, At at) {
+  if (tensors.empty()) fail<ValueError>(at, "{}: the list of tensors is empty", op);
+  if (!tensors[0].defined()) fail<ValueError>(at, "{}: tensors[0] is undefined", op);
+  return tensors[0];
+}
+
+/// A new tensor of `shape` whose view part(it, i) has the elements of inputs[i].
+template <class Part>
+Tensor joined(const char* op, const std::vector<In>& inputs, const Shape& shape, At at, Part part) {
+  const Tensor out = detail::empty(op, shape, inputs[0].dtype(), at);
+  {
+    NoGradGuard no_grad;
+    for (std::size_t i = 0; i < inputs.size(); ++i) part({out, at}, i).copy_(inputs[i]);
+  }
+  return record(op, out, inputs, [part](const Tensor& g, std::size_t i) { return part(g, i); });
+}
+
+}  // namespace
+
+Tensor cat(const std::vector<Tensor>& tensors, int64_t dim, At at) {
+  const Tensor& first = first_of("cat", tensors, at);
+  if (first.dim() == 0)
+    fail<ShapeError>(at, "cat: tensors[0] is a scalar, which has no axis: use stack");
+  const int d = detail::wrap_dim("cat", dim, first.dim(), at);
+  const std::vector<In> inputs = checked_inputs("cat", tensors, d, at);
+
+  Shape shape = first.shape();
+  shape[d] = 0;
+  std::vector<int64_t> start;
+  for (const In& x : inputs) {
+    start.push_back(shape[d]);
+    shape[d] = detail::checked_add(shape[d], x.shape()[d], "cat", at);
+  }
+  return joined("cat", inputs, shape, at,
+                [d, start, end = shape[d]](const In& whole, std::size_t i) {
+                  const int64_t next = i + 1 < start.size() ? start[i + 1] : end;
+                  return narrow(whole, d, start[i], next - start[i]);
+                });
+}
+
+Tensor stack(const std::vector<Tensor>& tensors, int64_t dim, At at) {
+  const Tensor& first = first_of("stack", tensors, at);
+  detail::check_rank("stack", first.dim() + 1, at);
+  const int d = detail::wrap_dim("stack", dim, first.dim() + 1, at);
+  const std::vector<In> inputs = checked_inputs("stack", tensors, -1, at);
+
+  Shape shape = first.shape();
+  shape.insert(d, detail::checked_size(inputs.size(), "stack", at));
+  return joined("stack", inputs, shape, at, [d](const In& whole, std::size_t i) {
+    return select(whole, d, static_cast<int64_t>(i));
+  });
+}
+
+std::vector<Tensor> split(const In& x, int64_t size, int64_t dim) {
+  const int d = detail::axis_of("split", x, dim);
+  if (size < 1) fail<ValueError>(x.at, "split: size {}: need at least 1", size);
+  int64_t left = x.shape()[d];
+  std::vector<int64_t> sizes;
+  do {  // an axis of 0 is one part
+    sizes.push_back(std::min(size, left));
+    left -= sizes.back();
+  } while (left > 0);
+  return split(x, sizes, d);
+}
+
+std::vector<Tensor> split(const In& x, const std::vector<int64_t>& sizes, int64_t dim) {
+  const int d = detail::axis_of("split", x, dim);
+  int64_t left = x.shape()[d];
+  for (int64_t size : sizes) left = size < 0 || size > left ? -1 : left - size;
+  if (left != 0)
+    fail<ShapeError>(x.at, "split: sizes {} do not add up to dim {} of {}", sizes, d, x.shape());
+  std::vector<Tensor> parts;
+  int64_t start = 0;
+  for (int64_t size : sizes) {
+    parts.push_back(narrow(x, d, start, size));
+    start += size;
+  }
+  return parts;
+}
+
+}  // namespace descent

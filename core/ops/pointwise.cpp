@@ -1,0 +1,115 @@
+#include "descent/core/ops/pointwise.hpp"
+
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "descent/core/ops/arithmetic.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/kernels/vmath.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+
+Tensor exp(const In& x) {
+  return record("exp", map("exp", x, [](auto v) { return vmath::exp(v); }),
+                wrt(x, [](const Tensor& g, const Tensor& y) { return g * y; }));
+}
+Tensor expm1(const In& x) {
+  return record("expm1", map("expm1", x, [](auto v) { return vmath::expm1(v); }),
+                wrt(x, [](const Tensor& g, const Tensor& y) { return g * (y + 1); }));
+}
+Tensor log(const In& x) {
+  return record("log", map("log", x, [](auto v) { return vmath::log(v); }),
+                wrt(x, [x](const Tensor& g) { return g / x; }));
+}
+Tensor log1p(const In& x) {
+  return record("log1p", map("log1p", x, [](auto v) { return vmath::log1p(v); }),
+                wrt(x, [x](const Tensor& g) { return g / (x + 1); }));
+}
+Tensor sqrt(const In& x) {
+  return record("sqrt", map("sqrt", x, [](auto v) { return vmath::sqrt(v); }),
+                wrt(x, [](const Tensor& g, const Tensor& y) { return g / (y * 2); }));
+}
+Tensor square(const In& x) {
+  return record("square",
+                map<Kinds::numeric>("square", x, [](auto v) { return detail::ring::mul(v, v); }),
+                wrt(x, [x](const Tensor& g) { return g * (x * 2); }));
+}
+Tensor reciprocal(const In& x) {
+  return record("reciprocal", map("reciprocal", x, [](auto v) { return 1 / v; }),
+                wrt(x, [](const Tensor& g, const Tensor& y) { return -g * y * y; }));
+}
+Tensor abs(const In& x) {
+  return record(
+      "abs",
+      map<Kinds::numeric>("abs", x,
+                          [](auto v) { return v <= 0 ? detail::ring::sub<decltype(v)>(0, v) : v; }),
+      wrt(x, [x](const Tensor& g) { return g * sign(x); }));
+}
+Tensor sin(const In& x) {
+  return record("sin", map("sin", x, [](auto v) { return std::sin(v); }),
+                wrt(x, [x](const Tensor& g) { return g * cos(x); }));
+}
+Tensor cos(const In& x) {
+  return record("cos", map("cos", x, [](auto v) { return std::cos(v); }),
+                wrt(x, [x](const Tensor& g) { return -g * sin(x); }));
+}
+Tensor tanh(const In& x) {
+  return record("tanh", map("tanh", x, [](auto v) { return vmath::tanh(v); }),
+                wrt(x, [](const Tensor& g, const Tensor& y) { return g * (1 - y * y); }));
+}
+Tensor erf(const In& x) {
+  return record("erf", map("erf", x, [](auto v) { return vmath::erf(v); }),
+                wrt(x, [x](const Tensor& g) {
+                  return g * exp(-square(x)) * (2 * std::numbers::inv_sqrtpi);
+                }));
+}
+Tensor sigmoid(const In& x) {
+  return record("sigmoid", map("sigmoid", x, [](auto v) { return vmath::sigmoid(v); }),
+                wrt(x, [](const Tensor& g, const Tensor& y) { return g * y * (1 - y); }));
+}
+
+/// g, but 0 where y <= 0, hence not at NaN: linear in g, constant in y but for a step.
+static Tensor relu_backward(const In& g, const In& y) {
+  return record(
+      "relu_backward",
+      zip("relu_backward", g, y, [](auto u, auto v) { return v <= 0 ? decltype(u)(0) : u; }),
+      wrt(g, [y](const Tensor& h) { return relu_backward(h, y); }),
+      wrt(y, [](const Tensor& h) { return zeros_like(h); }));
+}
+Tensor relu(const In& x) {
+  return record("relu",
+                map("relu", x, [](auto v) { return v < 0 ? decltype(v)(0) : v; }),  // NaN stays
+                wrt(x, [](const Tensor& g, const Tensor& y) { return relu_backward(g, y); }));
+}
+
+/// A step function's result: its gradient is 0, whatever comes back, but there.
+static Tensor step(const char* op, const In& x, Tensor y) {
+  return record(op, std::move(y), wrt(x, [](const Tensor& g) { return zeros_like(g); }));
+}
+Tensor sign(const In& x) {
+  return step("sign", x, map<Kinds::numeric>("sign", x, [](auto v) {
+                return static_cast<decltype(v)>((v > 0) - (v < 0));
+              }));
+}
+Tensor floor(const In& x) {
+  return step("floor", x, map("floor", x, [](auto v) { return std::floor(v); }));
+}
+Tensor ceil(const In& x) {
+  return step("ceil", x, map("ceil", x, [](auto v) { return std::ceil(v); }));
+}
+Tensor round(const In& x) {
+  return step("round", x, map("round", x, [](auto v) { return std::nearbyint(v); }));
+}
+
+Tensor isnan(const In& x) {
+  return map("isnan", x, [](auto v) { return v != v; });
+}
+Tensor isfinite(const In& x) {
+  return map("isfinite", x,
+             [](auto v) { return vmath::abs(v) <= std::numeric_limits<decltype(v)>::max(); });
+}
+
+}  // namespace descent

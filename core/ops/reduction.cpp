@@ -1,0 +1,463 @@
+#include "descent/core/ops/reduction.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/ops.hpp"
+#include "descent/core/base/paths.hpp"
+#include "descent/core/kernels/reduce.hpp"
+#include "descent/core/kernels/vmath.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace detail {
+
+Axes::Axes(const char* op, const In& x, const Shape& dims) {
+  check(op, x);
+  whole = x.shape();
+  if (dims.rank() == 0) mask = (1U << x.dim()) - 1;
+  for (int64_t dim : dims) {
+    const int d = wrap_dim(op, dim, x.dim(), x.at);
+    if (contain(d))
+      fail<ShapeError>(x.at, "{}: dims {} of a tensor {} name an axis twice", op, dims, whole);
+    mask |= 1U << d;
+  }
+  for (int i = 0; i < x.dim(); ++i)
+    if (contain(i)) count *= whole[i];
+}
+
+Shape Axes::left(bool keepdim) const {
+  Shape shape;
+  for (int i = 0; i < whole.rank(); ++i)
+    if (!contain(i) || keepdim) shape.push_back(contain(i) ? 1 : whole[i]);
+  return shape;
+}
+
+Tensor Axes::spread(const Tensor& y) const {
+  return y.dim() == 0 || y.dim() == whole.rank() ? y : reshape(y, left(true));
+}
+
+Passes::Passes(const Axes& axes) {
+  size_[0] = 1;
+  for (int i = axes.whole.rank() - 1; i >= 0; --i) {
+    if (axes.whole[i] == 1) continue;
+    if (axes.contain(i) != (count_ % 2 == 0)) size_[count_++] = 1;
+    size_[count_ - 1] *= axes.whole[i];
+  }
+}
+
+Pass Passes::next() {
+  Pass p{1, count_ > 1 ? size_[1] : 1, size_[0], 0, 0};
+  for (int i = 2; i < count_; ++i) p.outer *= size_[i];
+  enter(p.inner == 1 ? Path("reduce rows") : Path("reduce columns"));
+  p.height = p.inner == 1 ? kGrain : kRun * kRun;
+  if (p.n > 2 && take("reduce cut", p.n > p.height)) p.height = std::min(p.height, p.n - 1);
+  p.cuts = std::max<int64_t>(ceil_div(p.n, p.height), 1);
+  if (p.cuts > 1) {
+    size_[1] = p.cuts;
+  } else {  // the kept axes around them are neighbours now
+    if (count_ > 2) size_[0] *= size_[2];
+    for (int i = 3; i < count_; ++i) size_[i - 2] = size_[i];
+    count_ = std::max(count_ - 2, 1);
+  }
+  if (!done()) enter("reduce passes");
+  return p;
+}
+
+}  // namespace detail
+
+namespace {
+
+using detail::Axes;
+using detail::Larger;
+using detail::packed;
+using detail::Plus;
+using detail::reduce;
+using detail::Smaller;
+
+constexpr auto magnitude = [](auto v) { return std::abs(static_cast<double>(v)); };
+constexpr auto squared = [](auto v) { return static_cast<double>(v) * static_cast<double>(v); };
+
+void check_floating(const char* op, const In& x) {
+  detail::check(op, x);
+  if (!is_floating(x.dtype())) detail::refuse_dtype(op, Kinds::floating, x.dtype(), x.at);
+}
+
+/// y, but 1 for 0: what 0 may be divided by.
+Tensor nonzero(const Tensor& y) { return where(y == 0, 1, y); }
+
+/// Whether all of the elements, which are few, are as `right` says.
+template <class F> bool every(const Tensor& y, F right) {
+  return detail::visit<Kinds::floating>("every", y.dtype(), At::unknown(), [&]<class T>(T) {
+    const T* p = detail::elements_of<T>(y);
+    bool all = true;
+    for (int64_t i = 0, n = y.numel(); i < n; ++i) all &= right(p[i]);
+    return all;
+  });
+}
+constexpr auto is_finite = [](auto v) {
+  return vmath::abs(v) <= std::numeric_limits<decltype(v)>::max();
+};
+
+/// The mean of x over `axes`: the value alone. A sum that the dtype does not hold is one of parts.
+Tensor average(const char* op, const In& x, const Axes& axes, bool keepdim) {
+  const Shape shape = axes.left(keepdim);
+  const auto n = static_cast<double>(axes.count);
+  Tensor value = reduce<Plus, Kinds::floating>(op, x, axes, shape);
+  value /= n;
+  if (every(value, is_finite) || axes.count == 0) return value;
+  const double part = std::exp2(-std::ceil(std::log2(n)));
+  const In parts(x.detach() * part, x.at);
+  return where(isfinite(value), value,
+               reduce<Plus, Kinds::floating>(op, parts, axes, shape) / (n * part));
+}
+
+/// The axes of a choice: ShapeError if there is nothing to choose from.
+Axes choice_axes(const char* op, const In& x, const Dims& dims) {
+  const Axes axes(op, x, dims);
+  if (axes.count == 0)
+    fail<ShapeError>(x.at, "{}: no element of {} to choose from: need at least one", op, x.shape());
+  return axes;
+}
+
+/// The largest or smallest element: Fold is Larger or Smaller.
+template <class Fold>
+Tensor extreme(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
+  const Axes axes = choice_axes(op, x, dims);
+  return record(op, reduce<Fold, Kinds::numeric>(op, x, axes, axes.left(keepdim)),
+                wrt(x, [x, axes](const Tensor& g, const Tensor& y) {
+                  const Tensor best = axes.spread(y);
+                  const bool numbers =
+                      !is_floating(y.dtype()) || every(y, [](auto v) { return v == v; });
+                  const Tensor equal = numbers ? x == best : logical_or(x == best, x != x);
+                  const Tensor hits = to(equal, g.dtype());
+                  return axes.spread(g) * (hits / sum_to(hits, best.shape()));
+                }));
+}
+
+/// The first index along the reduced axes (one, or all) where x is its extreme.
+template <class Fold>
+Tensor position(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
+  const Axes axes = choice_axes(op, x, dims);
+  const In source(detail::packed(x), x.at);
+  const Tensor best = reduce<Fold, Kinds::numeric>(op, source, axes, axes.left(keepdim));
+  Tensor out = detail::empty(op, best.shape(), int64, x.at);
+  int64_t step = 1;  // between neighbours along the reduced axes
+  for (int i = x.dim() - 1; i >= 0 && !axes.contain(i); --i) step *= x.shape()[i];
+  const int64_t n = axes.count, per_tile = std::max<int64_t>(detail::kGrain / n, 1);
+  detail::visit<Kinds::numeric>(op, x.dtype(), x.at, [&](auto zero) {
+    using T = decltype(zero);
+    const T *from = detail::elements_of<T>(source), *extremes = detail::elements_of<T>(best);
+    int64_t* to = detail::elements_of<int64_t>(out);
+    parallel_for(detail::ceil_div(out.numel(), per_tile), [&](int64_t tile) {
+      const int64_t end = std::min((tile + 1) * per_tile, out.numel());
+      for (int64_t k = tile * per_tile; k < end; ++k) {
+        const T* p = from + k / step * n * step + k % step;
+        int64_t i = 0;
+        while (p[i * step] != extremes[k] && p[i * step] == p[i * step]) ++i;  // stops at NaN too
+        to[k] = i;
+      }
+    });
+  });
+  return out;
+}
+
+}  // namespace
+
+Tensor sum(const In& x, const Dims& dims, KeepDim keepdim) {
+  const Axes axes("sum", x, dims);
+  return record("sum", reduce<Plus, Kinds::any>("sum", x, axes, axes.left(keepdim)),
+                wrt(x, [axes](const Tensor& g) { return expand(axes.spread(g), axes.whole); }));
+}
+
+Tensor sum_to(const In& x, const Shape& shape) {
+  detail::check("sum_to", x);
+  if (shape == x.shape()) return x;
+  if (!broadcasts_to(shape, x.shape()))
+    fail<ShapeError>(x.at, "sum_to: {} does not broadcast to {}: only axes of size 1 widen", shape,
+                     x.shape());
+  Dims wider{};
+  for (int i = 0, in_front = x.dim() - shape.rank(); i < x.dim(); ++i)
+    if (i < in_front || shape[i - in_front] != x.shape()[i]) wider.push_back(i);
+  return record("sum_to", reduce<Plus, Kinds::any>("sum_to", x, {"sum_to", x, wider}, shape),
+                wrt(x, [whole = x.shape()](const Tensor& g) { return expand(g, whole); }));
+}
+
+Tensor mean(const In& x, const Dims& dims, KeepDim keepdim) {
+  const Axes axes("mean", x, dims);
+  const double n = std::max(static_cast<double>(axes.count), 1.0);
+  return record("mean", average("mean", x, axes, keepdim), wrt(x, [axes, n](const Tensor& g) {
+                  return expand(axes.spread(g / n), axes.whole);
+                }));
+}
+
+Tensor max(const In& x, const Dims& dims, KeepDim keepdim) {
+  return extreme<Larger>("max", x, dims, keepdim);
+}
+Tensor min(const In& x, const Dims& dims, KeepDim keepdim) {
+  return extreme<Smaller>("min", x, dims, keepdim);
+}
+
+Tensor argmax(const In& x) { return position<Larger>("argmax", x, Dims{}, false); }
+Tensor argmax(const In& x, int64_t dim, KeepDim keepdim) {
+  return position<Larger>("argmax", x, dim, keepdim);
+}
+Tensor argmin(const In& x) { return position<Smaller>("argmin", x, Dims{}, false); }
+Tensor argmin(const In& x, int64_t dim, KeepDim keepdim) {
+  return position<Smaller>("argmin", x, dim, keepdim);
+}
+
+// ---- var
+
+namespace {
+
+/// Of each group of a reduction: its mean, as a double and what that lacks of it, and the sum of
+/// the squared distances from it. float64, shaped axes.left(true).
+struct Moments {
+  Tensor mean, rest, squares;
+};
+
+/// mean + rest = base + shift, exactly (Knuth, The Art of Computer Programming 2, 4.2.2).
+void add_exactly(double base, double shift, double& mean, double& rest) {
+  mean = base + shift;
+  const double part = mean - base;
+  rest = is_finite(mean) ? (base - (mean - part)) + (shift - part) : 0;
+}
+
+/// x minus the means, a linear function of x: the means are its own.
+Tensor centered(const In& x, const Axes& axes, const Moments& m) {
+  Tensor off = detail::empty_like("var", x, x.dtype());
+  detail::visit<Kinds::floating>("var", x.dtype(), x.at, [&]<class T>(T) {
+    detail::transform<T>([](T v, double mean) { return static_cast<T>(v - mean); }, off,
+                         detail::Operand<T>(x), detail::Operand<double>(m.mean));
+  });
+  if (x.dtype() == float64) off -= m.rest;
+  return record("var_backward", std::move(off),
+                wrt(x, [n = static_cast<double>(axes.count), shape = m.mean.shape()](
+                           const Tensor& g) { return g - sum_to(g, shape) / n; }));
+}
+
+/// Whether each group is a row of elements that lie together, not too many for one thread.
+bool groups_are_rows(const Axes& axes) {
+  int kept = 0;
+  while (kept < axes.whole.rank() && !axes.contain(kept)) ++kept;
+  for (int i = kept; i < axes.whole.rank(); ++i)
+    if (!axes.contain(i) && axes.whole[i] != 1) return false;
+  return axes.count > 0 && axes.count <= detail::kGrain;
+}
+
+/// The mean is counted from a number of the group, so that equal ones are exactly it.
+template <class T> void moments_of_rows(const T* x, int64_t n, const Moments& m) {
+  auto *mean = detail::elements_of<double>(m.mean), *rest = detail::elements_of<double>(m.rest),
+       *squares = detail::elements_of<double>(m.squares);
+  const int64_t rows = m.mean.numel(), per_tile = std::max<int64_t>(detail::kGrain / n, 1);
+  parallel_for(detail::ceil_div(rows, per_tile), [=](int64_t tile) {
+    simd::call([=] {
+      for (int64_t i = tile * per_tile; i < std::min(rows, (tile + 1) * per_tile); ++i) {
+        const T* row = x + i * n;
+        const double base = row[0];
+        auto shifted = [base](T v) { return v - base; };
+        const double sum = detail::reduce_row<Plus>(row, n, shifted);
+        add_exactly(base, sum / static_cast<double>(n), mean[i], rest[i]);
+        auto square = [center = mean[i], left = rest[i]](T v) {
+          const double off = (v - center) - left;
+          return off * off;
+        };
+        squares[i] = detail::reduce_row<Plus>(row, n, square);
+      }
+    });
+  });
+}
+
+Moments moments(const In& x, const Axes& axes) {
+  const Shape shape = axes.left(true);
+  const In value(x.detach(), x.at);
+  Moments m{empty(shape, float64), empty(shape, float64), {}};
+  if (groups_are_rows(axes)) {
+    m.squares = empty(shape, float64);
+    const Tensor source = detail::packed(x);
+    if (x.dtype() == float32) moments_of_rows(detail::elements_of<float>(source), axes.count, m);
+    else moments_of_rows(detail::elements_of<double>(source), axes.count, m);
+    return m;
+  }
+  // The first of each group, as in rows; without it, the sum of equal floats is exact in doubles.
+  Tensor base = value;
+  for (int d = 0; d < x.dim(); ++d)
+    if (axes.contain(d)) base = base.narrow(d, 0, std::min<int64_t>(x.shape()[d], 1));
+  base = x.dtype() == float64 && axes.count > 0 ? base.contiguous() : zeros(shape, float64);
+  const In shifted(x.dtype() == float64 ? value - base : Tensor(value), x.at);
+  auto wide = [](auto v) { return static_cast<double>(v); };
+  const Tensor sums = reduce<Plus, Kinds::floating>("var", shifted, axes, shape, wide);
+  const double *from = base.data<double>(), *sum = sums.data<double>();
+  auto *mean = detail::elements_of<double>(m.mean), *rest = detail::elements_of<double>(m.rest);
+  for (int64_t i = 0; i < sums.numel(); ++i)
+    add_exactly(from[i], sum[i] / static_cast<double>(axes.count), mean[i], rest[i]);
+  const In off(centered(value, axes, m), x.at);
+  m.squares = reduce<Plus, Kinds::floating>("var", off, axes, shape, squared);
+  return m;
+}
+
+}  // namespace
+
+Tensor var(const In& x, const Dims& dims, VarOptions options) {
+  check_floating("var", x);
+  const Axes axes("var", x, dims);
+  const double degrees = std::max(0.0, static_cast<double>(axes.count) - options.correction);
+  const double scale = axes.count == 0 ? 0 : 2 / degrees;
+  const Moments m = moments(x, axes);
+  Tensor value = to(m.squares / degrees, x.dtype());
+  return record("var", reshape(value, axes.left(options.keepdim)),
+                wrt(x, [x, axes, m, scale](const Tensor& g) {
+                  return centered(x, axes, m) * axes.spread(g * scale);
+                }));
+}
+
+// ---- norm
+
+namespace {
+
+/// (sum |x|^p)^(1/p) in float64. Where powers could leave the range of numbers, they are those of
+/// x / unit: a power of two near the largest |x|, or that itself.
+Tensor length(const In& x, const Axes& axes, double p, const Shape& shape) {
+  auto total = [&](const In& v, auto f) {
+    return reduce<Plus, Kinds::floating>("norm", v, axes, shape, f);
+  };
+  if (p == 1) return total(x, magnitude);
+  if (p == 2) {
+    const Tensor plain = total(x, squared);
+    // Squares of float32 always fit in float64.
+    if (x.dtype() == float32 ||
+        every(plain, [](double v) { return v >= 0x1p-960 && v <= 0x1p1020; }))
+      return sqrt(plain);
+  }
+  const Tensor wide = to(x.detach(), float64);
+  const Tensor top = reduce<Larger, Kinds::floating>("norm", x, axes, shape, magnitude);
+  const Tensor unit = map("norm", top, [p](double v) {
+    if (v == 0 || !is_finite(v)) return 1.0;
+    return p == 2 ? std::exp2(std::clamp(std::logb(v), -1022.0, 1022.0)) : v;
+  });
+  const In scaled(wide / axes.spread(unit), x.at);
+  if (p == 2) return sqrt(total(scaled, squared)) * unit;
+  const Tensor sum = total(scaled, [p](auto v) { return std::pow(magnitude(v), p); });
+  const Tensor root = pow(sum, 0.5 / p);  // its square could be infinite where the norm is not
+  return unit * root * root;
+}
+
+}  // namespace
+
+Tensor norm(const In& x, const Dims& dims, NormOptions options) {
+  const double p = options.p;
+  check_floating("norm", x);
+  if (!(p > 0)) fail<ValueError>(x.at, "norm: p is {}: need a number above 0", p);
+  if (std::isinf(p)) return extreme<Larger>("norm", {abs(x), x.at}, dims, options.keepdim);
+  const Axes axes("norm", x, dims);
+  Tensor value = to(length(x, axes, p, axes.left(options.keepdim)), x.dtype());
+  return record("norm", std::move(value), wrt(x, [x, p, axes](const Tensor& g, const Tensor& y) {
+                  const Tensor outer = axes.spread(g), length = axes.spread(y);
+                  if (p == 1) return outer * sign(x);
+                  if (p == 2) {
+                    const Tensor scale = outer / length;
+                    const double least = x.dtype() == float32 ? 0x1p-126 : 0x1p-1022;
+                    const auto exact = [least](auto v) {
+                      return is_finite(v) && (v >= least || v <= -least);
+                    };
+                    if (every(packed({scale, x.at}), exact)) return x * scale;
+                    return where(length == 0, 0.0, outer * (x / length));
+                  }
+                  Tensor share = abs(x) / nonzero(length);
+                  if (p < 1) share = nonzero(share);  // not 0^(p - 1), which is infinite
+                  return outer * sign(x) * pow(share, p - 1);
+                }));
+}
+
+Tensor logsumexp(const In& x, const Dims& dims, KeepDim keepdim) {
+  const Axes axes("logsumexp", x, dims);
+  detail::enter("logsumexp");
+  const Tensor value = x.detach();
+  const Tensor top = reduce<Larger, Kinds::floating>("logsumexp", x, axes, axes.left(true));
+  const Tensor shift = where(isfinite(top), top, 0);  // inf - inf would be NaN
+  const Tensor result = log(sum_to(exp(value - shift), top.shape())) + shift;
+  return record("logsumexp", reshape(result, axes.left(keepdim)),
+                wrt(x, [x, axes](const Tensor& g, const Tensor& y) {
+                  return axes.spread(g) * exp(x - axes.spread(y));
+                }));
+}
+
+/// How many elements over `dims` are not zero.
+static Tensor count(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
+  const Axes axes(op, x, dims);
+  return reduce<Plus, Kinds::any>(op, {to(x, boolean), x.at}, axes, axes.left(keepdim));
+}
+Tensor any(const In& x, const Dims& dims, KeepDim keepdim) {
+  return count("any", x, dims, keepdim) > 0;
+}
+Tensor all(const In& x, const Dims& dims, KeepDim keepdim) {
+  return count("all", x, dims, keepdim) == Axes("all", x, dims).count;
+}
+
+// ---- softmax
+
+namespace {
+
+/// The softmax of each row of a strip, or its logarithm.
+template <bool logarithm, class T>
+[[gnu::always_inline]] inline void strip(const T* __restrict x, int64_t rows, int64_t size,
+                                         T* __restrict y) {
+  T top[detail::kRows], sum[detail::kRows];
+  detail::exp_rows(x, rows, size, y, top, sum);
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* from = x + r * size;
+    T* to = y + r * size;
+    if constexpr (logarithm) {
+      const T shift = top[r], log_sum = vmath::log(sum[r]);
+      detail::each_lane(size, [=](int64_t j) { to[j] = (from[j] - shift) - log_sum; });
+    } else {
+      const T total = sum[r];
+      detail::each_lane(size, [=](int64_t j) { to[j] /= total; });
+    }
+  }
+}
+
+/// softmax, or its logarithm, along `dim`: the values alone.
+template <bool logarithm> Tensor normalized(const char* op, const In& x, int64_t dim) {
+  detail::check(op, x);
+  const int d = detail::wrap_dim(op, dim, x.dim(), x.at), last = std::max(x.dim() - 1, 0);
+  if (d != last) {
+    detail::enter("softmax turned");
+    const Tensor turned = x.detach().transpose(d, last);
+    return normalized<logarithm>(op, {turned, x.at}, last).transpose(d, last).contiguous();
+  }
+  detail::enter(logarithm ? detail::Path("log_softmax") : detail::Path("softmax"));
+  const Tensor source = detail::packed(x);
+  Tensor out = detail::empty_like(op, x, x.dtype());
+  detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
+    using T = decltype(zero);
+    if (out.numel() == 0) return;
+    const int64_t size = x.dim() == 0 ? 1 : x.shape().back();
+    detail::each_strip(x.numel() / size, size, [&](int64_t begin, int64_t count) {
+      const T* from = detail::elements_of<T>(source) + begin * size;
+      T* to = detail::elements_of<T>(out) + begin * size;
+      simd::call([&] { strip<logarithm>(from, count, size, to); });
+    });
+  });
+  return out;
+}
+
+}  // namespace
+
+Tensor softmax(const In& x) { return softmax(x, -1); }
+Tensor softmax(const In& x, int64_t dim) {
+  return record(
+      "softmax", normalized<false>("softmax", x, dim),
+      wrt(x, [dim](const Tensor& g, const Tensor& y) { return y * (g - sum(g * y, dim, true)); }));
+}
+
+Tensor log_softmax(const In& x) { return log_softmax(x, -1); }
+Tensor log_softmax(const In& x, int64_t dim) {
+  return record(
+      "log_softmax", normalized<true>("log_softmax", x, dim),
+      wrt(x, [dim](const Tensor& g, const Tensor& y) { return g - exp(y) * sum(g, dim, true); }));
+}
+
+}  // namespace descent

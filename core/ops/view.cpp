@@ -1,0 +1,289 @@
+#include "descent/core/ops/view.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "descent/core/base/checked.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/graph/graph.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace {
+
+/// Another window onto x's storage, `offset` elements further on.
+Tensor view(const In& x, const Shape& shape, const Strides& strides, int64_t offset = 0) {
+  const detail::Header* h = Peek::header(x);
+  return detail::window(h->storage, h->data + offset * itemsize(h->dtype), h->dtype, shape,
+                        strides);
+}
+
+/// ValueError if Out has no number for an element of x, whose elements are T.
+template <class T, class Out> void check_elements(const char* op, const In& x) {
+  const Tensor source = detail::packed(x), fits = detail::empty_like(op, x, boolean);
+  detail::transform<bool>([](T v) { return detail::holds<Out>(v); }, fits,
+                          detail::Operand<T>(source));
+  const bool* first = detail::elements_of<bool>(fits);
+  const auto* misfit =
+      static_cast<const bool*>(std::memchr(first, 0, static_cast<std::size_t>(fits.numel())));
+  if (!misfit) return;
+  const int64_t i = misfit - first;
+  detail::check_element<Out>(op, detail::elements_of<T>(source)[i], i, x.shape(), x.at);
+}
+
+/// A contiguous copy, with elements of `dtype`.
+Tensor converted(const char* op, const In& x, DType dtype) {
+  Tensor out = detail::empty_like(op, x, dtype);
+  detail::visit<Kinds::any>(op, x.dtype(), x.at, [&](auto from) {
+    detail::visit<Kinds::any>(op, dtype, x.at, [&](auto into) {
+      using T = decltype(from);
+      using Out = decltype(into);
+      if constexpr (std::is_same_v<Out, int64_t> && std::is_floating_point_v<T>)
+        check_elements<T, Out>(op, x);
+      detail::transform<Out>([](T v) { return static_cast<Out>(v); }, out, detail::Operand<T>(x));
+    });
+  });
+  return out;
+}
+
+/// `shape` with its -1 worked out.
+Shape resolved(const In& x, const Shape& wanted) {
+  Shape shape = wanted;
+  int unknown = -1;
+  int64_t known = 1;
+  for (int i = 0; i < shape.rank(); ++i) {
+    if (shape[i] == -1 && unknown < 0) unknown = i;
+    else if (shape[i] < 0) known = -1;
+    else if (known >= 0) known = detail::checked_mul(known, shape[i], "reshape", x.at);
+  }
+  if (unknown >= 0 && known > 0) shape[unknown] = x.numel() / known;
+  const bool fits = known >= 0 && (unknown < 0 || known > 0) &&
+                    detail::numel("reshape", shape, x.at) == x.numel();
+  if (!fits)
+    fail<ShapeError>(x.at, "reshape: {} has {} elements: shape {} does not hold them", x.shape(),
+                     x.numel(), wanted);
+  return shape;
+}
+
+/// Strides under which `shape` sees x's elements in row-major order, if there are any.
+bool view_strides(const In& x, const Shape& shape, Strides& strides) {
+  strides = detail::contiguous_strides(shape);
+  if (x.is_contiguous() || x.numel() == 0) return true;
+  Shape size;
+  Strides steps;
+  for (int i = 0; i < x.dim(); ++i) {
+    if (x.shape()[i] == 1) continue;  // its stride never matters
+    size.push_back(x.shape()[i]);
+    steps.push_back(x.strides()[i]);
+  }
+  int to = shape.rank() - 1;
+  for (int from = size.rank() - 1; from >= 0;) {
+    // The longest block of x's axes that lie evenly, ending at `from`...
+    int64_t step = steps[from], left = size[from];
+    int first = from;
+    while (first > 0 && steps[first - 1] == steps[first] * size[first]) left *= size[--first];
+    // ... must be whole axes of the new shape.
+    while (to >= 0 && (left > 1 || shape[to] == 1)) {
+      if (left % shape[to] != 0) return false;
+      strides[to] = step;
+      step *= shape[to];
+      left /= shape[to--];
+    }
+    if (left != 1) return false;
+    from = first - 1;
+  }
+  return true;
+}
+
+/// x's elements under another shape of as many.
+Tensor reshaped(const char* op, const In& x, const Shape& shape) {
+  Strides strides;
+  Tensor out = view_strides(x, shape, strides)
+                   ? view(x, shape, strides)
+                   : view(x.detach().clone(x.at), shape, detail::contiguous_strides(shape));
+  return record(op, out, wrt(x, [back = x.shape()](const Tensor& g) { return reshape(g, back); }));
+}
+
+Tensor sliced(const char* op, const In& x, int dim, int64_t start, int64_t count, int64_t step);
+
+/// zeros(shape) with g at start, start + step, ... along `dim`: slice's derivative.
+Tensor embed(const In& g, const Shape& shape, int dim, int64_t start, int64_t step) {
+  detail::check("slice_backward", g);
+  auto part = [dim, start, count = g.shape()[dim], step](const Tensor& whole) {
+    return sliced("slice", whole, dim, start, count, step);
+  };
+  Tensor out = zeros(shape, g.dtype(), g.at);
+  part(out).copy_({g.detach(), g.at});
+  return record("slice_backward", out, wrt(g, part));
+}
+
+/// Indices start, start + step, ... (count of them) along `dim`, all in range.
+Tensor sliced(const char* op, const In& x, int dim, int64_t start, int64_t count, int64_t step) {
+  Shape shape = x.shape();
+  Strides strides = x.strides();
+  const int64_t offset = count == 0 ? 0 : start * strides[dim];
+  shape[dim] = count;
+  strides[dim] *= step;
+  Tensor out = view(x, shape, strides, offset);
+  return record(op, out, wrt(x, [whole = x.shape(), dim, start, step](const Tensor& g) {
+                  return embed(g, whole, dim, start, step);
+                }));
+}
+
+}  // namespace
+
+int detail::axis_of(const char* op, const In& x, int64_t dim) {
+  detail::check(op, x);
+  if (x.dim() == 0) fail<IndexError>(x.at, "{}: dim {} of a scalar", op, dim);
+  return detail::wrap_dim(op, dim, x.dim(), x.at);
+}
+
+Tensor reshape(const In& x, const Shape& wanted) {
+  detail::check("reshape", x);
+  return reshaped("reshape", x, resolved(x, wanted));
+}
+
+Tensor flatten(const In& x, int64_t start, int64_t end) {
+  detail::check("flatten", x);
+  const int first = detail::wrap_dim("flatten", start, x.dim(), x.at);
+  const int last = detail::wrap_dim("flatten", end, x.dim(), x.at);
+  if (first > last)
+    fail<IndexError>(x.at, "flatten: axes {}..{} of {}: need start <= end", start, end, x.shape());
+  Shape shape;
+  for (int d = 0; d < first; ++d) shape.push_back(x.shape()[d]);
+  int64_t n = 1;
+  for (int d = first; d <= last && d < x.dim(); ++d) n *= x.shape()[d];
+  shape.push_back(n);
+  for (int d = last + 1; d < x.dim(); ++d) shape.push_back(x.shape()[d]);
+  return reshape(x, shape);
+}
+
+Tensor permute(const In& x, const Dims& dims) {
+  detail::check("permute", x);
+  Shape shape = x.shape();
+  Strides strides = x.strides();
+  Dims back = dims;
+  bool seen[kMaxRank] = {};
+  bool ok = dims.rank() == x.dim();
+  for (int i = 0; ok && i < dims.rank(); ++i) {
+    const int d = detail::wrap_dim("permute", dims[i], x.dim(), x.at);
+    ok = !std::exchange(seen[d], true);
+    shape[i] = x.shape()[d];
+    strides[i] = x.strides()[d];
+    back[d] = i;
+  }
+  if (!ok)
+    fail<ShapeError>(x.at, "permute: dims {} of a tensor {}: need each axis once", dims, x.shape());
+  return record("permute", view(x, shape, strides),
+                wrt(x, [back](const Tensor& g) { return permute(g, back); }));
+}
+
+Tensor transpose(const In& x, int64_t dim0, int64_t dim1) {
+  const int a = detail::axis_of("transpose", x, dim0), b = detail::axis_of("transpose", x, dim1);
+  Shape shape = x.shape();
+  Strides strides = x.strides();
+  std::swap(shape[a], shape[b]);
+  std::swap(strides[a], strides[b]);
+  return record("transpose", view(x, shape, strides),
+                wrt(x, [a, b](const Tensor& g) { return transpose(g, a, b); }));
+}
+
+Tensor t(const In& x) {
+  detail::check("t", x);
+  if (x.dim() > 2)
+    fail<ShapeError>(x.at, "t: tensor {} has rank {}: need at most 2 (use transpose or permute)",
+                     x.shape(), x.dim());
+  return x.dim() < 2 ? Tensor(x) : transpose(x, 0, 1);
+}
+
+Tensor narrow(const In& x, int64_t dim, int64_t start, int64_t length) {
+  const int d = detail::axis_of("narrow", x, dim);
+  const int64_t size = x.shape()[d], first = start < 0 ? start + size : start;
+  if (first < 0 || length < 0 || first > size - length)
+    fail<IndexError>(x.at, "narrow: start {} and length {} leave dim {} of {}", start, length, dim,
+                     x.shape());
+  return sliced("narrow", x, d, first, length, 1);
+}
+
+Tensor slice(const In& x, int64_t dim, int64_t start, int64_t end, int64_t step) {
+  const int d = detail::axis_of("slice", x, dim);
+  if (step < 1) fail<ValueError>(x.at, "slice: step {}: need at least 1", step);
+  const int64_t size = x.shape()[d];
+  step = std::min(step, std::max<int64_t>(size, 1));  // a longer one takes the first index as well
+  auto clamped = [size](int64_t i) { return std::clamp<int64_t>(i < 0 ? i + size : i, 0, size); };
+  const int64_t first = clamped(start), last = std::max(first, clamped(end));
+  return sliced("slice", x, d, first, last == first ? 0 : (last - first - 1) / step + 1, step);
+}
+
+Tensor select(const In& x, int64_t dim, int64_t index) {
+  const int d = detail::axis_of("select", x, dim);
+  const int64_t size = x.shape()[d];
+  if (index < -size || index >= size)
+    fail<IndexError>(x.at, "select: index {} is out of range for dim {} of {}", index, dim,
+                     x.shape());
+  return squeeze({sliced("select", x, d, index < 0 ? index + size : index, 1, 1), x.at}, d);
+}
+
+Tensor squeeze(const In& x, int64_t dim) {
+  detail::check("squeeze", x);
+  const int d = detail::wrap_dim("squeeze", dim, x.dim(), x.at);
+  Shape shape;
+  for (int i = 0; i < x.dim(); ++i)
+    if (i != d || x.shape()[i] != 1) shape.push_back(x.shape()[i]);
+  return reshaped("squeeze", x, shape);
+}
+
+Tensor squeeze(const In& x) {
+  detail::check("squeeze", x);
+  Shape shape;
+  for (int64_t size : x.shape())
+    if (size != 1) shape.push_back(size);
+  return reshaped("squeeze", x, shape);
+}
+
+Tensor unsqueeze(const In& x, int64_t dim) {
+  detail::check("unsqueeze", x);
+  detail::check_rank("unsqueeze", x.dim() + 1, x.at);
+  Shape shape = x.shape();
+  shape.insert(detail::wrap_dim("unsqueeze", dim, x.dim() + 1, x.at), 1);
+  return reshaped("unsqueeze", x, shape);
+}
+
+Tensor expand(const In& x, const Shape& wanted) {
+  detail::check("expand", x);
+  Shape shape = wanted;
+  const int shift = shape.rank() - x.dim();
+  for (int i = std::max(shift, 0); i < shape.rank(); ++i)
+    if (shape[i] == -1) shape[i] = x.shape()[i - shift];
+  if (!broadcasts_to(x.shape(), shape))
+    fail<ShapeError>(x.at, "expand: {} does not broadcast to {}: only axes of size 1 repeat",
+                     x.shape(), wanted);
+  detail::numel("expand", shape, x.at);
+  Strides strides = Shape::filled(shape.rank(), 0);
+  for (int i = 0; i < x.dim(); ++i)
+    strides[i + shift] = x.shape()[i] == 1 && shape[i + shift] != 1 ? 0 : x.strides()[i];
+  // The engine sums a broadcast gradient back by itself.
+  return record("expand", view(x, shape, strides), wrt(x, [](const Tensor& g) { return g; }));
+}
+
+Tensor clone(const In& x) {
+  detail::check("clone", x);
+  return record("clone", converted("clone", x, x.dtype()),
+                wrt(x, [](const Tensor& g) { return g; }));
+}
+
+Tensor contiguous(const In& x) {
+  detail::check("contiguous", x);
+  return x.is_contiguous() ? Tensor(x) : clone(x);
+}
+
+Tensor to(const In& x, DType dtype) {
+  detail::check("to", x);
+  if (dtype == x.dtype()) return x;
+  Tensor out = converted("to", x, dtype);
+  if (!is_floating(dtype)) return out;
+  return record("to", out, wrt(x, [back = x.dtype()](const Tensor& g) { return to(g, back); }));
+}
+
+}  // namespace descent

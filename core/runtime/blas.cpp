@@ -1,0 +1,273 @@
+#include "descent/core/runtime/blas.hpp"
+
+#include <algorithm>
+#include <cblas.h>
+#include <climits>
+#include <cmath>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <mutex>
+#include <pthread.h>
+#include <string_view>
+#include <sys/mman.h>
+#include <vector>
+
+#include "descent/core/base/error.hpp"
+#include "descent/core/runtime/memory.hpp"
+#include "descent/core/base/paths.hpp"
+#include "descent/core/runtime/simd.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace blas {
+namespace {
+
+using descent::detail::enter;
+using descent::detail::Path;
+using descent::detail::take;
+
+template <class Function> Function* find(const char* name) {
+  return reinterpret_cast<Function*>(dlsym(RTLD_DEFAULT, name));
+}
+
+/// What OpenBLAS offers beyond CBLAS, looked up at run time: null in another library.
+struct OpenBlas {
+  char* (*config)() = find<char*()>("openblas_get_config");
+  char* (*corename)() = find<char*()>("openblas_get_corename");
+  int (*parallel)() = find<int()>("openblas_get_parallel");
+  void (*set_num_threads)(int) = find<void(int)>("openblas_set_num_threads");
+  void (*read_env)() = find<void()>("openblas_read_env");
+  void (*dynamic_quit)() = find<void()>("gotoblas_dynamic_quit");
+  void (*dynamic_init)() = find<void()>("gotoblas_dynamic_init");
+  int (*end_threads)() = find<int()>("blas_thread_shutdown_");
+  void* (*take_buffer)(int) = find<void*(int)>("blas_memory_alloc");
+  void (*put_buffer)(void*) = find<void(void*)>("blas_memory_free");
+
+  /// Chooses kernels again, as if the program had been started with OPENBLAS_CORETYPE=name. The
+  /// variable is unset afterwards, as it was before: child processes choose for themselves.
+  void select(const char* name) const {
+    setenv("OPENBLAS_CORETYPE", name, 1);
+    read_env();
+    dynamic_quit();
+    dynamic_init();
+    unsetenv("OPENBLAS_CORETYPE");
+  }
+};
+
+bool environment_decides() {
+  const char* keep = std::getenv("DESCENT_BLAS_CORE");
+  return std::getenv("OPENBLAS_CORETYPE") || (keep && std::string_view(keep) == "keep");
+}
+
+/// The routines for T.
+template <class T> struct Cblas;
+template <> struct Cblas<float> {
+  static constexpr auto gemm = cblas_sgemm;
+  static constexpr auto gemv = cblas_sgemv;
+};
+template <> struct Cblas<double> {
+  static constexpr auto gemm = cblas_dgemm;
+  static constexpr auto gemv = cblas_dgemv;
+};
+
+/// Whether products come out right, against a plain loop. Small whole numbers make every sum exact,
+/// so there is no tolerance; the two depths lie on both sides of the 10^6 multiplications where
+/// OpenBLAS changes from its kernels for small matrices to the others.
+template <class T> bool multiplies_correctly() {
+  constexpr int m = 67, n = 99;
+  for (const int k : {9, 180}) {
+    std::vector<T> a, b, c(m * n, T(NAN)), expected(m * n);
+    for (int i = 0; i < m * k; ++i) a.push_back(T(i * 7 % 17 - 8));
+    for (int i = 0; i < k * n; ++i) b.push_back(T(i * 5 % 17 - 8));
+    for (int i = 0; i < m; ++i)
+      for (int l = 0; l < k; ++l)
+        for (int j = 0; j < n; ++j)
+          expected.data()[i * n + j] += a.data()[i * k + l] * b.data()[l * n + j];
+    Cblas<T>::gemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1, a.data(), k, b.data(), n,
+                   0, c.data(), n);
+    if (c != expected) return false;
+  }
+  return true;
+}
+
+/// OpenBLAS takes a buffer for each product that runs and keeps it for later ones; where the system
+/// refuses a new one, it asks again for ever. So each thread that multiplies adds one to those that
+/// OpenBLAS keeps, before its first product.
+struct Buffers {
+  static constexpr std::size_t bytes = 128 << 20;  // the largest on x86-64 and ARM
+  static constexpr std::size_t rest = 16 << 20;    // for what other threads take meanwhile
+  static constexpr int most = 64;                  // OpenBLAS has places for about twice as many
+
+  std::mutex mutex;
+  int threads, count;
+  void* known[most];
+
+  /// OutOfMemory if the system would refuse a buffer.
+  static void need_room() {
+    void* room =
+        mmap(nullptr, bytes + rest, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED)
+      throw OutOfMemory({bytes, static_cast<std::size_t>(memory_stats().system_bytes), 0},
+                        "OpenBLAS's buffer", At::unknown());
+    munmap(room, bytes + rest);
+  }
+
+  /// Makes sure of one buffer more: the first unknown one that comes while the known ones are held.
+  void add(const OpenBlas& lib) {
+    need_room();
+    void* held[most];
+    int n = 0;
+    while (n < most) {
+      void* buffer = held[n++] = lib.take_buffer(0);
+      if (std::find(known, known + count, buffer) != known + count) continue;
+      known[count++] = buffer;
+      break;
+    }
+    while (n > 0) lib.put_buffer(held[--n]);
+  }
+};
+constinit Buffers buffers{};
+static_assert(std::is_trivially_destructible_v<Buffers>);
+
+/// A thread's claim to a buffer, from its first product to its end.
+struct Claim {
+  bool made;
+
+  void make(const OpenBlas& lib) {
+    if (!lib.take_buffer || !lib.put_buffer) return;
+    // A fork while another thread holds the lock would leave it locked in the child for ever.
+    [[maybe_unused]] static const int once =
+        pthread_atfork([] { buffers.mutex.lock(); }, [] { buffers.mutex.unlock(); },
+                       [] { buffers.mutex.unlock(); });
+    std::lock_guard lock(buffers.mutex);
+    if (buffers.threads >= buffers.count && buffers.count < Buffers::most) buffers.add(lib);
+    ++buffers.threads;
+    made = true;
+  }
+  ~Claim() {
+    if (!made) return;
+    std::lock_guard lock(buffers.mutex);
+    --buffers.threads;
+  }
+};
+constinit thread_local Claim claim{};
+
+/// The library, ready for use: its own threads off, its kernels chosen.
+struct Library : OpenBlas {
+  std::string core;
+
+  Library() {
+    if (set_num_threads) set_num_threads(1);
+    // Built with OpenMP, it follows the calling thread's OpenMP setting instead.
+    constexpr int kThreads = 1, kOpenMp = 2;
+    const int kind = parallel ? parallel() : 0;
+    const auto omp = find<void(int)>("omp_set_num_threads");
+    if (omp && kind == kOpenMp) omp(1);
+    if (kind == kThreads && end_threads) {  // each has a buffer, or is asking for it
+      Buffers::need_room();
+      end_threads();
+    }
+    claim.make(*this);
+    core = detail::choose_core(
+        [] { return multiplies_correctly<float>() && multiplies_correctly<double>(); });
+  }
+};
+
+const Library& library() {
+  static const Library& ready = *new Library;  // never destroyed: threads may outlive main
+  if (!claim.made) claim.make(ready);
+  return ready;
+}
+
+int narrow(const char* name, int64_t size) {
+  if (size <= INT_MAX) return static_cast<int>(size);
+  fail<SizeError>(At::here(), "gemm: {} is {}: BLAS takes at most {}", name, size, INT_MAX);
+}
+
+int row_step(const char* name, int64_t step, int64_t row) {
+  if (step >= row) return narrow(name, step);
+  fail<ValueError>(At::here(), "gemm: {} is {}: a stored row has {} elements", name, step, row);
+}
+
+template <class T> void scale(int64_t m, int64_t n, T beta, T* c, int64_t ldc) {
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) c[i * ldc + j] = beta == 0 ? T(0) : beta * c[i * ldc + j];
+}
+
+}  // namespace
+
+std::string detail::choose_core(bool (*correct)()) {
+  const OpenBlas lib;
+  if (!lib.corename) return "unknown";
+  const std::string before = lib.corename();
+  const bool can_change = lib.read_env && lib.dynamic_quit && lib.dynamic_init;
+  if (!can_change || environment_decides() || !simd::cpu_has_avx512()) return before;
+  for (const char* avx512 : {"SkylakeX", "Cooperlake", "SapphireRapids"})
+    if (before == avx512) return before;
+  lib.select("SkylakeX");
+  const std::string after = lib.corename();
+  if (after == "SkylakeX" && correct()) return before + " -> " + after;
+  lib.select(before.c_str());
+  return before;
+}
+
+template <class T>
+void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, T alpha, const T* a,
+          int64_t lda, const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
+  const int rows = narrow("m", m), columns = narrow("n", n), depth = narrow("k", k);
+  const int step_a = row_step("lda", lda, transpose_a ? m : k);
+  const int step_b = row_step("ldb", ldb, transpose_b ? k : n);
+  const int step_c = row_step("ldc", ldc, n);
+  if (m == 0 || n == 0) return;
+  if (k == 0) return scale(m, n, beta, c, ldc);
+
+  library();
+  // OpenBLAS has kernels for small matrices, but none for short rows by short rows.
+  const bool rows_by_rows = !transpose_a && transpose_b;
+  if (T turned[64 * 32];
+      rows_by_rows && k <= 32 && n <= 64 && take("gemm turned", k < 32 && m >= n && n >= 8)) {
+    for (int64_t j = 0; j < n; ++j)
+      for (int64_t l = 0; l < k; ++l) turned[l * n + j] = b[j * ldb + l];
+    return gemm(false, false, m, n, k, alpha, a, lda, turned, n, beta, c, ldc);
+  }
+  // The one for long rows by long rows serves results of up to 1200 elements: few rows are not
+  // worth being packed, so C is cut into such parts.
+  if (constexpr int64_t served = 1200;
+      rows_by_rows && m <= served && m * n > served &&
+      take("gemm cut", k >= 128 && m <= 32 && k <= unpacked / (m * n))) {
+    for (int64_t j = 0, part = served / m; j < n; j += part)
+      gemm(false, true, m, std::min(part, n - j), k, alpha, a, lda, b + j * ldb, ldb, beta, c + j,
+           ldc);
+    return;
+  }
+  const auto op = [](bool transpose) { return transpose ? CblasTrans : CblasNoTrans; };
+  const Path vector = n == 1 ? Path("gemv column") : Path("gemv row");
+  if ((m > 1 && n > 1) || !take(vector)) {
+    enter(m * n <= unpacked / k ? Path("gemm unpacked") : Path("gemm packed"));
+    return Cblas<T>::gemm(CblasRowMajor, op(transpose_a), op(transpose_b), rows, columns, depth,
+                          alpha, a, step_a, b, step_b, beta, c, step_c);
+  }
+  // A product with a vector is bound by memory: the matrix is read in place, not packed, which is
+  // up to five times faster. gemv is not trusted to leave out C when beta is 0. It takes the sizes
+  // of the matrix as stored.
+  if (beta != 1) scale(m, n, beta, c, ldc);
+  if (n == 1)
+    Cblas<T>::gemv(CblasRowMajor, op(transpose_a), transpose_a ? depth : rows,
+                   transpose_a ? rows : depth, alpha, a, step_a, b, transpose_b ? 1 : step_b, 1, c,
+                   step_c);
+  else
+    Cblas<T>::gemv(CblasRowMajor, op(!transpose_b), transpose_b ? columns : depth,
+                   transpose_b ? depth : columns, alpha, b, step_b, a, transpose_a ? step_a : 1, 1,
+                   c, 1);
+}
+
+std::string core() { return library().core; }
+
+std::string config() {
+  return library().config ? library().config() : "a CBLAS other than OpenBLAS";
+}
+
+template void gemm(bool, bool, int64_t, int64_t, int64_t, float, const float*, int64_t,
+                   const float*, int64_t, float, float*, int64_t);
+template void gemm(bool, bool, int64_t, int64_t, int64_t, double, const double*, int64_t,
+                   const double*, int64_t, double, double*, int64_t);
+
+}}  // namespace descent::blas

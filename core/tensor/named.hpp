@@ -1,0 +1,33 @@
+#pragma once
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "descent/core/tensor/tensor.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+
+/// Tensors with their dotted names, in a fixed order: how models, optimizers and files exchange
+/// parameters.
+struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
+  using vector::vector;
+  NamedTensors() = default;
+  NamedTensors(vector all) : vector(std::move(all)) {}
+  NamedTensors(const std::vector<Tensor>& unnamed) __attribute__((
+      unavailable("give named parameters: net.named_parameters(), or {{\"w\", w}, {\"b\", b}}")));
+};
+
+/// Whether `name` fits `pattern`, in which '*' stands for any characters and '?' for one.
+[[nodiscard]] bool matches(std::string_view pattern, std::string_view name);
+
+/// The same names, with copies of the elements and no graph.
+[[nodiscard]] NamedTensors cloned(NamedTensors tensors);
+
+/// What `state` has under the names of `own`, in their order; undefined where it has nothing and
+/// need not (`strict` = false). ValueError, as `who`, that lists all that does not fit: names that
+/// are missing or, if strict, unexpected, and other dtypes or shapes.
+[[nodiscard]] std::vector<Tensor> fitting(const NamedTensors& own, const NamedTensors& state,
+                                          const std::string& who, bool strict, At at);
+
+}  // namespace descent

@@ -1,0 +1,195 @@
+#include "descent/core/tensor/tensor.hpp"
+
+#include <cstring>
+
+#include "descent/core/base/checked.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/reduction.hpp"
+#include "descent/core/ops/view.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+namespace detail {
+
+static void drop(Storage* storage) {
+  if (!storage || !release(storage->refs)) return;  // null where a tensor came to nothing
+  int64_t bytes = storage->bytes;
+  count_storage(-1, -bytes);
+  deallocate(storage, sizeof(Storage) + static_cast<std::size_t>(bytes));
+}
+
+void destroy(Header* header) {
+  if (header->node) drop(header->node);
+  drop(header->storage);
+  deallocate(header, sizeof(Header));
+}
+
+/// Without elements yet. Without `strides`, it has those of a contiguous tensor.
+[[gnu::always_inline]] static inline Header* new_header(void* memory, DType dtype,
+                                                        const Shape& shape, const Strides* strides,
+                                                        int64_t numel) {
+  auto* h = new (memory) Header;
+  h->dtype = dtype, h->numel = numel, h->shape = shape;
+  h->strides = strides ? *strides : contiguous_strides(shape);
+  return h;
+}
+
+Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
+              const Strides& strides) {
+  int64_t n = numel("view", shape, At::unknown());
+  Tensor t;
+  t.header_ = new_header(allocate(sizeof(Header)), dtype, shape, &strides, n);
+  retain(storage->refs);
+  t.header_->storage = storage;
+  t.header_->data = data;
+  int64_t step = 1;
+  for (int i = shape.rank() - 1; i >= 0 && n != 0; --i) {
+    if (shape[i] == 1) continue;  // its stride never matters
+    if (strides[i] != step) t.header_->contiguous = false;
+    step *= shape[i];
+  }
+  return t;
+}
+
+[[gnu::noinline]] static void* allocate_slow_for(const char* op, std::size_t bytes, At at) {
+  try {
+    return allocate_slow(bytes);
+  } catch (const OutOfMemory& cause) { throw OutOfMemory(cause, op, at); }
+}
+/// allocate(bytes), for an op that somebody called. (What may fail stands apart: it costs.)
+[[gnu::always_inline]] static inline void* allocate_for(const char* op, std::size_t bytes, At at) {
+  void* block = allocate_cached(bytes);
+  return block ? block : allocate_slow_for(op, bytes, at);
+}
+
+/// A contiguous tensor of n uninitialised elements, whatever its strides were known from.
+static Tensor uninitialised(const char* op, DType dtype, const Shape& shape, const Strides* strides,
+                            int64_t n, At at) {
+  int64_t bytes = checked_mul(n, itemsize(dtype), op, at);
+  auto total = checked_add(bytes, static_cast<int64_t>(sizeof(Storage)), op, at);
+  Header* h = new_header(allocate_for(op, sizeof(Header), at), dtype, shape, strides, n);
+  Tensor t;
+  Peek::set_header(t, h);
+  h->storage = new (allocate_for(op, static_cast<std::size_t>(total), at)) Storage;
+  h->data = h->storage->data();
+  h->storage->bytes = bytes;
+  count_storage(1, bytes);
+  return t;
+}
+
+Tensor empty(const char* op, const Shape& shape, DType dtype, At at) {
+  return uninitialised(op, dtype, shape, nullptr, numel(op, shape, at), at);
+}
+
+Tensor empty_like(const char* op, const In& x, DType dtype) {
+  const Header& h = *Peek::header(x);
+  return uninitialised(op, dtype, h.shape, h.contiguous ? &h.strides : nullptr, h.numel, x.at);
+}
+
+void refuse_input(const char* op, const In& x) {
+  if (!x.defined())
+    fail<ValueError>(
+        x.at, "{}: an input is an undefined tensor (as a gradient is before backward())", op);
+  const Storage* s = Peek::header(x)->storage;
+  const char* saved_by = backward_op();
+  fail<GraphError>(x.at,
+                   "{}: {} {} was changed in place by {} (it is at version {}, {} at {}): "
+                   "clone() it first{}",
+                   saved_by ? saved_by : op, saved_by ? "a saved tensor" : "an argument", x.shape(),
+                   s->writer ? s->writer : "a write", s->version, saved_by ? "saved" : "passed",
+                   x.version, saved_by ? ", or change it after backward" : "");
+}
+
+void will_write(const char* op, const Tensor& x, At at) {
+  if (x.requires_grad() && grad_mode)
+    fail<GraphError>(at,
+                     "{}: a tensor {} that requires a gradient is changed in place: do it under "
+                     "NoGradGuard, or on detach()",
+                     op, x.shape());
+  Header* h = Peek::header(x);
+  for (int i = 0; !h->contiguous && i < h->shape.rank(); ++i)
+    if (h->strides[i] == 0 && h->shape[i] > 1)
+      fail<ShapeError>(at,
+                       "{}: an expanded tensor {} is changed in place: several of its elements are "
+                       "one in memory: clone() it first",
+                       op, x.shape());
+  ++h->storage->version;
+  h->storage->writer = op;
+}
+
+}  // namespace detail
+
+void Tensor::refuse_undefined(const char* op, At at) {
+  fail<ValueError>(at, "{}: this tensor is undefined (as a gradient is before backward())", op);
+}
+
+int64_t Tensor::size(int64_t d, At at) const {
+  const Shape& shape = get("size", at).shape;
+  if (shape.rank() == 0) fail<IndexError>(at, "size: dim {} of a scalar", d);
+  return shape[detail::wrap_dim("size", d, shape.rank(), at)];
+}
+
+const void* Tensor::elements(const char* op, DType want, At at) const {
+  const detail::Header& h = get(op, at);
+  if (h.dtype != want) fail<DtypeError>(at, "{}: the tensor is {}, asked as {}", op, h.dtype, want);
+  if (!h.contiguous)
+    fail<ShapeError>(at, "{}: tensor {} with strides {} is not contiguous: use contiguous()", op,
+                     h.shape, h.strides);
+  return h.data;
+}
+
+void* Tensor::mutable_elements(DType want, At at) const {
+  elements("mutable_data", want, at);
+  detail::will_write("mutable_data", *this, at);
+  return get().data;
+}
+
+const detail::Header& Tensor::sole_element(At at) const {
+  const detail::Header& h = get("item", at);
+  if (h.numel != 1)
+    fail<ShapeError>(at, "item: tensor {} has {} elements: need one", h.shape, h.numel);
+  return h;
+}
+
+Tensor Tensor::detach() const {
+  const detail::Header& h = get();
+  return detail::window(h.storage, h.data, h.dtype, h.shape, h.strides);
+}
+
+Tensor Tensor::reshape(const Shape& s, At at) const { return descent::reshape({*this, at}, s); }
+Tensor Tensor::t(At at) const { return descent::t({*this, at}); }
+Tensor Tensor::transpose(int64_t a, int64_t b, At at) const {
+  return descent::transpose({*this, at}, a, b);
+}
+Tensor Tensor::permute(const Dims& dims, At at) const {
+  return descent::permute({*this, at}, dims);
+}
+Tensor Tensor::narrow(int64_t dim, int64_t start, int64_t length, At at) const {
+  return descent::narrow({*this, at}, dim, start, length);
+}
+Tensor Tensor::select(int64_t dim, int64_t index, At at) const {
+  return descent::select({*this, at}, dim, index);
+}
+Tensor Tensor::squeeze(int64_t dim, At at) const { return descent::squeeze({*this, at}, dim); }
+Tensor Tensor::squeeze(At at) const { return descent::squeeze({*this, at}); }
+Tensor Tensor::unsqueeze(int64_t dim, At at) const { return descent::unsqueeze({*this, at}, dim); }
+Tensor Tensor::expand(const Shape& s, At at) const { return descent::expand({*this, at}, s); }
+Tensor Tensor::contiguous(At at) const { return descent::contiguous({*this, at}); }
+Tensor Tensor::clone(At at) const { return descent::clone({*this, at}); }
+Tensor Tensor::to(DType dtype, At at) const { return descent::to({*this, at}, dtype); }
+
+Tensor Tensor::sum(const Dims& dims, KeepDim keepdim, At at) const {
+  return descent::sum({*this, at}, dims, keepdim);
+}
+Tensor Tensor::mean(const Dims& dims, KeepDim keepdim, At at) const {
+  return descent::mean({*this, at}, dims, keepdim);
+}
+Tensor Tensor::max(const Dims& dims, KeepDim keepdim, At at) const {
+  return descent::max({*this, at}, dims, keepdim);
+}
+Tensor Tensor::argmax(At at) const { return descent::argmax({*this, at}); }
+Tensor Tensor::argmax(int64_t dim, KeepDim keepdim, At at) const {
+  return descent::argmax({*this, at}, dim, keepdim);
+}
+
+}  // namespace descent

@@ -1,0 +1,388 @@
+#pragma once
+#include <functional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "descent/core/base/dtype.hpp"
+#include "descent/core/runtime/memory.hpp"
+#include "descent/core/base/number.hpp"
+#include "descent/core/base/shape.hpp"
+
+namespace [[gnu::visibility("default")]] descent {
+
+class In;
+class Tensor;
+
+namespace detail {
+struct Node;
+
+/// A counted buffer; its elements follow this header. Views share it, and its version.
+struct alignas(64) Storage {
+  uint32_t refs = 1;
+  uint32_t version = 0;          // bumped by every change in place
+  const char* writer = nullptr;  // the op that changed it last
+  int64_t bytes = 0;
+  std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
+};
+
+/// What a Tensor is a handle on: a window onto a storage, and its place in the graph.
+struct Header {
+  uint32_t refs = 1;
+  DType dtype = float32;
+  bool contiguous = true;
+  Storage* storage = nullptr;
+  std::byte* data = nullptr;
+  Node* node = nullptr;
+  int64_t numel = 0;
+  Shape shape;
+  Strides strides;
+};
+
+void destroy(Header* header);
+/// A header on `storage` (which it co-owns) with the given window.
+Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
+              const Strides& strides);
+inline void retain(uint32_t& refs) { __atomic_fetch_add(&refs, 1U, __ATOMIC_RELAXED); }
+inline bool release(uint32_t& refs) {                              // true: that was the last owner
+  if (__atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1) return true;  // no locked instruction
+  return __atomic_fetch_sub(&refs, 1U, __ATOMIC_ACQ_REL) == 1;
+}
+}  // namespace detail
+
+/// A C++ number as the right side of a change in place, and where the caller stands.
+struct Scalar {
+  template <class T>
+  requires std::is_arithmetic_v<T> Scalar(T v, At at_ = At::here()) : value(v), at(at_) {}
+  Scalar(Number v, At at_) : value(v), at(at_) {}
+  Number value;
+  At at;
+};
+
+using TensorHook = std::function<Tensor(const Tensor& grad)>;
+using AccumulateHook = std::function<void(const Tensor& leaf)>;
+
+/// A handle on an n-dimensional array, its gradient and its place in the graph. Copies share all
+/// of it; `clone()` copies the elements. Rank at most 8; shapes and strides count elements.
+///
+/// Methods are the operations that read left to right; all else is free functions.
+class Tensor {
+ public:
+  Tensor() = default;
+  Tensor(const Tensor& other) : header_(other.header_) {
+    if (header_) detail::retain(header_->refs);
+  }
+  Tensor(Tensor&& other) noexcept : header_(std::exchange(other.header_, nullptr)) {}
+  Tensor(In&& other) noexcept;  // what a parameter only borrows is not its to give away
+  Tensor& operator=(Tensor other) noexcept {
+    std::swap(header_, other.header_);
+    return *this;
+  }
+  ~Tensor() {
+    if (header_ && detail::release(header_->refs)) detail::destroy(header_);
+  }
+
+  /// False for a default-constructed handle, which has no elements, shape or dtype.
+  [[nodiscard]] bool defined() const { return header_ != nullptr; }
+  [[nodiscard]] const Shape& shape() const& { return get().shape; }
+  [[nodiscard]] const Strides& strides() const& { return get().strides; }
+  [[nodiscard]] Shape shape() && {
+    return get().shape;
+  }  // a result that nobody holds takes its own along
+  [[nodiscard]] Strides strides() && { return get().strides; }
+  [[nodiscard]] int dim() const { return get().shape.rank(); }
+  /// The size of axis `d`; negative ones count from the back.
+  [[nodiscard]] int64_t size(int64_t d, At at = At::here()) const;
+  [[nodiscard]] int64_t numel() const { return get().numel; }
+  [[nodiscard]] DType dtype() const { return get().dtype; }
+  [[nodiscard]] bool is_contiguous() const { return get().contiguous; }
+
+  /// The elements of a contiguous tensor, for reading. T must be the dtype's C++ type.
+  template <class T> [[nodiscard]] const T* data(At at = At::here()) const& {
+    return static_cast<const T*>(elements("data", dtype_of<T>(), at));
+  }
+  /// The elements of a contiguous tensor, for writing: counts as a change in place.
+  template <class T> T* mutable_data(At at = At::here()) const& {
+    return static_cast<T*>(mutable_elements(dtype_of<T>(), at));
+  }
+  template <class T> const T* data() && = delete;  // of a result that dies: give it a name
+  template <class T> T* mutable_data() && = delete;
+  /// The elements in row-major order, converted to T as C++ does: ValueError for one that an
+  /// integer T does not hold.
+  template <class T> [[nodiscard]] std::vector<T> to_vector(At at = At::here()) const {
+    get("to_vector", at);
+    const Tensor source = detach().contiguous(at);
+    std::vector<T> values(static_cast<std::size_t>(numel()));
+    detail::visit<Kinds::any>("to_vector", dtype(), at, [&](auto zero) {
+      const auto* p = source.data<decltype(zero)>();
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        detail::check_element<T>("to_vector", p[i], static_cast<int64_t>(i), shape(), at);
+        values[i] = static_cast<T>(p[i]);
+      }
+    });
+    return values;
+  }
+  /// The only element of a tensor with one element (ShapeError otherwise), converted to T: see
+  /// `to_vector`.
+  template <class T = double> [[nodiscard]] T item(At at = At::here()) const {
+    const detail::Header& h = sole_element(at);
+    return detail::visit<Kinds::any>("item", h.dtype, at, [&](auto zero) {
+      const auto v = *reinterpret_cast<const decltype(zero)*>(h.data);
+      detail::check_element<T>("item", v, 0, {}, at);
+      return static_cast<T>(v);
+    });
+  }
+
+  // ---- autograd
+  [[nodiscard]] bool requires_grad() const { return get().node != nullptr; }
+  /// A leaf is not the result of a recorded op; `grad()` lives on leaves that require a gradient.
+  [[nodiscard]] bool is_leaf() const;
+  /// Makes a floating leaf (not) collect a gradient. `false` forgets the gradient, the hooks and
+  /// the graphs that led here. GraphError on the result of an op.
+  const Tensor& requires_grad_(bool on = true, At at = At::here()) const&;
+  Tensor requires_grad_(bool on = true, At at = At::here()) && {
+    return std::as_const(*this).requires_grad_(on, at);
+  }
+  /// What backward has accumulated; undefined before the first one and after `zero_grad()`. A
+  /// handle kept on it stays as it is when more is added. GraphError on the result of an op, which
+  /// keeps none.
+  [[nodiscard]] Tensor grad(At at = At::here()) const;
+  /// Replaces the gradient: same shape and dtype, or undefined to forget it. It shares elements
+  /// with `grad`, but comes without its graph, which would lead back here.
+  void set_grad(const Tensor& grad, At at = At::here()) const;
+  void zero_grad() const;
+  /// Adds d(this)/d(leaf) to the gradient of every leaf below; this must have one element.
+  void backward(At at = At::here()) const;
+  /// The same from an outer `gradient` of this tensor's shape; `retain_graph` allows another one.
+  void backward(const Tensor& gradient, bool retain_graph = false, At at = At::here()) const;
+  /// Same elements (shared, with their version), no graph.
+  [[nodiscard]] Tensor detach() const;
+  /// `hook` sees this tensor's gradient on its way back, may change it, or return another in its
+  /// place. A hook that captures this tensor, not its detach(), keeps it alive for ever.
+  void register_hook(TensorHook hook, At at = At::here()) const;
+  /// `hook` runs after a backward has added to this leaf's gradient.
+  void register_post_accumulate_grad_hook(AccumulateHook hook, At at = At::here()) const;
+
+  // ---- views and copies; see view.hpp
+  [[nodiscard]] Tensor reshape(const Shape& shape, At at = At::here()) const;
+  [[nodiscard]] Tensor t(At at = At::here()) const;
+  [[nodiscard]] Tensor transpose(int64_t dim0, int64_t dim1, At at = At::here()) const;
+  [[nodiscard]] Tensor permute(const Dims& dims, At at = At::here()) const;
+  [[nodiscard]] Tensor narrow(int64_t dim, int64_t start, int64_t length, At at = At::here()) const;
+  [[nodiscard]] Tensor select(int64_t dim, int64_t index, At at = At::here()) const;
+  [[nodiscard]] Tensor squeeze(int64_t dim, At at = At::here()) const;
+  [[nodiscard]] Tensor squeeze(At at = At::here()) const;
+  [[nodiscard]] Tensor unsqueeze(int64_t dim, At at = At::here()) const;
+  [[nodiscard]] Tensor expand(const Shape& shape, At at = At::here()) const;
+  [[nodiscard]] Tensor contiguous(At at = At::here()) const;
+  [[nodiscard]] Tensor clone(At at = At::here()) const;
+  [[nodiscard]] Tensor to(DType dtype, At at = At::here()) const;
+  // Not PyTorch's lists without braces: the last argument is where the caller stands.
+  template <std::integral... D>
+  [[nodiscard]] Tensor reshape(int64_t size0, int64_t size1, D... more) const
+      __attribute__((unavailable("write the sizes as one list: reshape({2, 3})")));
+  template <std::integral... D>
+  [[nodiscard]] Tensor permute(int64_t dim0, int64_t dim1, D... more) const
+      __attribute__((unavailable("write the axes as one list: permute({1, 0})")));
+  template <std::integral... D>
+  [[nodiscard]] Tensor expand(int64_t size0, int64_t size1, D... more) const
+      __attribute__((unavailable("write the sizes as one list: expand({2, 3})")));
+
+  // ---- reductions; see reduction.hpp
+  [[nodiscard]] Tensor sum(const Dims& dims = {}, KeepDim keepdim = false,
+                           At at = At::here()) const;
+  [[nodiscard]] Tensor mean(const Dims& dims = {}, KeepDim keepdim = false,
+                            At at = At::here()) const;
+  [[nodiscard]] Tensor max(const Dims& dims = {}, KeepDim keepdim = false,
+                           At at = At::here()) const;
+  [[nodiscard]] Tensor argmax(At at = At::here()) const;
+  [[nodiscard]] Tensor argmax(int64_t dim, KeepDim keepdim = false, At at = At::here()) const;
+
+  // ---- in place: not for a tensor that requires a gradient, but under NoGradGuard. The right
+  // side broadcasts to this shape and has this dtype.
+  const Tensor& operator+=(const In& other) const&;
+  const Tensor& operator-=(const In& other) const&;
+  const Tensor& operator*=(const In& other) const&;
+  const Tensor& operator/=(const In& other) const&;
+  const Tensor& operator+=(Scalar other) const&;
+  const Tensor& operator-=(Scalar other) const&;
+  const Tensor& operator*=(Scalar other) const&;
+  const Tensor& operator/=(Scalar other) const&;
+  const Tensor& copy_(const In& source) const&;
+  const Tensor& fill_(Number value, At at = At::here()) const&;
+  // The same on a result that nobody holds, or a view: by value, for a reference would dangle.
+  Tensor operator+=(const In& other) && { return std::as_const(*this) += other; }
+  Tensor operator-=(const In& other) && { return std::as_const(*this) -= other; }
+  Tensor operator*=(const In& other) && { return std::as_const(*this) *= other; }
+  Tensor operator/=(const In& other) && { return std::as_const(*this) /= other; }
+  Tensor operator+=(Scalar other) && { return std::as_const(*this) += other; }
+  Tensor operator-=(Scalar other) && { return std::as_const(*this) -= other; }
+  Tensor operator*=(Scalar other) && { return std::as_const(*this) *= other; }
+  Tensor operator/=(Scalar other) && { return std::as_const(*this) /= other; }
+  Tensor copy_(const In& source) && { return std::as_const(*this).copy_(source); }
+  Tensor fill_(Number value, At at = At::here()) && {
+    return std::as_const(*this).fill_(value, at);
+  }
+
+ protected:
+  detail::Header& get(const char* op = "tensor", At at = At::unknown()) const {
+    if (!header_) [[unlikely]]
+      refuse_undefined(op, at);
+    return *header_;
+  }
+  [[noreturn]] static void refuse_undefined(const char* op, At at);
+  const detail::Header& sole_element(At at) const;
+  const void* elements(const char* op, DType dtype, At at) const;
+  void* mutable_elements(DType dtype, At at) const;
+
+  friend Tensor detail::window(detail::Storage*, std::byte*, DType, const Shape&, const Strides&);
+  friend struct Peek;
+  friend class In;
+  mutable detail::Header* header_ = nullptr;  // see In
+};
+
+/// A tensor argument: the tensor, where the caller stands, and its storage's version at that
+/// moment. A closure that captures a copy of one saves the tensor: whatever reads its elements
+/// after they have changed throws. Like a reference, it needs the tensor that it was made of; a
+/// copy of it does not, and a closure that captures it by reference (`[&]`) holds nothing.
+class In : public Tensor {
+ public:
+  In(const Tensor& tensor, At at_ = At::here()) : at(at_), borrowed_(true) {
+    header_ = tensor.header_;
+    version = now();
+  }
+  In(Tensor&& tensor, At at_ = At::here()) : Tensor(std::move(tensor)), at(at_), version(now()) {}
+  In(const In& other) : Tensor(other), at(other.at), version(other.version) {}
+  In(In&& other) noexcept : In(static_cast<const In&&>(other)) {}
+  /// A closure's members are const: when it moves, so do they.
+  In(const In&& other) noexcept
+      : Tensor(const_cast<In&&>(other)), at(other.at), version(other.version) {}
+  In& operator=(In other) noexcept {
+    std::swap(header_, other.header_);
+    std::swap(borrowed_, other.borrowed_);
+    at = other.at;
+    version = other.version;
+    return *this;
+  }
+  ~In() {
+    if (borrowed_) header_ = nullptr;
+  }
+
+  // Tensor's readers, after a look at the version.
+  template <class T> [[nodiscard]] const T* data(At a = At::here()) const {
+    return checked("data").data<T>(a);
+  }
+  template <class T> [[nodiscard]] std::vector<T> to_vector(At a = At::here()) const {
+    return checked("to_vector").to_vector<T>(a);
+  }
+  template <class T = double> [[nodiscard]] T item(At a = At::here()) const {
+    return checked("item").item<T>(a);
+  }
+  [[nodiscard]] Tensor detach() const { return checked("detach").detach(); }
+  [[nodiscard]] Tensor reshape(const Shape& s, At a = At::here()) const {
+    return checked("reshape").reshape(s, a);
+  }
+  [[nodiscard]] Tensor t(At a = At::here()) const { return checked("t").t(a); }
+  [[nodiscard]] Tensor transpose(int64_t i, int64_t j, At a = At::here()) const {
+    return checked("transpose").transpose(i, j, a);
+  }
+  [[nodiscard]] Tensor permute(const Dims& d, At a = At::here()) const {
+    return checked("permute").permute(d, a);
+  }
+  [[nodiscard]] Tensor narrow(int64_t dim, int64_t start, int64_t length, At a = At::here()) const {
+    return checked("narrow").narrow(dim, start, length, a);
+  }
+  [[nodiscard]] Tensor select(int64_t dim, int64_t index, At a = At::here()) const {
+    return checked("select").select(dim, index, a);
+  }
+  [[nodiscard]] Tensor squeeze(int64_t dim, At a = At::here()) const {
+    return checked("squeeze").squeeze(dim, a);
+  }
+  [[nodiscard]] Tensor squeeze(At a = At::here()) const { return checked("squeeze").squeeze(a); }
+  [[nodiscard]] Tensor unsqueeze(int64_t d, At a = At::here()) const {
+    return checked("unsqueeze").unsqueeze(d, a);
+  }
+  [[nodiscard]] Tensor expand(const Shape& s, At a = At::here()) const {
+    return checked("expand").expand(s, a);
+  }
+  [[nodiscard]] Tensor contiguous(At a = At::here()) const {
+    return checked("contiguous").contiguous(a);
+  }
+  [[nodiscard]] Tensor clone(At a = At::here()) const { return checked("clone").clone(a); }
+  [[nodiscard]] Tensor to(DType dtype, At a = At::here()) const {
+    return checked("to").to(dtype, a);
+  }
+  [[nodiscard]] Tensor sum(const Dims& dims = {}, KeepDim keepdim = false,
+                           At a = At::here()) const {
+    return checked("sum").sum(dims, keepdim, a);
+  }
+  [[nodiscard]] Tensor mean(const Dims& dims = {}, KeepDim keepdim = false,
+                            At a = At::here()) const {
+    return checked("mean").mean(dims, keepdim, a);
+  }
+  [[nodiscard]] Tensor max(const Dims& dims = {}, KeepDim keepdim = false,
+                           At a = At::here()) const {
+    return checked("max").max(dims, keepdim, a);
+  }
+  [[nodiscard]] Tensor argmax(At a = At::here()) const { return checked("argmax").argmax(a); }
+  [[nodiscard]] Tensor argmax(int64_t dim, KeepDim keepdim = false, At a = At::here()) const {
+    return checked("argmax").argmax(dim, keepdim, a);
+  }
+
+  At at;
+  uint32_t version;
+
+ private:
+  friend class Tensor;
+  /// GraphError if the elements are not those of when it was taken or saved.
+  const Tensor& checked(const char* op) const;
+  uint32_t now() const { return header_ ? header_->storage->version : 0; }
+  bool borrowed_ = false;
+};
+
+inline Tensor::Tensor(In&& other) noexcept : header_(other.header_) {
+  if (!other.borrowed_) other.header_ = nullptr;
+  else if (header_) detail::retain(header_->refs);
+}
+
+/// The library's own way to a tensor's header.
+struct Peek {
+  static detail::Header* header(const Tensor& t) { return t.header_; }
+  static detail::Node* node(const Tensor& t) { return t.header_ ? t.header_->node : nullptr; }
+  static void set_header(Tensor& t, detail::Header* h) { t.header_ = h; }
+  static void set_node(const Tensor& t, detail::Node* n) { t.header_->node = n; }
+  /// Nobody else can see these elements: they may be changed in place.
+  static bool unique(const Tensor& t) {
+    auto alone = [](const uint32_t& refs) { return __atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1; };
+    return alone(t.header_->refs) && alone(t.header_->storage->refs) && t.header_->contiguous;
+  }
+};
+
+namespace detail {
+/// Throws unless `x` is defined and its elements are those of when it was taken or saved.
+[[noreturn]] void refuse_input(const char* op, const In& x);
+inline void check(const char* op, const In& x) {
+  Header* h = Peek::header(x);
+  if (!h || h->storage->version != x.version) [[unlikely]]
+    refuse_input(op, x);
+}
+}  // namespace detail
+
+inline const Tensor& In::checked(const char* op) const {
+  detail::check(op, *this);
+  return *this;
+}
+
+namespace detail {
+/// Uninitialised, contiguous, no graph.
+Tensor empty(const char* op, const Shape& shape, DType dtype, At at);
+/// The same of x's shape.
+Tensor empty_like(const char* op, const In& x, DType dtype);
+/// Gives x's header the elements, dtype and shape of `value`: every handle on x sees them. Its
+/// gradient is dropped.
+void set_data(const Tensor& x, const Tensor& value);
+/// Announces a change of `x` in place: GraphError where the graph would not notice.
+void will_write(const char* op, const Tensor& x, At at);
+}  // namespace detail
+
+}  // namespace descent
