@@ -1,15 +1,16 @@
 #pragma once
 // The public interface of descent: include this one.
 
-#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/autograd/backward.hpp"
 #include "descent/core/autograd/gradcheck.hpp"
-#include "descent/core/runtime/memory.hpp"
-#include "descent/core/ops/ops.hpp"
 #include "descent/core/inspect/print.hpp"
-#include "descent/core/ops/random.hpp"
-#include "descent/core/runtime/threads.hpp"
 #include "descent/core/inspect/version.hpp"
+#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/vmath.hpp"
+#include "descent/core/ops/ops.hpp"
+#include "descent/core/ops/random.hpp"
+#include "descent/core/runtime/memory.hpp"
+#include "descent/core/runtime/threads.hpp"
 #include "descent/data/csv.hpp"
 #include "descent/data/dataset.hpp"
 #include "descent/data/idx.hpp"

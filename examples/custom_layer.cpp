@@ -69,8 +69,7 @@ static void train(const Options& options) {
   optim::Ledger ledger({.parameters = "2.bias"});
   resumed.trace(ledger);
   resumed.step();  // the gradients are those of the last batch
-  if (!options.quiet)
-    std::printf("\n%s\n", ledger.explain("2.bias[0]", resumed.steps()).c_str());
+  if (!options.quiet) std::printf("\n%s\n", ledger.explain("2.bias[0]", resumed.steps()).c_str());
 
   NoGradGuard no_grad;
   std::printf("custom_layer: gradient_checks=%ld worst_error=%.1e loss=%.6f epochs=%ld\n",

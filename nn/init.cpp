@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/random.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn::init {

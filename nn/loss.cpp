@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "descent/core/kernels/elementwise.hpp"
-#include "descent/core/graph/graph.hpp"
-#include "descent/core/ops/ops.hpp"
 #include "descent/core/base/paths.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/reduce.hpp"
+#include "descent/core/ops/ops.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "descent/core/ops/factory.hpp"
 #include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/factory.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 namespace {

@@ -5,8 +5,8 @@
 #include <span>
 
 #include "descent/core/graph/graph.hpp"
-#include "descent/core/tensor/named.hpp"
 #include "descent/core/runtime/threads.hpp"
+#include "descent/core/tensor/named.hpp"
 #include "descent/optim/clip.hpp"
 #include "descent/optim/insight/recorder.hpp"
 

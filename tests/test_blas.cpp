@@ -13,10 +13,10 @@
 #include <unistd.h>
 #include <vector>
 
-#include "descent/core/runtime/blas.hpp"
 #include "descent/core/base/error.hpp"
-#include "descent/core/runtime/threads.hpp"
 #include "descent/core/inspect/version.hpp"
+#include "descent/core/runtime/blas.hpp"
+#include "descent/core/runtime/threads.hpp"
 
 namespace blas = descent::blas;
 

@@ -4,16 +4,16 @@
 #include <string>
 #include <thread>
 
+#include "descent/core/graph/graph.hpp"
 #include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/factory.hpp"
-#include "descent/core/graph/graph.hpp"
 #include "descent/core/ops/indexing.hpp"
 #include "descent/core/ops/matmul.hpp"
 #include "descent/core/ops/pointwise.hpp"
 #include "descent/core/ops/random.hpp"
 #include "descent/core/ops/reduction.hpp"
-#include "descent/core/runtime/threads.hpp"
 #include "descent/core/ops/view.hpp"
+#include "descent/core/runtime/threads.hpp"
 #include "descent/nn/layers.hpp"
 #include "descent/nn/loss.hpp"
 #include "descent/optim/adam.hpp"

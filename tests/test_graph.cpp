@@ -7,10 +7,10 @@
 #include <string>
 #include <thread>
 
-#include "descent/core/ops/arithmetic.hpp"
-#include "descent/core/kernels/elementwise.hpp"
-#include "descent/core/ops/factory.hpp"
 #include "descent/core/graph/graph.hpp"
+#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/arithmetic.hpp"
+#include "descent/core/ops/factory.hpp"
 #include "descent/core/ops/indexing.hpp"
 #include "descent/core/ops/join.hpp"
 #include "descent/core/ops/matmul.hpp"

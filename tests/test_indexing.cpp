@@ -3,14 +3,14 @@
 #include <doctest/doctest.h>
 #include <string>
 
+#include "descent/core/graph/graph.hpp"
 #include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/factory.hpp"
-#include "descent/core/graph/graph.hpp"
 #include "descent/core/ops/indexing.hpp"
 #include "descent/core/ops/join.hpp"
 #include "descent/core/ops/reduction.hpp"
-#include "descent/core/runtime/threads.hpp"
 #include "descent/core/ops/view.hpp"
+#include "descent/core/runtime/threads.hpp"
 
 using namespace descent;
 

@@ -8,14 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "descent/core/ops/arithmetic.hpp"
-#include "descent/core/ops/factory.hpp"
 #include "descent/core/autograd/gradcheck.hpp"
 #include "descent/core/graph/graph.hpp"
+#include "descent/core/ops/arithmetic.hpp"
+#include "descent/core/ops/factory.hpp"
 #include "descent/core/ops/matmul.hpp"
 #include "descent/core/ops/reduction.hpp"
-#include "descent/core/runtime/threads.hpp"
 #include "descent/core/ops/view.hpp"
+#include "descent/core/runtime/threads.hpp"
 
 using namespace descent;
 

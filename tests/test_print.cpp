@@ -5,9 +5,9 @@
 #include <locale>
 #include <sstream>
 
+#include "descent/core/inspect/print.hpp"
 #include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/factory.hpp"
-#include "descent/core/inspect/print.hpp"
 #include "descent/core/ops/view.hpp"
 
 using namespace descent;

@@ -4,8 +4,8 @@
 #include <limits>
 #include <string>
 
-#include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/factory.hpp"
 #include "descent/core/ops/indexing.hpp"
 #include "descent/core/ops/join.hpp"

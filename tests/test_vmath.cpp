@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "descent/core/runtime/simd.hpp"
 #include "descent/core/kernels/vmath.hpp"
+#include "descent/core/runtime/simd.hpp"
 
 using namespace descent;
 

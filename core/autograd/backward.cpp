@@ -1,14 +1,15 @@
+#include "descent/core/autograd/backward.hpp"
+
 #include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
 
-#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/graph/graph.hpp"
+#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/ops/ops.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
-namespace detail {
-namespace {
+namespace detail { namespace {
 
 class Backward;
 constinit thread_local Backward* running = nullptr;
@@ -37,9 +38,11 @@ class Backward : detail::Pinned {
     if (outer_)
       for (Node* n : outer_->heap_) set_aside_.push_back(std::exchange(n->pending, {}));
     running = this;
+    deriving = nullptr;
   }
   ~Backward() {
     running = outer_;
+    deriving = outer_deriving_;
     for (Node* n : heap_) n->pending = {};
     for (Node* n : claimed_) n->walker.store(nullptr, std::memory_order_release);
     for (Node* n : roots_) drop(n);
@@ -57,7 +60,6 @@ class Backward : detail::Pinned {
     feed(roots_.back(), gradient.defined() ? gradient : ones(output.shape(), output.dtype()));
   }
   void run();
-  const char* current_op() const { return current_ ? current_->name : nullptr; }
   /// What came to each of the wanted, with elements that it shares with nobody.
   std::vector<Tensor> take_found();
 
@@ -80,7 +82,7 @@ class Backward : detail::Pinned {
   At at_;
   GradModeGuard mode_;
   Backward* const outer_ = running;
-  const Node* current_ = nullptr;  // whose derivative is being computed
+  const char* const outer_deriving_ = deriving;
   std::vector<Tensor> set_aside_;
   std::vector<Node*> roots_;
   std::vector<Node*> heap_;
@@ -215,13 +217,13 @@ void Backward::expand(Node* n, const Tensor& g) {
                      "retain_graph the first time, or detach() what one step hands to the next",
                      op_, n->name);
   Frame frame(n->at);
-  current_ = n;
+  deriving = n->name;
   Tensor y = n->saved_output(create_);
   for (std::size_t i = 0; i < n->inputs; ++i) {
     Node* input = n->input[i];
     if (wanted(input)) feed(input, fitted(n, input, n->derivative(i, g, y)));
   }
-  current_ = nullptr;
+  deriving = nullptr;
   if (!retain_ && n->saves) {
     n->released = true;
     n->release();
@@ -268,9 +270,6 @@ void check_seed(const char* op, const Tensor& output, const Tensor& gradient, At
 }
 
 }  // namespace
-
-const char* backward_op() { return running ? running->current_op() : nullptr; }
-
 }  // namespace detail
 
 void Tensor::backward(At at) const { backward(Tensor(), false, at); }

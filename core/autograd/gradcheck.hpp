@@ -1,4 +1,5 @@
 #pragma once
+#include "descent/core/autograd/backward.hpp"
 #include "descent/core/graph/graph.hpp"
 
 namespace [[gnu::visibility("default")]] descent {

@@ -12,7 +12,10 @@ namespace detail {
 /// What is being called: see Frame.
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local Frame* innermost;
 
-/// Those of one thread at one moment.
+/// The op whose derivative is being computed; null outside a backward.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local const char* deriving;
+
+/// The first two of one thread at one moment.
 struct Context {
   bool grad_mode;
   Frame* innermost;

@@ -6,11 +6,12 @@
 #include <string_view>
 
 #include "descent/core/base/context.hpp"
-#include "descent/core/graph/graph.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
+constinit thread_local bool detail::grad_mode = true;
 constinit thread_local Frame* detail::innermost = nullptr;
+constinit thread_local const char* detail::deriving = nullptr;
 using detail::innermost;
 
 namespace {

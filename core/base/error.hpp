@@ -64,6 +64,11 @@ class Frame : detail::Pinned {
   Frame* up_;
 };
 
+namespace detail {
+/// The innermost place at or above `at` outside the library.
+At caller(At at);
+}  // namespace detail
+
 /// "(train.cpp:42, in encoder.fc1)": the innermost place at or above `at` that is not a file of
 /// the library itself, and the path of the modules being called.
 std::string where(At at);

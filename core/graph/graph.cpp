@@ -5,8 +5,6 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace detail {
 
-constinit thread_local bool grad_mode = true;
-
 LeafNode::LeafNode(const Tensor& x, At at_) : Node("leaf", at_) {
   static constinit std::atomic<uint32_t> lives = 0;
   is_leaf = true;

@@ -32,20 +32,6 @@ struct EnableGradGuard : GradModeGuard {
 /// Whether ops on this thread are recorded.
 [[nodiscard]] bool grad_enabled();
 
-struct GradOptions {
-  bool create_graph = false;  ///< record the derivative too, for second derivatives
-  bool retain_graph = false;  ///< keep saved tensors for another backward; implied by create_graph
-  bool allow_unused = false;  ///< an input that is not reached gets undefined, no error
-};
-/// The gradient of sum(outputs) with respect to each of `inputs`, leaving every leaf's own gradient
-/// alone. Outputs must have one element, unless `grad_outputs` gives their outer gradients. Results
-/// share elements with nothing. As with `backward`, two threads may walk one graph one after the
-/// other; where two walks meet, one of them is a GraphError.
-[[nodiscard]] std::vector<Tensor> grad(const std::vector<Tensor>& outputs,
-                                       const std::vector<Tensor>& inputs, GradOptions options = {},
-                                       const std::vector<Tensor>& grad_outputs = {},
-                                       At at = At::here());
-
 namespace detail {
 
 struct Hooks {
@@ -117,13 +103,8 @@ LeafNode* leaf_node(const Tensor& x);
 GradientAge gradient_age(const Tensor& leaf);
 /// Where a leaf keeps its gradient, to change it and not its age; null if there is none.
 Tensor* gradient_of(const Tensor& leaf);
-void drop(Node* node);
-/// The op whose derivative this thread is computing; null outside a backward.
-const char* backward_op();
 /// Makes `value` the output of `node`.
 Tensor attach(Tensor value, Node* node);
-/// The innermost place at or above `at` outside the library.
-At caller(At at);
 
 /// Whether an op on these is to be recorded.
 [[nodiscard]] bool records(const auto&... x) { return grad_mode && (Peek::node(x) || ...); }

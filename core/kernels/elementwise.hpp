@@ -2,8 +2,8 @@
 #include <array>
 
 #include "descent/core/runtime/simd.hpp"
-#include "descent/core/tensor/tensor.hpp"
 #include "descent/core/runtime/threads.hpp"
+#include "descent/core/tensor/tensor.hpp"
 
 // Elementwise kernels for ops, the library's and yours: a scalar formula becomes a loop over
 // tensors of any shape, stride and broadcast, vectorised and threaded. Kernels compute values and

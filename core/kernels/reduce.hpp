@@ -1,8 +1,8 @@
 #pragma once
 #include <limits>
 
+#include "descent/core/kernels/copy.hpp"
 #include "descent/core/kernels/elementwise.hpp"
-#include "descent/core/ops/view.hpp"
 #include "descent/core/kernels/vmath.hpp"
 
 // The engine behind reductions. A reduction is a Fold (an identity, and how two partial results
@@ -103,8 +103,6 @@ struct Axes {
   bool contain(int d) const { return (mask >> d & 1) != 0; }
   /// x's shape without them, or with size 1 in their place.
   Shape left(bool keepdim) const;
-  /// A result, or its gradient, shaped so that it broadcasts to x's shape.
-  Tensor spread(const Tensor& y) const;
 
   Shape whole;  // x's
   uint32_t mask = 0;

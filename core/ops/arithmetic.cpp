@@ -2,11 +2,11 @@
 
 #include <cmath>
 
-#include "descent/core/kernels/elementwise.hpp"
-#include "descent/core/ops/factory.hpp"
 #include "descent/core/graph/graph.hpp"
-#include "descent/core/ops/pointwise.hpp"
+#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/vmath.hpp"
+#include "descent/core/ops/factory.hpp"
+#include "descent/core/ops/pointwise.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {

@@ -1,8 +1,9 @@
 #include "descent/core/ops/conv.hpp"
 
-#include "descent/core/kernels/conv/convolve.hpp"
-#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/graph/graph.hpp"
+#include "descent/core/kernels/conv/convolve.hpp"
+#include "descent/core/kernels/copy.hpp"
+#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/ops/ops.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
@@ -113,5 +114,8 @@ Tensor conv2d(const In& x, const In& weight, const In& bias, const Conv2dOptions
 Tensor conv2d(const In& x, const In& weight, const Conv2dOptions& o) {
   return convolved(x, checked(x, weight, nullptr, o), weight);
 }
+
+void set_winograd(bool on) { detail::winograd_on = on; }
+bool winograd() { return detail::winograd_on; }
 
 }  // namespace descent

@@ -4,8 +4,9 @@
 #include <cstring>
 #include <fmt/format.h>
 
-#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/graph/graph.hpp"
+#include "descent/core/kernels/copy.hpp"
+#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/ops/ops.hpp"
 
 namespace [[gnu::visibility("default")]] descent {

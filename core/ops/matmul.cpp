@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-#include "descent/core/runtime/blas.hpp"
+#include "descent/core/base/paths.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/kernels/copy.hpp"
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/ops/factory.hpp"
-#include "descent/core/graph/graph.hpp"
-#include "descent/core/base/paths.hpp"
-#include "descent/core/runtime/threads.hpp"
 #include "descent/core/ops/view.hpp"
+#include "descent/core/runtime/blas.hpp"
+#include "descent/core/runtime/threads.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {

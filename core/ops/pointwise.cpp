@@ -4,11 +4,11 @@
 #include <limits>
 #include <numbers>
 
-#include "descent/core/ops/arithmetic.hpp"
-#include "descent/core/kernels/elementwise.hpp"
-#include "descent/core/ops/factory.hpp"
 #include "descent/core/graph/graph.hpp"
+#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/vmath.hpp"
+#include "descent/core/ops/arithmetic.hpp"
+#include "descent/core/ops/factory.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 

@@ -6,11 +6,11 @@
 #include <vector>
 
 #include "descent/core/base/checked.hpp"
-#include "descent/core/kernels/elementwise.hpp"
-#include "descent/core/ops/factory.hpp"
-#include "descent/core/graph/graph.hpp"
 #include "descent/core/base/paths.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/reduce.hpp"
+#include "descent/core/ops/factory.hpp"
 #include "descent/core/ops/view.hpp"
 
 namespace [[gnu::visibility("default")]] descent {

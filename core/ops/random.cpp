@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "descent/core/kernels/elementwise.hpp"
-#include "descent/core/ops/factory.hpp"
 #include "descent/core/kernels/vmath.hpp"
+#include "descent/core/ops/factory.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {

@@ -4,69 +4,13 @@
 #include <cmath>
 #include <utility>
 
-#include "descent/core/graph/graph.hpp"
-#include "descent/core/ops/ops.hpp"
 #include "descent/core/base/paths.hpp"
+#include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/reduce.hpp"
 #include "descent/core/kernels/vmath.hpp"
+#include "descent/core/ops/ops.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
-namespace detail {
-
-Axes::Axes(const char* op, const In& x, const Shape& dims) {
-  check(op, x);
-  whole = x.shape();
-  if (dims.rank() == 0) mask = (1U << x.dim()) - 1;
-  for (int64_t dim : dims) {
-    const int d = wrap_dim(op, dim, x.dim(), x.at);
-    if (contain(d))
-      fail<ShapeError>(x.at, "{}: dims {} of a tensor {} name an axis twice", op, dims, whole);
-    mask |= 1U << d;
-  }
-  for (int i = 0; i < x.dim(); ++i)
-    if (contain(i)) count *= whole[i];
-}
-
-Shape Axes::left(bool keepdim) const {
-  Shape shape;
-  for (int i = 0; i < whole.rank(); ++i)
-    if (!contain(i) || keepdim) shape.push_back(contain(i) ? 1 : whole[i]);
-  return shape;
-}
-
-Tensor Axes::spread(const Tensor& y) const {
-  return y.dim() == 0 || y.dim() == whole.rank() ? y : reshape(y, left(true));
-}
-
-Passes::Passes(const Axes& axes) {
-  size_[0] = 1;
-  for (int i = axes.whole.rank() - 1; i >= 0; --i) {
-    if (axes.whole[i] == 1) continue;
-    if (axes.contain(i) != (count_ % 2 == 0)) size_[count_++] = 1;
-    size_[count_ - 1] *= axes.whole[i];
-  }
-}
-
-Pass Passes::next() {
-  Pass p{1, count_ > 1 ? size_[1] : 1, size_[0], 0, 0};
-  for (int i = 2; i < count_; ++i) p.outer *= size_[i];
-  enter(p.inner == 1 ? Path("reduce rows") : Path("reduce columns"));
-  p.height = p.inner == 1 ? kGrain : kRun * kRun;
-  if (p.n > 2 && take("reduce cut", p.n > p.height)) p.height = std::min(p.height, p.n - 1);
-  p.cuts = std::max<int64_t>(ceil_div(p.n, p.height), 1);
-  if (p.cuts > 1) {
-    size_[1] = p.cuts;
-  } else {  // the kept axes around them are neighbours now
-    if (count_ > 2) size_[0] *= size_[2];
-    for (int i = 3; i < count_; ++i) size_[i - 2] = size_[i];
-    count_ = std::max(count_ - 2, 1);
-  }
-  if (!done()) enter("reduce passes");
-  return p;
-}
-
-}  // namespace detail
-
 namespace {
 
 using detail::Axes;
@@ -82,6 +26,12 @@ constexpr auto squared = [](auto v) { return static_cast<double>(v) * static_cas
 void check_floating(const char* op, const In& x) {
   detail::check(op, x);
   if (!is_floating(x.dtype())) detail::refuse_dtype(op, Kinds::floating, x.dtype(), x.at);
+}
+
+/// A result, or its gradient, shaped so that it broadcasts to x's shape.
+Tensor spread(const Axes& axes, const Tensor& y) {
+  const bool broadcasts = y.dim() == 0 || y.dim() == axes.whole.rank();
+  return broadcasts ? y : reshape(y, axes.left(true));
 }
 
 /// y, but 1 for 0: what 0 may be divided by.
@@ -127,12 +77,12 @@ Tensor extreme(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes = choice_axes(op, x, dims);
   return record(op, reduce<Fold, Kinds::numeric>(op, x, axes, axes.left(keepdim)),
                 wrt(x, [x, axes](const Tensor& g, const Tensor& y) {
-                  const Tensor best = axes.spread(y);
+                  const Tensor best = spread(axes, y);
                   const bool numbers =
                       !is_floating(y.dtype()) || every(y, [](auto v) { return v == v; });
                   const Tensor equal = numbers ? x == best : logical_or(x == best, x != x);
                   const Tensor hits = to(equal, g.dtype());
-                  return axes.spread(g) * (hits / sum_to(hits, best.shape()));
+                  return spread(axes, g) * (hits / sum_to(hits, best.shape()));
                 }));
 }
 
@@ -168,7 +118,7 @@ Tensor position(const char* op, const In& x, const Dims& dims, KeepDim keepdim) 
 Tensor sum(const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes("sum", x, dims);
   return record("sum", reduce<Plus, Kinds::any>("sum", x, axes, axes.left(keepdim)),
-                wrt(x, [axes](const Tensor& g) { return expand(axes.spread(g), axes.whole); }));
+                wrt(x, [axes](const Tensor& g) { return expand(spread(axes, g), axes.whole); }));
 }
 
 Tensor sum_to(const In& x, const Shape& shape) {
@@ -188,7 +138,7 @@ Tensor mean(const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes("mean", x, dims);
   const double n = std::max(static_cast<double>(axes.count), 1.0);
   return record("mean", average("mean", x, axes, keepdim), wrt(x, [axes, n](const Tensor& g) {
-                  return expand(axes.spread(g / n), axes.whole);
+                  return expand(spread(axes, g / n), axes.whole);
                 }));
 }
 
@@ -309,7 +259,7 @@ Tensor var(const In& x, const Dims& dims, VarOptions options) {
   Tensor value = to(m.squares / degrees, x.dtype());
   return record("var", reshape(value, axes.left(options.keepdim)),
                 wrt(x, [x, axes, m, scale](const Tensor& g) {
-                  return centered(x, axes, m) * axes.spread(g * scale);
+                  return centered(x, axes, m) * spread(axes, g * scale);
                 }));
 }
 
@@ -337,7 +287,7 @@ Tensor length(const In& x, const Axes& axes, double p, const Shape& shape) {
     if (v == 0 || !is_finite(v)) return 1.0;
     return p == 2 ? std::exp2(std::clamp(std::logb(v), -1022.0, 1022.0)) : v;
   });
-  const In scaled(wide / axes.spread(unit), x.at);
+  const In scaled(wide / spread(axes, unit), x.at);
   if (p == 2) return sqrt(total(scaled, squared)) * unit;
   const Tensor sum = total(scaled, [p](auto v) { return std::pow(magnitude(v), p); });
   const Tensor root = pow(sum, 0.5 / p);  // its square could be infinite where the norm is not
@@ -354,7 +304,7 @@ Tensor norm(const In& x, const Dims& dims, NormOptions options) {
   const Axes axes("norm", x, dims);
   Tensor value = to(length(x, axes, p, axes.left(options.keepdim)), x.dtype());
   return record("norm", std::move(value), wrt(x, [x, p, axes](const Tensor& g, const Tensor& y) {
-                  const Tensor outer = axes.spread(g), length = axes.spread(y);
+                  const Tensor outer = spread(axes, g), length = spread(axes, y);
                   if (p == 1) return outer * sign(x);
                   if (p == 2) {
                     const Tensor scale = outer / length;
@@ -380,7 +330,7 @@ Tensor logsumexp(const In& x, const Dims& dims, KeepDim keepdim) {
   const Tensor result = log(sum_to(exp(value - shift), top.shape())) + shift;
   return record("logsumexp", reshape(result, axes.left(keepdim)),
                 wrt(x, [x, axes](const Tensor& g, const Tensor& y) {
-                  return axes.spread(g) * exp(x - axes.spread(y));
+                  return spread(axes, g) * exp(x - spread(axes, y));
                 }));
 }
 

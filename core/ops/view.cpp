@@ -5,9 +5,10 @@
 #include <utility>
 
 #include "descent/core/base/checked.hpp"
+#include "descent/core/graph/graph.hpp"
+#include "descent/core/kernels/copy.hpp"
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/ops/factory.hpp"
-#include "descent/core/graph/graph.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {
@@ -17,34 +18,6 @@ Tensor view(const In& x, const Shape& shape, const Strides& strides, int64_t off
   const detail::Header* h = Peek::header(x);
   return detail::window(h->storage, h->data + offset * itemsize(h->dtype), h->dtype, shape,
                         strides);
-}
-
-/// ValueError if Out has no number for an element of x, whose elements are T.
-template <class T, class Out> void check_elements(const char* op, const In& x) {
-  const Tensor source = detail::packed(x), fits = detail::empty_like(op, x, boolean);
-  detail::transform<bool>([](T v) { return detail::holds<Out>(v); }, fits,
-                          detail::Operand<T>(source));
-  const bool* first = detail::elements_of<bool>(fits);
-  const auto* misfit =
-      static_cast<const bool*>(std::memchr(first, 0, static_cast<std::size_t>(fits.numel())));
-  if (!misfit) return;
-  const int64_t i = misfit - first;
-  detail::check_element<Out>(op, detail::elements_of<T>(source)[i], i, x.shape(), x.at);
-}
-
-/// A contiguous copy, with elements of `dtype`.
-Tensor converted(const char* op, const In& x, DType dtype) {
-  Tensor out = detail::empty_like(op, x, dtype);
-  detail::visit<Kinds::any>(op, x.dtype(), x.at, [&](auto from) {
-    detail::visit<Kinds::any>(op, dtype, x.at, [&](auto into) {
-      using T = decltype(from);
-      using Out = decltype(into);
-      if constexpr (std::is_same_v<Out, int64_t> && std::is_floating_point_v<T>)
-        check_elements<T, Out>(op, x);
-      detail::transform<Out>([](T v) { return static_cast<Out>(v); }, out, detail::Operand<T>(x));
-    });
-  });
-  return out;
 }
 
 /// `shape` with its -1 worked out.
@@ -269,7 +242,7 @@ Tensor expand(const In& x, const Shape& wanted) {
 
 Tensor clone(const In& x) {
   detail::check("clone", x);
-  return record("clone", converted("clone", x, x.dtype()),
+  return record("clone", detail::converted("clone", x, x.dtype()),
                 wrt(x, [](const Tensor& g) { return g; }));
 }
 
@@ -281,9 +254,33 @@ Tensor contiguous(const In& x) {
 Tensor to(const In& x, DType dtype) {
   detail::check("to", x);
   if (dtype == x.dtype()) return x;
-  Tensor out = converted("to", x, dtype);
+  Tensor out = detail::converted("to", x, dtype);
   if (!is_floating(dtype)) return out;
   return record("to", out, wrt(x, [back = x.dtype()](const Tensor& g) { return to(g, back); }));
 }
+
+// ---- the same as methods
+
+Tensor Tensor::reshape(const Shape& s, At at) const { return descent::reshape({*this, at}, s); }
+Tensor Tensor::t(At at) const { return descent::t({*this, at}); }
+Tensor Tensor::transpose(int64_t a, int64_t b, At at) const {
+  return descent::transpose({*this, at}, a, b);
+}
+Tensor Tensor::permute(const Dims& dims, At at) const {
+  return descent::permute({*this, at}, dims);
+}
+Tensor Tensor::narrow(int64_t dim, int64_t start, int64_t length, At at) const {
+  return descent::narrow({*this, at}, dim, start, length);
+}
+Tensor Tensor::select(int64_t dim, int64_t index, At at) const {
+  return descent::select({*this, at}, dim, index);
+}
+Tensor Tensor::squeeze(int64_t dim, At at) const { return descent::squeeze({*this, at}, dim); }
+Tensor Tensor::squeeze(At at) const { return descent::squeeze({*this, at}); }
+Tensor Tensor::unsqueeze(int64_t dim, At at) const { return descent::unsqueeze({*this, at}, dim); }
+Tensor Tensor::expand(const Shape& s, At at) const { return descent::expand({*this, at}, s); }
+Tensor Tensor::contiguous(At at) const { return descent::contiguous({*this, at}); }
+Tensor Tensor::clone(At at) const { return descent::clone({*this, at}); }
+Tensor Tensor::to(DType dtype, At at) const { return descent::to({*this, at}, dtype); }
 
 }  // namespace descent

@@ -48,10 +48,6 @@ template <std::integral... D>
 namespace detail {
 /// Checks x, and returns axis `dim` counted from the front: IndexError if there is none.
 [[nodiscard]] int axis_of(const char* op, const In& x, int64_t dim);
-/// x, or a copy of it in row-major order: to be read, outside the graph.
-[[nodiscard]] inline Tensor packed(const In& x) {
-  return x.is_contiguous() ? Tensor(x) : x.detach().contiguous(x.at);
-}
 }  // namespace detail
 
 }  // namespace descent

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "descent/core/base/error.hpp"
-#include "descent/core/runtime/memory.hpp"
 #include "descent/core/base/paths.hpp"
+#include "descent/core/runtime/memory.hpp"
 #include "descent/core/runtime/simd.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace blas {

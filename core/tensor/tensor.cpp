@@ -3,10 +3,7 @@
 #include <cstring>
 
 #include "descent/core/base/checked.hpp"
-#include "descent/core/kernels/elementwise.hpp"
-#include "descent/core/graph/graph.hpp"
-#include "descent/core/ops/reduction.hpp"
-#include "descent/core/ops/view.hpp"
+#include "descent/core/base/context.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace detail {
@@ -91,7 +88,7 @@ void refuse_input(const char* op, const In& x) {
     fail<ValueError>(
         x.at, "{}: an input is an undefined tensor (as a gradient is before backward())", op);
   const Storage* s = Peek::header(x)->storage;
-  const char* saved_by = backward_op();
+  const char* saved_by = deriving;
   fail<GraphError>(x.at,
                    "{}: {} {} was changed in place by {} (it is at version {}, {} at {}): "
                    "clone() it first{}",
@@ -154,42 +151,6 @@ const detail::Header& Tensor::sole_element(At at) const {
 Tensor Tensor::detach() const {
   const detail::Header& h = get();
   return detail::window(h.storage, h.data, h.dtype, h.shape, h.strides);
-}
-
-Tensor Tensor::reshape(const Shape& s, At at) const { return descent::reshape({*this, at}, s); }
-Tensor Tensor::t(At at) const { return descent::t({*this, at}); }
-Tensor Tensor::transpose(int64_t a, int64_t b, At at) const {
-  return descent::transpose({*this, at}, a, b);
-}
-Tensor Tensor::permute(const Dims& dims, At at) const {
-  return descent::permute({*this, at}, dims);
-}
-Tensor Tensor::narrow(int64_t dim, int64_t start, int64_t length, At at) const {
-  return descent::narrow({*this, at}, dim, start, length);
-}
-Tensor Tensor::select(int64_t dim, int64_t index, At at) const {
-  return descent::select({*this, at}, dim, index);
-}
-Tensor Tensor::squeeze(int64_t dim, At at) const { return descent::squeeze({*this, at}, dim); }
-Tensor Tensor::squeeze(At at) const { return descent::squeeze({*this, at}); }
-Tensor Tensor::unsqueeze(int64_t dim, At at) const { return descent::unsqueeze({*this, at}, dim); }
-Tensor Tensor::expand(const Shape& s, At at) const { return descent::expand({*this, at}, s); }
-Tensor Tensor::contiguous(At at) const { return descent::contiguous({*this, at}); }
-Tensor Tensor::clone(At at) const { return descent::clone({*this, at}); }
-Tensor Tensor::to(DType dtype, At at) const { return descent::to({*this, at}, dtype); }
-
-Tensor Tensor::sum(const Dims& dims, KeepDim keepdim, At at) const {
-  return descent::sum({*this, at}, dims, keepdim);
-}
-Tensor Tensor::mean(const Dims& dims, KeepDim keepdim, At at) const {
-  return descent::mean({*this, at}, dims, keepdim);
-}
-Tensor Tensor::max(const Dims& dims, KeepDim keepdim, At at) const {
-  return descent::max({*this, at}, dims, keepdim);
-}
-Tensor Tensor::argmax(At at) const { return descent::argmax({*this, at}); }
-Tensor Tensor::argmax(int64_t dim, KeepDim keepdim, At at) const {
-  return descent::argmax({*this, at}, dim, keepdim);
 }
 
 }  // namespace descent

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "descent/core/base/dtype.hpp"
-#include "descent/core/runtime/memory.hpp"
 #include "descent/core/base/number.hpp"
 #include "descent/core/base/shape.hpp"
+#include "descent/core/runtime/memory.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -16,6 +16,8 @@ class Tensor;
 
 namespace detail {
 struct Node;
+/// One owner of a node less: see graph.hpp.
+void drop(Node* node);
 
 /// A counted buffer; its elements follow this header. Views share it, and its version.
 struct alignas(64) Storage {

@@ -76,8 +76,8 @@ class Bench {
                               const Tensor gradient = theta_.grad();
                               float* s[3];
                               for (int i = 0; i < 3; ++i) s[i] = spare_[i].mutable_data<float>();
-                              bare_loop(theta_.mutable_data<float>(), gradient.data<float>(),
-                                        s, states, n_);
+                              bare_loop(theta_.mutable_data<float>(), gradient.data<float>(), s,
+                                        states, n_);
                             }});
   }
   template <class Opt>

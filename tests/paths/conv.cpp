@@ -39,7 +39,8 @@ struct Results {
 Results by_definition(const Sizes& s, const std::vector<double>& x,
                       const std::vector<double>& weight, const double* bias,
                       const std::vector<double>& g) {
-  Results r{Expected(s.y()), Expected(s.x()), Expected(s.weight()), Expected(Shape{s.groups * s.out})};
+  Results r{Expected(s.y()), Expected(s.x()), Expected(s.weight()),
+            Expected(Shape{s.groups * s.out})};
   const int64_t rows = s.rows(), columns = s.columns();
   for (int64_t n = 0; n < s.n; ++n)
     for (int64_t o = 0; o < s.groups * s.out; ++o) {

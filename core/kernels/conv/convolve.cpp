@@ -4,14 +4,15 @@
 #include <mutex>
 #include <span>
 
-#include "descent/core/runtime/blas.hpp"
-#include "descent/core/ops/conv.hpp"
-#include "descent/core/kernels/conv/depthwise.hpp"
 #include "descent/core/base/paths.hpp"
+#include "descent/core/kernels/conv/depthwise.hpp"
 #include "descent/core/kernels/conv/winograd.hpp"
+#include "descent/core/runtime/blas.hpp"
 
-namespace [[gnu::visibility("default")]] descent {
-namespace detail {
+namespace [[gnu::visibility("default")]] descent { namespace detail {
+
+std::atomic<bool> winograd_on = true;
+
 namespace {
 
 // ---- as a product with the gathered windows
@@ -118,8 +119,6 @@ template <class T> class Im2col {
 };
 
 // ---- by Winograd's tiles, and where that spoils them as a product
-
-std::atomic<bool> winograd_on = true;
 
 template <class T> class GuardedWinograd : public Winograd<T> {
  public:
@@ -315,8 +314,5 @@ template void convolve_weight(const Conv&, const float*, const float*, float*);
 template void convolve_weight(const Conv&, const double*, const double*, double*);
 
 }  // namespace detail
-
-void set_winograd(bool on) { detail::winograd_on = on; }
-bool winograd() { return detail::winograd_on; }
 
 }  // namespace descent

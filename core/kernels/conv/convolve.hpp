@@ -1,4 +1,6 @@
 #pragma once
+#include <atomic>
+
 #include "descent/core/kernels/conv/im2col.hpp"
 
 // The three products of a convolution, on raw elements. They are the derivatives of one form that
@@ -32,6 +34,9 @@ struct Conv {
             {w.rows, w.columns, w.kernel, 1, padding, w.dilation, w.height, w.width}};
   }
 };
+
+/// Whether Winograd's tiles may be used.
+extern std::atomic<bool> winograd_on;
 
 /// y = x * weight + bias; `bias` [groups out] may be null.
 template <class T> void convolve(const Conv& c, const T* x, const T* weight, const T* bias, T* y);

@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "descent/core/base/checked.hpp"
-#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/base/paths.hpp"
+#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/window.hpp"
 
 // Windows that move over images: what convolutions and their derivatives gather and scatter.

@@ -5,9 +5,9 @@
 #include <cstring>
 #include <vector>
 
-#include "descent/core/runtime/blas.hpp"
 #include "descent/core/kernels/conv/convolve.hpp"
 #include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/runtime/blas.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 

@@ -1,8 +1,7 @@
 // A user's program: fits a line, catches the library's errors, and shares headers with second.cpp.
-#include <descent/descent.hpp>
-
 #include <cmath>
 #include <cstdio>
+#include <descent/descent.hpp>
 #include <exception>
 
 using namespace descent;
@@ -30,15 +29,13 @@ bool fits_a_line() {
 }
 
 /// An error thrown inside the library arrives as its own type, and as its bases.
-template <class Caught>
-bool catches() {
+template <class Caught> bool catches() {
   try {
     static_cast<void>(matmul(tensor({{1., 2.}}), tensor({{1., 2.}})));
   } catch (const Caught& error) {
     std::printf("%s\n", error.what());
     return true;
-  } catch (...) {
-  }
+  } catch (...) {}
   return false;
 }
 
