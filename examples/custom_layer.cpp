@@ -9,7 +9,7 @@ static Tensor softplus(const In& x) {
       "softplus",
       map("softplus", x,
           [](auto v) { return (v > 0 ? v : 0) + vmath::log1p(vmath::exp(-vmath::abs(v))); }),
-      wrt(x, [x](const Tensor& g) { return g * sigmoid(x); }));
+      wrt(x, [x = saved(x)](const Tensor& g) { return g * sigmoid(x); }));
 }
 
 /// softplus(x W^T + b), each output with a gain of its own.
@@ -19,7 +19,7 @@ struct Softplus : nn::Module {
         gain(register_parameter("gain", ones({out}))) {}
   nn::Linear fc;
   const Tensor gain;
-  Tensor forward(In x) const override { return softplus(fc(x)) * gain; }
+  Tensor forward(const In& x) const override { return softplus(fc(x)) * gain; }
 };
 
 /// Signum: Bernstein et al. 2018, Algorithm 2 (arXiv:1802.04434).

@@ -9,7 +9,7 @@ using namespace descent;
 struct Net : nn::Module {
   nn::Linear fc1 = register_module("fc1", nn::Linear(784, 128));
   nn::Linear fc2 = register_module("fc2", nn::Linear(128, 10));
-  Tensor forward(In x) const override { return fc2(relu(fc1(flatten(x, 1)))); }
+  Tensor forward(const In& x) const override { return fc2(relu(fc1(flatten(x, 1)))); }
 };
 
 /// Two convolutions see strokes and corners wherever they are.
@@ -20,7 +20,7 @@ struct Cnn : nn::Module {
   nn::Linear fc1 = register_module("fc1", nn::Linear(64 * 12 * 12, 128));
   nn::Dropout dropout2 = register_module("dropout2", nn::Dropout(0.5));
   nn::Linear fc2 = register_module("fc2", nn::Linear(128, 10));
-  Tensor forward(In x) const override {
+  Tensor forward(const In& x) const override {
     Tensor h = max_pool2d(relu(conv2(relu(conv1(x)))), 2);
     return fc2(dropout2(relu(fc1(flatten(dropout1(h), 1)))));
   }

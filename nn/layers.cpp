@@ -29,7 +29,7 @@ Linear::Linear(int64_t in, int64_t out, LinearOptions options, At at)
     : weight(register_parameter("weight", initial({out, checked_in("Linear", in, out, at)}, at))),
       bias(options.bias ? register_parameter("bias", initial({out}, at, weight)) : Tensor()) {}
 
-Tensor Linear::forward(In x) const {
+Tensor Linear::forward(const In& x) const {
   return bias.defined() ? linear(x, weight, bias) : linear(x, weight);
 }
 
@@ -49,7 +49,7 @@ Conv2d::Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& o, A
       weight(register_parameter("weight", initial({out, in / o.groups, kernel.h, kernel.w}, at))),
       bias(o.bias ? register_parameter("bias", initial({out}, at, weight)) : Tensor()) {}
 
-Tensor Conv2d::forward(In x) const {
+Tensor Conv2d::forward(const In& x) const {
   const auto& [stride, padding, dilation, groups, with_bias] = options;
   const descent::Conv2dOptions o{stride, padding, dilation, groups};
   return with_bias ? conv2d(x, weight, bias, o) : conv2d(x, weight, o);
@@ -65,7 +65,7 @@ static Tensor drop(const In& x, const In& factor) {
   return record(
       "dropout",
       zip("dropout", x, factor, [](auto v, auto kept) { return kept == 0 ? kept : v * kept; }),
-      wrt(x, [factor](const Tensor& g) { return drop(g, factor); }));
+      wrt(x, [factor = saved(factor)](const Tensor& g) { return drop(g, factor); }));
 }
 /// x, with a probability of p for each element of `shape`, which broadcasts, to be 0.
 static Tensor dropped(const In& x, const Shape& shape, double p) {
@@ -75,28 +75,30 @@ static Tensor dropped(const In& x, const Shape& shape, double p) {
 
 Dropout::Dropout(double p_, At at) : p(checked_p("Dropout", p_, at)) {}
 
-Tensor Dropout::forward(In x) const { return !training() || p == 0 ? x : dropped(x, x.shape(), p); }
+Tensor Dropout::forward(const In& x) const {
+  return !training() || p == 0 ? Tensor(x) : dropped(x, x.shape(), p);
+}
 
 Dropout2d::Dropout2d(double p_, At at) : p(checked_p("Dropout2d", p_, at)) {}
 
-Tensor Dropout2d::forward(In x) const {
+Tensor Dropout2d::forward(const In& x) const {
   if (x.dim() != 3 && x.dim() != 4)
     fail<ShapeError>(x.at, "Dropout2d: x {} has rank {}: need [N, C, H, W] or [C, H, W]", x.shape(),
                      x.dim());
   Shape channels = x.shape();
   channels[-2] = channels[-1] = 1;
-  return !training() || p == 0 ? x : dropped(x, channels, p);
+  return !training() || p == 0 ? Tensor(x) : dropped(x, channels, p);
 }
 
-Tensor MaxPool2d::forward(In x) const { return max_pool2d(x, kernel, options); }
-Tensor AvgPool2d::forward(In x) const { return avg_pool2d(x, kernel, options); }
+Tensor MaxPool2d::forward(const In& x) const { return max_pool2d(x, kernel, options); }
+Tensor AvgPool2d::forward(const In& x) const { return avg_pool2d(x, kernel, options); }
 
-Tensor Flatten::forward(In x) const { return flatten(x, start, end); }
+Tensor Flatten::forward(const In& x) const { return flatten(x, start, end); }
 
 namespace {
 struct Function : Module {
   explicit Function(std::function<Tensor(const In&)> f_) : f(std::move(f_)) {}
-  Tensor forward(In x) const override { return f(x); }
+  Tensor forward(const In& x) const override { return f(x); }
   std::function<Tensor(const In&)> f;
 };
 }  // namespace
@@ -125,7 +127,7 @@ Sequential& Sequential::push_back(Step step, At at) {
   return *this;
 }
 
-Tensor Sequential::forward(In x) const {
+Tensor Sequential::forward(const In& x) const {
   Tensor h = x;
   for (const auto& step : *steps_) h = (*step)({h, x.at});
   return h;

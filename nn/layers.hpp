@@ -13,7 +13,7 @@ struct LinearOptions {
 class Linear : public Module {
  public:
   Linear(int64_t in, int64_t out, LinearOptions options = {}, At at = At::here());
-  Tensor forward(In x) const override;
+  Tensor forward(const In& x) const override;
   const Tensor weight;
   const Tensor bias;  ///< undefined without one
 };
@@ -32,7 +32,7 @@ class Conv2d : public Module {
  public:
   Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& options = {},
          At at = At::here());
-  Tensor forward(In x) const override;
+  Tensor forward(const In& x) const override;
   const Conv2dOptions options;
   const Tensor weight;
   const Tensor bias;  ///< undefined without one
@@ -45,7 +45,7 @@ class Dropout : public Module {
  public:
   /// p in [0, 1], or ValueError.
   explicit Dropout(double p = 0.5, At at = At::here());
-  Tensor forward(In x) const override;
+  Tensor forward(const In& x) const override;
   const double p;
 };
 
@@ -54,7 +54,7 @@ class Dropout : public Module {
 class Dropout2d : public Module {
  public:
   explicit Dropout2d(double p = 0.5, At at = At::here());
-  Tensor forward(In x) const override;
+  Tensor forward(const In& x) const override;
   const double p;
 };
 
@@ -63,7 +63,7 @@ class MaxPool2d : public Module {
  public:
   explicit MaxPool2d(Size2d kernel_, const MaxPool2dOptions& options_ = {})
       : kernel(kernel_), options(options_) {}
-  Tensor forward(In x) const override;
+  Tensor forward(const In& x) const override;
   const Size2d kernel;
   const MaxPool2dOptions options;
 };
@@ -73,7 +73,7 @@ class AvgPool2d : public Module {
  public:
   explicit AvgPool2d(Size2d kernel_, const AvgPool2dOptions& options_ = {})
       : kernel(kernel_), options(options_) {}
-  Tensor forward(In x) const override;
+  Tensor forward(const In& x) const override;
   const Size2d kernel;
   const AvgPool2dOptions options;
 };
@@ -82,7 +82,7 @@ class AvgPool2d : public Module {
 class Flatten : public Module {
  public:
   explicit Flatten(int64_t start_ = 1, int64_t end_ = -1) : start(start_), end(end_) {}
-  Tensor forward(In x) const override;
+  Tensor forward(const In& x) const override;
   const int64_t start, end;
 };
 
@@ -119,7 +119,7 @@ class Sequential : public Module {
     push_back(step, at);
   }
   Sequential& push_back(Step step, At at = At::here());
-  Tensor forward(In x) const override;
+  Tensor forward(const In& x) const override;
   std::size_t size() const { return steps_->size(); }
 
  private:

@@ -24,19 +24,17 @@ struct Labels {
   };
   /// Checked for change.
   template <class T> Elements<T> elements() const {
-    detail::check(op, target);
-    detail::check(op, weight);
-    return {detail::elements_of<int64_t>(target),
-            weight.numel() == 0 ? nullptr : detail::elements_of<T>(weight),
+    return {detail::elements_of<int64_t>(*target),
+            weight->numel() == 0 ? nullptr : detail::elements_of<T>(*weight),
             detail::elements_of<T>(weights)};
   }
 
   const char* op;
   int64_t n = 0, k = 0, ignored;
   Reduction reduction;
-  In target, weight;  // [K], or [0] if each is 1
-  Tensor weights;     // [N]: the weight of its class, 0 if it is ignored
-  double total = 1;   // what the losses are divided by
+  Saved target, weight;  // [K], or [0] if each is 1
+  Tensor weights;        // [N]: the weight of its class, 0 if it is ignored
+  double total = 1;      // what the losses are divided by
 };
 
 void check_labels(const char* op, const char* name, const In& scores, const In& target,
@@ -61,11 +59,14 @@ void check_labels(const char* op, const char* name, const In& scores, const In& 
 
 Labels::Labels(const char* op_, const char* name, const In& scores, const In& target_,
                const Tensor& weight_, int64_t ignored_, Reduction reduction_)
-    : op(op_), ignored(ignored_), reduction(reduction_), target(target_), weight(weight_) {
-  check_labels(op, name, scores, target, weight, reduction);
+    : op(op_),
+      ignored(ignored_),
+      reduction(reduction_),
+      target((check_labels(op, name, scores, target_, weight_, reduction),
+              In(detail::packed(target_), target_.at))),
+      weight(
+          In(weight_.defined() ? detail::packed(weight_) : empty({0}, scores.dtype()), scores.at)) {
   n = scores.shape()[0], k = scores.shape()[1];
-  target = {detail::packed(target), target.at};
-  weight = {weight.defined() ? detail::packed(weight) : empty({0}, scores.dtype()), scores.at};
   weights = empty({n}, scores.dtype());
   double sum = 0;
   detail::visit<Kinds::floating>(op, scores.dtype(), scores.at, [&](auto zero) {
@@ -77,7 +78,7 @@ Labels::Labels(const char* op_, const char* name, const In& scores, const In& ta
       row[i] = 0;
       if (label == ignored) continue;
       if (label < 0 || label >= k)
-        fail<IndexError>(target.at, "{}: target[{}] is {}, but {} {} allow 0..{}", op, i, label,
+        fail<IndexError>(target_.at, "{}: target[{}] is {}, but {} {} allow 0..{}", op, i, label,
                          name, scores.shape(), k - 1);
       row[i] = e.class_weight ? e.class_weight[label] : T(1);
       sum += row[i];
@@ -85,7 +86,7 @@ Labels::Labels(const char* op_, const char* name, const In& scores, const In& ta
   });
   if (reduction != Reduction::mean) return;
   if (sum == 0)
-    fail<ShapeError>(target.at, "{}: every target is ignored or weighs nothing: there is no mean",
+    fail<ShapeError>(target_.at, "{}: every target is ignored or weighs nothing: there is no mean",
                      op);
   total = sum;
 }
@@ -241,10 +242,10 @@ Tensor entropy_backward(const Entropy& s, const In& logits, const In& g) {
   Tensor slope = detail::visit<Kinds::floating>(op, logits.dtype(), logits.at, [&](auto zero) {
     return entropy_slope<decltype(zero)>(s, logits, g);
   });
-  auto by_g = [s, logits](const Tensor& h) {
+  auto by_g = [s, logits = saved(logits)](const Tensor& h) {
     return sum(h * entropy_backward(s, logits, ones({s.l.n}, h.dtype())), 1);
   };
-  auto by_logits = [s, logits, g](const Tensor& h) {
+  auto by_logits = [s, logits = saved(logits), g = saved(g)](const Tensor& h) {
     const Tensor mass = unsqueeze(select(s.rows, 0, 2), 1),
                  p = where(mass != 0, softmax(logits, 1), 0.0);
     return unsqueeze(g, 1) * mass * p * (h - sum(p * h, 1, true));
@@ -271,8 +272,9 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
   Tensor losses = detail::visit<Kinds::floating>(l.op, logits.dtype(), logits.at, [&](auto zero) {
     return entropies<decltype(zero)>(s, logits);
   });
-  return reduced(l, logits, std::move(losses),
-                 [s, logits](const Tensor& g) { return entropy_backward(s, logits, g); });
+  return reduced(l, logits, std::move(losses), [s, logits = saved(logits)](const Tensor& g) {
+    return entropy_backward(s, logits, g);
+  });
 }
 
 Tensor mse_loss(const In& prediction, const In& target, MseOptions options) {

@@ -89,11 +89,12 @@ std::string Module::type() const {
   return name.substr(name.rfind(':') + 1);
 }
 
-Tensor Module::forward(In x) const {
-  fail<ValueError>(x.at,
-                   "{}: no `Tensor forward(In x) const override`: a module needs one (check const "
-                   "and the parameter)",
-                   type());
+Tensor Module::forward(const In& x) const {
+  fail<ValueError>(
+      x.at,
+      "{}: no `Tensor forward(const In& x) const override`: a module needs one (check const "
+      "and the parameter)",
+      type());
 }
 
 Tensor Module::operator()(const In& x) const {

@@ -19,7 +19,7 @@ struct LoadOptions {
 ///     struct Net : nn::Module {
 ///       nn::Linear fc1 = register_module("fc1", nn::Linear(784, 128));
 ///       nn::Linear fc2 = register_module("fc2", nn::Linear(128, 10));
-///       Tensor forward(In x) const override { return fc2(relu(fc1(x))); }
+///       Tensor forward(const In& x) const override { return fc2(relu(fc1(x))); }
 ///     };
 class Module {
  public:
@@ -30,7 +30,7 @@ class Module {
 
   /// Calls `forward`; errors inside name this module's path and the caller's line.
   Tensor operator()(const In& x) const;
-  virtual Tensor forward(In x) const;
+  virtual Tensor forward(const In& x) const;
 
   /// Parameters with dotted names, this module's own first; a tensor registered twice (tied
   /// weights) appears once, under its first name.

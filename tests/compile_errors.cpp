@@ -124,3 +124,31 @@ net.state_dict();
 
 // refused: ignoring return value of
 grad({x}, {x});
+
+// accepted
+const auto mine = [](const In& a, bool on) -> Tensor {
+  const Tensor own = a;
+  const Tensor y = on ? Tensor(a) : a * 2;
+  return record("mine", own * 2,
+                wrt(a, [a = saved(a)](const Tensor& g) { return g * a * a->dim(); }));
+};
+use(mine(x, true));
+
+// refused: a parameter is not kept: save it by name for a derivative, [x = saved(x)]
+const auto mine = [](const In& a) {
+  return record("mine", a * 2, wrt(a, [a](const Tensor& g) { return g * a; }));
+};
+use(mine(x));
+
+// refused: a parameter is not kept: save it by name for a derivative, [x = saved(x)]
+const auto mine = [](const In& a) {
+  return record("mine", a * 2, wrt(a, [=](const Tensor& g) { return g * a; }));
+};
+use(mine(x));
+
+// refused: or own the tensor, Tensor t = x
+const auto mine = [](const In& a) {
+  auto kept = a;
+  return kept + 1;
+};
+use(mine(x));

@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "descent/core/autograd/backward.hpp"
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/ops/arithmetic.hpp"

@@ -4,6 +4,7 @@
 #include <string>
 #include <thread>
 
+#include "descent/core/autograd/backward.hpp"
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/factory.hpp"
@@ -167,7 +168,7 @@ TEST_CASE("each of these operations makes tiles of its own") {
 TEST_CASE("in parallel_for ops are recorded, and errors named, as the caller says") {
   struct Net : nn::Module {
     nn::Linear fc = register_module("fc", nn::Linear(2, 2));
-    Tensor forward(In x) const override {
+    Tensor forward(const In& x) const override {
       Tensor y[2];
       std::string refused[2];
       std::atomic<int> here = 0;
@@ -185,7 +186,7 @@ TEST_CASE("in parallel_for ops are recorded, and errors named, as the caller say
   };
   struct Outer : nn::Module {
     Net net = register_module("net", Net());
-    Tensor forward(In x) const override { return net(x); }
+    Tensor forward(const In& x) const override { return net(x); }
   };
   NumThreads guard(2);
   const Outer outer;

@@ -55,11 +55,11 @@ void refuses(const std::string& text, F f, const std::string& module = "",
 struct Net : nn::Module {
   nn::Linear fc1 = register_module("fc1", nn::Linear(4, 3));
   nn::Linear fc2 = register_module("fc2", nn::Linear(3, 2));
-  Tensor forward(In x) const override { return fc2(relu(fc1(x))); }
+  Tensor forward(const In& x) const override { return fc2(relu(fc1(x))); }
 };
 struct Mixed : nn::Module {
   nn::Linear fc = register_module("fc", nn::Linear(4, 3));
-  Tensor forward(In x) const override { return fc(x) + zeros({5}); }
+  Tensor forward(const In& x) const override { return fc(x) + zeros({5}); }
 };
 struct Nothing : nn::Module {};
 
@@ -153,7 +153,7 @@ TEST_CASE("layers name themselves and the line that called the model") {
   refuses<ValueError>(
       std::string("linear") + undefined, [&] { model(Tensor()); }, "0.fc1");
   refuses<ValueError>(
-      "Nothing: no `Tensor forward(In x) const override`: a module needs one (check "
+      "Nothing: no `Tensor forward(const In& x) const override`: a module needs one (check "
       "const and the parameter)",
       [&] { Nothing()(zeros({1})); });
   try {  // an op in a user's own layer: the innermost line that is the user's
@@ -261,7 +261,7 @@ TEST_CASE("every function names itself, whatever it is made of") {
     CHECK_MESSAGE(message.find("(test_errors.cpp:") != std::string::npos, message);
     ++calls;
   };
-#define ONE(f) std::pair<const char*, void (*)(In)>(#f, [](In a) { (void)f(a); })
+#define ONE(f) std::pair<const char*, void (*)(const In&)>(#f, [](const In& a) { (void)f(a); })
   for (const auto& op :
        {ONE(neg),       ONE(exp),         ONE(log),      ONE(log1p),   ONE(expm1),
         ONE(sin),       ONE(cos),         ONE(erf),      ONE(tanh),    ONE(sigmoid),
@@ -275,13 +275,16 @@ TEST_CASE("every function names itself, whatever it is made of") {
   for (const auto& op : {ONE(softmax), ONE(log_softmax), ONE(logsumexp), ONE(var), ONE(norm),
                          ONE(mean), ONE(exp), ONE(sqrt), ONE(sigmoid), ONE(tanh)})
     names(op.first, [&] { op.second(whole); });
-#define AXIS(f) \
-  std::pair<const char*, void (*)(In, int64_t)>(#f, [](In a, int64_t dim) { (void)f(a, dim); })
+#define AXIS(f)                                         \
+  std::pair<const char*, void (*)(const In&, int64_t)>( \
+      #f, [](const In& a, int64_t dim) { (void)f(a, dim); })
   for (const auto& op :
        {AXIS(sum), AXIS(mean), AXIS(max), AXIS(min), AXIS(argmax), AXIS(argmin), AXIS(var),
         AXIS(norm), AXIS(logsumexp), AXIS(any), AXIS(all), AXIS(softmax), AXIS(log_softmax)})
     names(op.first, [&] { op.second(x, 7); });
-#define TWO(f) std::pair<const char*, void (*)(In, In)>(#f, [](In a, In b) { (void)f(a, b); })
+#define TWO(f)                                            \
+  std::pair<const char*, void (*)(const In&, const In&)>( \
+      #f, [](const In& a, const In& b) { (void)f(a, b); })
   for (const auto& op : {TWO(add),
                          TWO(sub),
                          TWO(mul),

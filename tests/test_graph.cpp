@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "descent/core/autograd/backward.hpp"
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/ops/arithmetic.hpp"
@@ -382,7 +383,7 @@ TEST_CASE("a hook or a derivative may run a backward of its own") {
 }
 
 TEST_CASE("an argument that its own function changed is not called a saved tensor") {
-  auto f = [](In x) {
+  auto f = [](const In& x) {
     x *= 2.0;
     return relu(x);
   };
@@ -418,23 +419,25 @@ TEST_CASE("a saved tensor that was changed in place is refused, by whatever way 
 TEST_CASE("a derivative that reads a saved tensor after its change is refused, however it reads") {
   struct Reader {
     const char* name;
-    Tensor (*read)(const In&, const Tensor&);
+    Tensor (*read)(const Saved&, const Tensor&);
   };
   const Reader readers[] = {
-      {"data", [](const In& x, const Tensor& g) { return g * x.data<float>()[0]; }},
-      {"item", [](const In& x, const Tensor& g) { return g * x.item(); }},
-      {"to_vector", [](const In& x, const Tensor& g) { return g * x.to_vector<float>()[0]; }},
-      {"detach", [](const In& x, const Tensor& g) { return g * x.detach(); }},
-      {"clone", [](const In& x, const Tensor& g) { return g * x.clone(); }},
-      {"reshape", [](const In& x, const Tensor& g) { return g * x.reshape({1}); }},
-      {"sum", [](const In& x, const Tensor& g) { return g * x.sum(); }},
-      {"narrow", [](const In& x, const Tensor& g) { return g * x.narrow(0, 0, 1); }},
-      {"an op", [](const In& x, const Tensor& g) { return g * x; }}};
+      {"data", [](const Saved& x, const Tensor& g) { return g * x->data<float>()[0]; }},
+      {"item", [](const Saved& x, const Tensor& g) { return g * x->item(); }},
+      {"to_vector", [](const Saved& x, const Tensor& g) { return g * x->to_vector<float>()[0]; }},
+      {"detach", [](const Saved& x, const Tensor& g) { return g * x->detach(); }},
+      {"clone", [](const Saved& x, const Tensor& g) { return g * x->clone(); }},
+      {"reshape", [](const Saved& x, const Tensor& g) { return g * x->reshape({1}); }},
+      {"sum", [](const Saved& x, const Tensor& g) { return g * x->sum(); }},
+      {"narrow", [](const Saved& x, const Tensor& g) { return g * x->narrow(0, 0, 1); }},
+      {"an op", [](const Saved& x, const Tensor& g) { return g * x; }}};
   for (const Reader& reader : readers) {
     CAPTURE(reader.name);
     const auto times = [read = reader.read](const In& x, const In& constant) {
       return record("times", map("times", x, [](auto v) { return v * 3; }),
-                    wrt(x, [read, constant](const Tensor& g) { return read(constant, g); }));
+                    wrt(x, [read, constant = saved(constant)](const Tensor& g) {
+                      return read(constant, g);
+                    }));
     };
     const Tensor x = leaf({1}), constant = tensor({3.});
     times(x, constant).backward();
@@ -461,13 +464,13 @@ TEST_CASE("what a derivative cannot keep is refused where the op is recorded") {
   };
   const auto product = [](const In& a, const In& b) {
     return record("product", zip("product", a, b, [](auto u, auto v) { return u * v; }),
-                  wrt(a, [b](const Tensor& g) { return g * b; }),
+                  wrt(a, [b = saved(b)](const Tensor& g) { return g * b; }),
                   wrt(b, [&](const Tensor& g) { return g * a; }));
   };
   const Tensor w = leaf({2, 3});
   const std::string rule =
       ": its derivative captures an argument [2] by reference, which is gone when it is called: "
-      "capture it by value ([x])";
+      "capture it by value ([x = saved(x)])";
   CHECK(refusal<GraphError>([&] { square_of(w * 1.0); }) == "mine" + rule);
   CHECK(refusal<GraphError>([&] { product(w, w * 1.0); }) == "product" + rule);
   CHECK(doubles(square_of(w.detach())) == Doubles{4, 9});  // nothing is kept of it

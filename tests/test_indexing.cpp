@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <string>
 
+#include "descent/core/autograd/backward.hpp"
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/factory.hpp"

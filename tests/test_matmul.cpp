@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "descent/core/autograd/backward.hpp"
 #include "descent/core/autograd/gradcheck.hpp"
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/ops/arithmetic.hpp"

@@ -24,20 +24,20 @@ struct Net : nn::Module {
   nn::Dropout drop = register_module("drop", nn::Dropout(0.5));
   nn::Linear fc2 = register_module("fc2", nn::Linear(3, 2));
   Tensor scale = register_buffer("scale", full({2}, 2));
-  Tensor forward(In x) const override { return fc2(drop(relu(fc1(x)))) * scale; }
+  Tensor forward(const In& x) const override { return fc2(drop(relu(fc1(x)))) * scale; }
 };
 
 /// A custom layer: at most 8 lines.
 struct Scaled : nn::Module {
   explicit Scaled(int64_t n) : gain(register_parameter("gain", ones({n}))) {}
   Tensor gain;
-  Tensor forward(In x) const override { return x * gain; }
+  Tensor forward(const In& x) const override { return x * gain; }
 };
 
 struct Tied : nn::Module {
   nn::Linear in = register_module("in", nn::Linear(3, 3));
   Tensor out = register_parameter("out", in.weight);
-  Tensor forward(In x) const override { return linear(in(x), out); }
+  Tensor forward(const In& x) const override { return linear(in(x), out); }
 };
 
 template <class Inner> struct Box : nn::Module {};
@@ -314,7 +314,7 @@ TEST_CASE("what would come apart from its module does not compile, or is refused
 TEST_CASE("a class of its own inside a Sequential stays what it is") {
   struct Residual : nn::Sequential {
     using Sequential::Sequential;
-    Tensor forward(In x) const override { return x + Sequential::forward(x); }
+    Tensor forward(const In& x) const override { return x + Sequential::forward(x); }
   };
   const Residual r{nn::Linear(2, 2)};
   const nn::Sequential one{r};
@@ -380,7 +380,7 @@ struct Forgetful : nn::Module {
   nn::Dropout drop{0.5};
   nn::MaxPool2d pool{1};
   nn::Linear out = register_module("out", nn::Linear(2, 1));
-  Tensor forward(In x) const override { return out(drop(forgotten(x))); }
+  Tensor forward(const In& x) const override { return out(drop(forgotten(x))); }
 };
 }  // namespace
 
@@ -403,7 +403,9 @@ TEST_CASE("a layer that is called inside another one and was never registered is
     nn::Linear shared = register_module("shared", nn::Linear(2, 2));
     nn::Sequential tail =
         register_module("tail", nn::Sequential{[layer = shared](const In& x) { return layer(x); }});
-    Tensor forward(In x) const override { return nn::MaxPool2d(1)(tail(body(x)).unsqueeze(0)); }
+    Tensor forward(const In& x) const override {
+      return nn::MaxPool2d(1)(tail(body(x)).unsqueeze(0));
+    }
   } parent;
   CHECK(standard_error([&] { parent(ones({2, 2})); }).empty());
   nn::Linear alone(2, 2);
@@ -411,14 +413,14 @@ TEST_CASE("a layer that is called inside another one and was never registered is
 
   struct Nested : nn::Module {  // its mode goes astray, though its own parent owns the Dropout
     nn::Sequential block{nn::Dropout(0.5)};
-    Tensor forward(In x) const override { return block(x); }
+    Tensor forward(const In& x) const override { return block(x); }
   } nested;
   CHECK(standard_error([&] { nested(ones({2})); }).find("Nested calls a Sequential") !=
         std::string::npos);
   struct Again : nn::Module {
     nn::Linear fc = register_module("fc", nn::Linear(2, 2));
     mutable int left = 2;
-    Tensor forward(In x) const override {
+    Tensor forward(const In& x) const override {
       if (left-- == 0) return nn::Sequential{fc}(x);  // made here, of what is owned
       return fc((*this)(x));
     }
@@ -441,7 +443,7 @@ TEST_CASE("a module may be loaded with its own tensors, each under another's nam
 TEST_CASE("errors name the module's path, the shapes and the caller's line") {
   struct Outer : nn::Module {
     Net body = register_module("body", Net());
-    Tensor forward(In x) const override { return body(x); }
+    Tensor forward(const In& x) const override { return body(x); }
   };
   const Outer net;
   const int line = __LINE__ + 1;
@@ -452,8 +454,8 @@ TEST_CASE("errors name the module's path, the shapes and the caller's line") {
 
   struct Empty : nn::Module {};
   CHECK(Box<nn::Linear>().type() == "Box");
-  CHECK_THROWS_WITH_AS(Empty()(zeros({1})), Contains("Empty: no `Tensor forward(In x) const"),
-                       ValueError);
+  CHECK_THROWS_WITH_AS(Empty()(zeros({1})),
+                       Contains("Empty: no `Tensor forward(const In& x) const"), ValueError);
 }
 
 TEST_CASE("a custom layer trains and prints like a built-in one") {

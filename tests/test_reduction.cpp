@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "descent/core/autograd/backward.hpp"
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/factory.hpp"

@@ -159,24 +159,30 @@ TEST_CASE("views share elements and version; copies do not") {
 
 TEST_CASE("whoever hands on a tensor that it was handed owns what it makes of it") {
   const auto owners = [](const Tensor& x) { return Peek::header(x)->refs; };
-  const auto returned = [](In x) -> Tensor { return x; };
-  const auto moved = [](In x) { return Tensor(std::move(x)); };
-  const auto either = [](In x, bool negative) -> Tensor {
+  const auto returned = [](const In& x) -> Tensor { return x; };
+  const auto moved = [](const In& x) { return Tensor(std::move(x)); };
+  const auto either = [](const In& x, bool negative) -> Tensor {
     if (!negative) return x;
     return -x;
   };
-  const auto held = [](In x) -> Tensor {
-    auto own = std::move(x);
+  const auto held = [](const In& x) -> Tensor {
+    Tensor own = std::move(x);
     return own;
   };
-  const auto assigned = [](In x) {
+  const auto collected = [](In x) {  // by value, too
+    std::vector<Tensor> all;
+    all.push_back(std::move(x));
+    return all[0];
+  };
+  const auto assigned = [](const In& x) {
     Tensor y;
     y = std::move(x);
     return y;
   };
   const Tensor x = tensor({1., 2.});
   for (int i = 0; i < 3; ++i) {
-    for (const Tensor& y : {returned(x), moved(x), either(x, false), held(x), assigned(x)})
+    for (const Tensor& y :
+         {returned(x), moved(x), either(x, false), held(x), collected(x), assigned(x)})
       CHECK(Peek::header(y) == Peek::header(x));
     CHECK(owners(x) == 1);
   }

@@ -23,7 +23,7 @@ struct Mlp : nn::Module {
   nn::Linear hidden = register_module("hidden", nn::Linear(2, 16));
   nn::Linear out = register_module("out", nn::Linear(16, 2));
   nn::Dropout drop{register_module("drop", nn::Dropout(0.1))};
-  Tensor forward(In x) const override { return out(drop(tanh(hidden(x)))); }
+  Tensor forward(const In& x) const override { return out(drop(tanh(hidden(x)))); }
 };
 
 /// 64 points round the corners of a square; opposite corners are of one class.
@@ -114,7 +114,7 @@ TEST_CASE("a program as short as a README's trains") {
   struct Net : nn::Module {
     nn::Linear fc1 = register_module("fc1", nn::Linear(1, 32));
     nn::Linear fc2 = register_module("fc2", nn::Linear(32, 1));
-    Tensor forward(In x) const override { return fc2(tanh(fc1(x))); }
+    Tensor forward(const In& x) const override { return fc2(tanh(fc1(x))); }
   };
   manual_seed(1);
   const Tensor x = linspace(-3, 3, 256).reshape({256, 1}), y = sin(x);

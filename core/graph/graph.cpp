@@ -55,7 +55,7 @@ void Node::disconnect() {
     if (input[i]) drop(input[i]);
 }
 
-void Node::connect(std::size_t i, const In& x) {
+void Node::connect(std::size_t i, const Tensor& x) {
   input[i] = Peek::node(x);
   retain(input[i]->refs);
   depth = std::max(depth, input[i]->depth + 1);
@@ -64,7 +64,7 @@ void Node::connect(std::size_t i, const In& x) {
 void refuse_reference(const char* op, const In& x) {
   fail<GraphError>(x.at,
                    "{}: its derivative captures an argument {} by reference, which is gone when it "
-                   "is called: capture it by value ([x])",
+                   "is called: capture it by value ([x = saved(x)])",
                    op, x.shape());
 }
 
@@ -127,7 +127,7 @@ void set_data(const Tensor& x, const Tensor& value) {
   }
 }
 
-ListNode::ListNode(const char* name_, At at_, const std::vector<In>& x, Derivative f)
+ListNode::ListNode(const char* name_, At at_, const std::vector<Tensor>& x, Derivative f)
     : Node(name_, at_), nodes_(x.size()), f_(std::move(f)) {
   saves = true;
   input = nodes_.data();
@@ -142,12 +142,12 @@ GradModeGuard::GradModeGuard(bool on) : before_(std::exchange(detail::grad_mode,
 GradModeGuard::~GradModeGuard() { detail::grad_mode = before_; }
 bool grad_enabled() { return detail::grad_mode; }
 
-Tensor record(const char* name, Tensor value, const std::vector<In>& inputs,
-              detail::ListNode::Derivative derivative) {
-  const auto wanted = [](const In& x) { return x.requires_grad(); };
+Tensor record(const char* name, Tensor value, const std::vector<Tensor>& inputs,
+              detail::ListNode::Derivative derivative, At at) {
+  const auto wanted = [](const Tensor& x) { return x.requires_grad(); };
   if (!detail::grad_mode || std::ranges::none_of(inputs, wanted)) return value;
-  return detail::attach(std::move(value), new detail::ListNode(name, detail::caller(inputs[0].at),
-                                                               inputs, std::move(derivative)));
+  return detail::attach(std::move(value), new detail::ListNode(name, detail::caller(at), inputs,
+                                                               std::move(derivative)));
 }
 
 bool Tensor::is_leaf() const { return !get().node || get().node->is_leaf; }

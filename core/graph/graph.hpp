@@ -52,7 +52,7 @@ struct Node : Pinned {
   /// Lets go of the saved tensors.
   virtual void release() = 0;
 
-  void connect(std::size_t i, const In& x);
+  void connect(std::size_t i, const Tensor& x);
   void disconnect();  // every derived destructor's last act: the list of inputs is the derived's
   /// The output as saved, checked for change; with a place in the graph if `create_graph`.
   Tensor saved_output(bool create_graph);
@@ -176,7 +176,7 @@ template <class... F> class OpNode final : public Node {
 class ListNode final : public Node {
  public:
   using Derivative = std::function<Tensor(const Tensor& g, std::size_t i)>;
-  ListNode(const char* name_, At at_, const std::vector<In>& x, Derivative f);
+  ListNode(const char* name_, At at_, const std::vector<Tensor>& x, Derivative f);
   ~ListNode() override { disconnect(); }
   Tensor derivative(std::size_t i, const Tensor& g, const Tensor&) override { return f_(g, i); }
   void release() override { f_ = nullptr; }
@@ -192,9 +192,9 @@ class ListNode final : public Node {
 /// the result's broadcast shape: the engine sums it back to x's.
 ///
 /// It is called long after the op has returned: what it captures, it captures by value, and tensors
-/// as the In that they came as (`[x]`), whose elements are then checked for change. Captured by
-/// reference (`[&]`), arguments and local variables are gone: a GraphError where one of the op's
-/// arguments is all that is captured, undefined behaviour elsewhere.
+/// as `[x = saved(x)]`, whose elements are then checked for change. Captured by reference (`[&]`),
+/// arguments and local variables are gone: a GraphError where one of the op's arguments is all that
+/// is captured, undefined behaviour elsewhere.
 template <class F> detail::Wrt<F> wrt(const In& x, F derivative) {
   return {x, std::move(derivative)};
 }
@@ -212,7 +212,7 @@ template <class... F>
                         new detail::OpNode<F...>(name, detail::caller(places[0]), inputs...));
 }
 /// The same for a list of inputs; `derivative(g, i)` is the gradient of inputs[i].
-[[nodiscard]] Tensor record(const char* name, Tensor value, const std::vector<In>& inputs,
-                            detail::ListNode::Derivative derivative);
+[[nodiscard]] Tensor record(const char* name, Tensor value, const std::vector<Tensor>& inputs,
+                            detail::ListNode::Derivative derivative, At at = At::here());
 
 }  // namespace descent

@@ -199,7 +199,7 @@ template <class F> void each_strip(int64_t rows, int64_t size, F f) {
                [&](int64_t tile) { f(tile * count, std::min(count, rows - tile * count)); });
 }
 
-/// y = exp(y). (In each_lane, GCC does not vectorise it.)
+/// y = exp(y). (const In& each_lane, GCC does not vectorise it.)
 template <class T> [[gnu::always_inline]] inline void exp_all(int64_t n, T* y) {
   auto exp = [](T& v) { v = vmath::exp(v); };
   simd::detail::loop(exp, n, y);

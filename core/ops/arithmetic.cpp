@@ -41,12 +41,13 @@ Tensor sub(const In& a, const In& b) {
 Tensor mul(const In& a, const In& b) {
   Tensor y = zip<Kinds::numeric>("mul", a, b, times);
   if (!detail::records(a, b)) return y;  // as in derivatives: without saving a and b first
-  return record("mul", std::move(y), wrt(a, [b](const Tensor& g) { return g * b; }),
-                wrt(b, [a](const Tensor& g) { return g * a; }));
+  return record("mul", std::move(y), wrt(a, [b = saved(b)](const Tensor& g) { return g * b; }),
+                wrt(b, [a = saved(a)](const Tensor& g) { return g * a; }));
 }
 Tensor div(const In& a, const In& b) {
-  return record("div", zip("div", a, b, over), wrt(a, [b](const Tensor& g) { return g / b; }),
-                wrt(b, [b](const Tensor& g, const Tensor& y) { return -g * y / b; }));
+  return record("div", zip("div", a, b, over),
+                wrt(a, [b = saved(b)](const Tensor& g) { return g / b; }),
+                wrt(b, [b = saved(b)](const Tensor& g, const Tensor& y) { return -g * y / b; }));
 }
 Tensor neg(const In& x) {
   return record("neg", map<Kinds::numeric>("neg", x, [](auto v) { return detail::ring::neg(v); }),
@@ -75,7 +76,7 @@ Tensor div(const In& a, Number b) {
 }
 Tensor div(Number a, const In& b) {
   return record("div", zip("div", b, a, [](auto x, auto c) { return c / x; }),
-                wrt(b, [b](const Tensor& g, const Tensor& y) { return -g * y / b; }));
+                wrt(b, [b = saved(b)](const Tensor& g, const Tensor& y) { return -g * y / b; }));
 }
 
 Tensor pow(const In& x, double p) {
@@ -83,15 +84,16 @@ Tensor pow(const In& x, double p) {
              : p == -0.5
                  ? map("pow", x, [](auto v) { return 1 / vmath::sqrt(v); })
                  : map("pow", x, [p](auto v) { return static_cast<decltype(v)>(std::pow(v, p)); });
-  return record("pow", std::move(y), wrt(x, [x, p](const Tensor& g) {
+  return record("pow", std::move(y), wrt(x, [x = saved(x), p](const Tensor& g) {
                   return p == 0 ? zeros_like(g) : g * (p * pow(x, p - 1));
                 }));
 }
 Tensor pow(const In& x, const In& p) {
   return record(
       "pow", zip("pow", x, p, [](auto v, auto q) { return std::pow(v, q); }),
-      wrt(x, [x, p](const Tensor& g) { return where(p == 0, 0.0, g * (p * pow(x, p - 1))); }),
-      wrt(p, [x, p](const Tensor& g, const Tensor& y) {
+      wrt(x, [x = saved(x), p = saved(p)](
+                 const Tensor& g) { return where(p == 0, 0.0, g * (p * pow(x, p - 1))); }),
+      wrt(p, [x = saved(x), p = saved(p)](const Tensor& g, const Tensor& y) {
         Tensor at_zero = logical_and(x == 0, p >= 0);
         return g * where(at_zero, 0.0, y * log(where(at_zero, 1.0, x)));
       }));
@@ -106,15 +108,15 @@ Tensor maximum(const In& a, const In& b) {
   return record(
       "maximum",
       zip<Kinds::numeric>("maximum", a, b, [](auto x, auto y) { return x > y || x != x ? x : y; }),
-      wrt(a, [a, b](const Tensor& g) { return share(g, a < b, a == b); }),
-      wrt(b, [a, b](const Tensor& g) { return share(g, b < a, a == b); }));
+      wrt(a, [a = saved(a), b = saved(b)](const Tensor& g) { return share(g, a < b, a == b); }),
+      wrt(b, [a = saved(a), b = saved(b)](const Tensor& g) { return share(g, b < a, a == b); }));
 }
 Tensor minimum(const In& a, const In& b) {
   return record(
       "minimum",
       zip<Kinds::numeric>("minimum", a, b, [](auto x, auto y) { return x < y || x != x ? x : y; }),
-      wrt(a, [a, b](const Tensor& g) { return share(g, a > b, a == b); }),
-      wrt(b, [a, b](const Tensor& g) { return share(g, b > a, a == b); }));
+      wrt(a, [a = saved(a), b = saved(b)](const Tensor& g) { return share(g, a > b, a == b); }),
+      wrt(b, [a = saved(a), b = saved(b)](const Tensor& g) { return share(g, b > a, a == b); }));
 }
 
 Tensor clamp(const In& x, Number low, Number high) {
@@ -130,7 +132,7 @@ Tensor clamp(const In& x, Number low, Number high) {
                       const auto hi = static_cast<decltype(v)>(top);
                       return v < lo ? lo : v > hi ? hi : v;
                     }),
-                wrt(x, [x, bottom, top](const Tensor& g) {
+                wrt(x, [x = saved(x), bottom, top](const Tensor& g) {
                   const Tensor above = std::isinf(bottom) ? x >= bottom : x > bottom;
                   const Tensor below = std::isinf(top) ? x <= top : x < top;
                   return where(logical_and(above, below), g, 0.0);
@@ -167,9 +169,10 @@ Tensor where(const In& condition, const In& a, const In& b) {
                          detail::Operand<Byte>(condition), detail::Operand<T>(a),
                          detail::Operand<T>(b));
   });
-  return record("where", out,
-                wrt(a, [condition](const Tensor& g) { return where(condition, g, 0.0); }),
-                wrt(b, [condition](const Tensor& g) { return where(condition, 0.0, g); }));
+  return record(
+      "where", out,
+      wrt(a, [condition = saved(condition)](const Tensor& g) { return where(condition, g, 0.0); }),
+      wrt(b, [condition = saved(condition)](const Tensor& g) { return where(condition, 0.0, g); }));
 }
 Tensor where(const In& condition, const In& a, Number b) {
   return where(condition, a, {beside(a, b), a.at});

@@ -35,12 +35,13 @@ Tensor forward(const Conv& c, const In& x, const In& weight, const Bias&... bias
     ((b = detail::elements_of<T>(b_ = detail::packed(bias))), ...);
     detail::convolve<T>(c, detail::elements_of<T>(x_), detail::elements_of<T>(w_), b, to);
   });
-  return record("conv2d", std::move(y),
-                wrt(x, [c, weight](const Tensor& g) { return input_grad(c, g, weight); }),
-                wrt(weight, [c, x](const Tensor& g) { return weight_grad(c, x, g); }),
-                wrt(bias, [](const Tensor& g) {
-                  return sum(g, {0, 2, 3});
-                })...);
+  return record(
+      "conv2d", std::move(y),
+      wrt(x, [c, weight = saved(weight)](const Tensor& g) { return input_grad(c, g, weight); }),
+      wrt(weight, [c, x = saved(x)](const Tensor& g) { return weight_grad(c, x, g); }),
+      wrt(bias, [](const Tensor& g) {
+        return sum(g, {0, 2, 3});
+      })...);
 }
 
 Tensor input_grad(const Conv& c, const In& g, const In& weight) {
@@ -50,9 +51,10 @@ Tensor input_grad(const Conv& c, const In& g, const In& weight) {
   Tensor dx = computed(c, shape, g, [&]<class T>(T* to) {
     detail::convolve_input<T>(c, detail::elements_of<T>(g_), detail::elements_of<T>(w_), to);
   });
-  return record("conv2d_input", std::move(dx),
-                wrt(g, [c, weight](const Tensor& h) { return forward(c, h, weight); }),
-                wrt(weight, [c, g](const Tensor& h) { return weight_grad(c, h, g); }));
+  return record(
+      "conv2d_input", std::move(dx),
+      wrt(g, [c, weight = saved(weight)](const Tensor& h) { return forward(c, h, weight); }),
+      wrt(weight, [c, g = saved(g)](const Tensor& h) { return weight_grad(c, h, g); }));
 }
 
 Tensor weight_grad(const Conv& c, const In& x, const In& g) {
@@ -63,8 +65,8 @@ Tensor weight_grad(const Conv& c, const In& x, const In& g) {
     detail::convolve_weight<T>(c, detail::elements_of<T>(x_), detail::elements_of<T>(g_), to);
   });
   return record("conv2d_weight", std::move(dw),
-                wrt(x, [c, g](const Tensor& h) { return input_grad(c, g, h); }),
-                wrt(g, [c, x](const Tensor& h) { return forward(c, x, h); }));
+                wrt(x, [c, g = saved(g)](const Tensor& h) { return input_grad(c, g, h); }),
+                wrt(g, [c, x = saved(x)](const Tensor& h) { return forward(c, x, h); }));
 }
 
 // ---- checks

@@ -135,7 +135,7 @@ Tensor scattered(const char* op, const In& x, const Tensor& into, int dim, const
     for_each_picked<Add, decltype(zero)>(into, dim, index, src);
   });
   return record(op, into, wrt(x, [](const Tensor& g) { return g; }),
-                wrt(src, [dim, index](const Tensor& g) {
+                wrt(src, [dim, index = saved(index)](const Tensor& g) {
                   return gathered("scatter_add_backward", g, dim, index);
                 }));
 }
@@ -147,7 +147,7 @@ Tensor gathered(const char* op, const In& x, int dim, const In& index) {
   detail::visit<Kinds::any>(op, x.dtype(), x.at, [&](auto zero) {
     for_each_picked<Fetch, decltype(zero)>(x, dim, index, out);
   });
-  return record(op, out, wrt(x, [shape = x.shape(), dim, index](const Tensor& g) {
+  return record(op, out, wrt(x, [shape = x.shape(), dim, index = saved(index)](const Tensor& g) {
                   const Tensor zero = zeros(shape, g.dtype());
                   return scattered("gather_backward", zero, zero, dim, index, g);
                 }));

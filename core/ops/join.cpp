@@ -9,15 +9,11 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
-/// The tensors as inputs: at least one, all defined, of one rank and dtype, their sizes equal but
-/// along `free_dim` (-1: along all axes).
-std::vector<In> checked_inputs(const char* op, const std::vector<Tensor>& tensors, int free_dim,
-                               At at) {
+/// All defined, of one rank and dtype, their sizes equal but along `free_dim` (-1: along all axes).
+void check_fit(const char* op, const std::vector<Tensor>& tensors, int free_dim, At at) {
   const Tensor& first = tensors[0];
-  std::vector<In> inputs;
-  inputs.reserve(tensors.size());
-  for (const Tensor& x : tensors) {
-    const std::size_t i = inputs.size();
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const Tensor& x = tensors[i];
     if (!x.defined()) fail<ValueError>(at, "{}: tensors[{}] is undefined", op, i);
     if (x.dtype() != first.dtype())
       fail<DtypeError>(at, "{}: tensors[{}] is {}, but tensors[0] is {}: need one dtype (use to())",
@@ -29,9 +25,7 @@ std::vector<In> checked_inputs(const char* op, const std::vector<Tensor>& tensor
       fail<ShapeError>(at, "{}: tensors[{}] is {}, but tensors[0] is {}: need equal sizes{}", op, i,
                        x.shape(), first.shape(),
                        free_dim < 0 ? "" : " but for dim " + str(free_dim));
-    inputs.emplace_back(x, at);
   }
-  return inputs;
 }
 
 const Tensor& first_of(const char* op, const std::vector<Tensor>& tensors, At at) {
@@ -42,13 +36,15 @@ const Tensor& first_of(const char* op, const std::vector<Tensor>& tensors, At at
 
 /// A new tensor of `shape` whose view part(it, i) has the elements of inputs[i].
 template <class Part>
-Tensor joined(const char* op, const std::vector<In>& inputs, const Shape& shape, At at, Part part) {
+Tensor joined(const char* op, const std::vector<Tensor>& inputs, const Shape& shape, At at,
+              Part part) {
   const Tensor out = detail::empty(op, shape, inputs[0].dtype(), at);
   {
     NoGradGuard no_grad;
-    for (std::size_t i = 0; i < inputs.size(); ++i) part({out, at}, i).copy_(inputs[i]);
+    for (std::size_t i = 0; i < inputs.size(); ++i) part({out, at}, i).copy_({inputs[i], at});
   }
-  return record(op, out, inputs, [part](const Tensor& g, std::size_t i) { return part(g, i); });
+  return record(
+      op, out, inputs, [part](const Tensor& g, std::size_t i) { return part(g, i); }, at);
 }
 
 }  // namespace
@@ -58,16 +54,16 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim, At at) {
   if (first.dim() == 0)
     fail<ShapeError>(at, "cat: tensors[0] is a scalar, which has no axis: use stack");
   const int d = detail::wrap_dim("cat", dim, first.dim(), at);
-  const std::vector<In> inputs = checked_inputs("cat", tensors, d, at);
+  check_fit("cat", tensors, d, at);
 
   Shape shape = first.shape();
   shape[d] = 0;
   std::vector<int64_t> start;
-  for (const In& x : inputs) {
+  for (const Tensor& x : tensors) {
     start.push_back(shape[d]);
     shape[d] = detail::checked_add(shape[d], x.shape()[d], "cat", at);
   }
-  return joined("cat", inputs, shape, at,
+  return joined("cat", tensors, shape, at,
                 [d, start, end = shape[d]](const In& whole, std::size_t i) {
                   const int64_t next = i + 1 < start.size() ? start[i + 1] : end;
                   return narrow(whole, d, start[i], next - start[i]);
@@ -78,11 +74,11 @@ Tensor stack(const std::vector<Tensor>& tensors, int64_t dim, At at) {
   const Tensor& first = first_of("stack", tensors, at);
   detail::check_rank("stack", first.dim() + 1, at);
   const int d = detail::wrap_dim("stack", dim, first.dim() + 1, at);
-  const std::vector<In> inputs = checked_inputs("stack", tensors, -1, at);
+  check_fit("stack", tensors, -1, at);
 
   Shape shape = first.shape();
-  shape.insert(d, detail::checked_size(inputs.size(), "stack", at));
-  return joined("stack", inputs, shape, at, [d](const In& whole, std::size_t i) {
+  shape.insert(d, detail::checked_size(tensors.size(), "stack", at));
+  return joined("stack", tensors, shape, at, [d](const In& whole, std::size_t i) {
     return select(whole, d, static_cast<int64_t>(i));
   });
 }

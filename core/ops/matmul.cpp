@@ -249,8 +249,9 @@ Tensor linear_with(const In& x, const In& weight, const In* bias, const Bias&...
   shape[shape.rank() - 1] = weight.shape()[0];
   return record(
       "linear", product("linear", x, weight, true, bias, shape),
-      wrt(x, [weight](const Tensor& g) { return matmul(g, weight); }),
-      wrt(weight, [x](const Tensor& g) { return matmul(as_matrix(g).t(), as_matrix(x)); }),
+      wrt(x, [weight = saved(weight)](const Tensor& g) { return matmul(g, weight); }),
+      wrt(weight,
+          [x = saved(x)](const Tensor& g) { return matmul(as_matrix(g).t(), as_matrix(x)); }),
       wrt(term, [](const Tensor& g) { return g; })...);
 }
 
@@ -263,8 +264,8 @@ Tensor matmul(const In& a, const In& b) {
   Tensor y = product("matmul", a, b, false, nullptr, shape);
   if (!detail::records(a, b)) return y;
   return record("matmul", std::move(y),
-                wrt(a, [b](const Tensor& g) { return matmul(g, transpose(b, -2, -1)); }),
-                wrt(b, [a, shared = b.dim() == 2](const Tensor& g) {
+                wrt(a, [b = saved(b)](const Tensor& g) { return matmul(g, transpose(b, -2, -1)); }),
+                wrt(b, [a = saved(a), shared = b.dim() == 2](const Tensor& g) {
                   if (!shared) return matmul(transpose(a, -2, -1), g);
                   return matmul(as_matrix(a).t(), as_matrix(g));  // not a sum over the batch
                 }));

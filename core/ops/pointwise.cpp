@@ -22,11 +22,11 @@ Tensor expm1(const In& x) {
 }
 Tensor log(const In& x) {
   return record("log", map("log", x, [](auto v) { return vmath::log(v); }),
-                wrt(x, [x](const Tensor& g) { return g / x; }));
+                wrt(x, [x = saved(x)](const Tensor& g) { return g / x; }));
 }
 Tensor log1p(const In& x) {
   return record("log1p", map("log1p", x, [](auto v) { return vmath::log1p(v); }),
-                wrt(x, [x](const Tensor& g) { return g / (x + 1); }));
+                wrt(x, [x = saved(x)](const Tensor& g) { return g / (x + 1); }));
 }
 Tensor sqrt(const In& x) {
   return record("sqrt", map("sqrt", x, [](auto v) { return vmath::sqrt(v); }),
@@ -35,7 +35,7 @@ Tensor sqrt(const In& x) {
 Tensor square(const In& x) {
   return record("square",
                 map<Kinds::numeric>("square", x, [](auto v) { return detail::ring::mul(v, v); }),
-                wrt(x, [x](const Tensor& g) { return g * (x * 2); }));
+                wrt(x, [x = saved(x)](const Tensor& g) { return g * (x * 2); }));
 }
 Tensor reciprocal(const In& x) {
   return record("reciprocal", map("reciprocal", x, [](auto v) { return 1 / v; }),
@@ -46,15 +46,15 @@ Tensor abs(const In& x) {
       "abs",
       map<Kinds::numeric>("abs", x,
                           [](auto v) { return v <= 0 ? detail::ring::sub<decltype(v)>(0, v) : v; }),
-      wrt(x, [x](const Tensor& g) { return g * sign(x); }));
+      wrt(x, [x = saved(x)](const Tensor& g) { return g * sign(x); }));
 }
 Tensor sin(const In& x) {
   return record("sin", map("sin", x, [](auto v) { return std::sin(v); }),
-                wrt(x, [x](const Tensor& g) { return g * cos(x); }));
+                wrt(x, [x = saved(x)](const Tensor& g) { return g * cos(x); }));
 }
 Tensor cos(const In& x) {
   return record("cos", map("cos", x, [](auto v) { return std::cos(v); }),
-                wrt(x, [x](const Tensor& g) { return -g * sin(x); }));
+                wrt(x, [x = saved(x)](const Tensor& g) { return -g * sin(x); }));
 }
 Tensor tanh(const In& x) {
   return record("tanh", map("tanh", x, [](auto v) { return vmath::tanh(v); }),
@@ -62,7 +62,7 @@ Tensor tanh(const In& x) {
 }
 Tensor erf(const In& x) {
   return record("erf", map("erf", x, [](auto v) { return vmath::erf(v); }),
-                wrt(x, [x](const Tensor& g) {
+                wrt(x, [x = saved(x)](const Tensor& g) {
                   return g * exp(-square(x)) * (2 * std::numbers::inv_sqrtpi);
                 }));
 }
@@ -76,7 +76,7 @@ static Tensor relu_backward(const In& g, const In& y) {
   return record(
       "relu_backward",
       zip("relu_backward", g, y, [](auto u, auto v) { return v <= 0 ? decltype(u)(0) : u; }),
-      wrt(g, [y](const Tensor& h) { return relu_backward(h, y); }),
+      wrt(g, [y = saved(y)](const Tensor& h) { return relu_backward(h, y); }),
       wrt(y, [](const Tensor& h) { return zeros_like(h); }));
 }
 Tensor relu(const In& x) {

@@ -259,15 +259,15 @@ Tensor picked(const Pool& p, const In& x, const In& h);
 Tensor routed(const Pool& p, const In& x, const In& g) {
   const char* op = "max_pool2d_backward";
   return record(op, use_maxima<Use::route>(op, p, x, g),
-                wrt(g, [p, x](const Tensor& h) { return picked(p, x, h); }),
+                wrt(g, [p, x = saved(x)](const Tensor& h) { return picked(p, x, h); }),
                 wrt(x, [](const Tensor& h) { return zeros_like(h); }));  // but where it jumps
 }
 /// h, of x's shape, where x is largest.
 Tensor picked(const Pool& p, const In& x, const In& h) {
   const char* op = "max_pool2d_pick";
   return record(op, use_maxima<Use::pick>(op, p, x, h),
-                wrt(h, [p, x](const Tensor& g) { return routed(p, x, g); }),
-                wrt(x, [x](const Tensor&) { return zeros_like(x); }));
+                wrt(h, [p, x = saved(x)](const Tensor& g) { return routed(p, x, g); }),
+                wrt(x, [x = saved(x)](const Tensor&) { return zeros_like(x); }));
 }
 
 // ---- the mean
@@ -356,7 +356,7 @@ Tensor max_pool2d(const In& x, Size2d kernel, const MaxPool2dOptions& options) {
   const Pool p("max_pool2d", x,
                {kernel, stride.given() ? stride : kernel, padding, dilation, ceil_mode});
   return record("max_pool2d", use_maxima<Use::value>("max_pool2d", p, x, x),
-                wrt(x, [p, x](const Tensor& g) { return routed(p, x, g); }));
+                wrt(x, [p, x = saved(x)](const Tensor& g) { return routed(p, x, g); }));
 }
 
 Tensor avg_pool2d(const In& x, Size2d kernel, const AvgPool2dOptions& options) {

@@ -76,7 +76,7 @@ template <class Fold>
 Tensor extreme(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes = choice_axes(op, x, dims);
   return record(op, reduce<Fold, Kinds::numeric>(op, x, axes, axes.left(keepdim)),
-                wrt(x, [x, axes](const Tensor& g, const Tensor& y) {
+                wrt(x, [x = saved(x), axes](const Tensor& g, const Tensor& y) {
                   const Tensor best = spread(axes, y);
                   const bool numbers =
                       !is_floating(y.dtype()) || every(y, [](auto v) { return v == v; });
@@ -258,7 +258,7 @@ Tensor var(const In& x, const Dims& dims, VarOptions options) {
   const Moments m = moments(x, axes);
   Tensor value = to(m.squares / degrees, x.dtype());
   return record("var", reshape(value, axes.left(options.keepdim)),
-                wrt(x, [x, axes, m, scale](const Tensor& g) {
+                wrt(x, [x = saved(x), axes, m, scale](const Tensor& g) {
                   return centered(x, axes, m) * spread(axes, g * scale);
                 }));
 }
@@ -303,16 +303,17 @@ Tensor norm(const In& x, const Dims& dims, NormOptions options) {
   if (std::isinf(p)) return extreme<Larger>("norm", {abs(x), x.at}, dims, options.keepdim);
   const Axes axes("norm", x, dims);
   Tensor value = to(length(x, axes, p, axes.left(options.keepdim)), x.dtype());
-  return record("norm", std::move(value), wrt(x, [x, p, axes](const Tensor& g, const Tensor& y) {
+  return record("norm", std::move(value),
+                wrt(x, [x = saved(x), p, axes](const Tensor& g, const Tensor& y) {
                   const Tensor outer = spread(axes, g), length = spread(axes, y);
                   if (p == 1) return outer * sign(x);
                   if (p == 2) {
                     const Tensor scale = outer / length;
-                    const double least = x.dtype() == float32 ? 0x1p-126 : 0x1p-1022;
+                    const double least = y.dtype() == float32 ? 0x1p-126 : 0x1p-1022;
                     const auto exact = [least](auto v) {
                       return is_finite(v) && (v >= least || v <= -least);
                     };
-                    if (every(packed({scale, x.at}), exact)) return x * scale;
+                    if (every(packed(scale), exact)) return x * scale;
                     return where(length == 0, 0.0, outer * (x / length));
                   }
                   Tensor share = abs(x) / nonzero(length);
@@ -329,7 +330,7 @@ Tensor logsumexp(const In& x, const Dims& dims, KeepDim keepdim) {
   const Tensor shift = where(isfinite(top), top, 0);  // inf - inf would be NaN
   const Tensor result = log(sum_to(exp(value - shift), top.shape())) + shift;
   return record("logsumexp", reshape(result, axes.left(keepdim)),
-                wrt(x, [x, axes](const Tensor& g, const Tensor& y) {
+                wrt(x, [x = saved(x), axes](const Tensor& g, const Tensor& y) {
                   return spread(axes, g) * exp(x - spread(axes, y));
                 }));
 }
@@ -408,6 +409,22 @@ Tensor log_softmax(const In& x, int64_t dim) {
   return record(
       "log_softmax", normalized<true>("log_softmax", x, dim),
       wrt(x, [dim](const Tensor& g, const Tensor& y) { return g - exp(y) * sum(g, dim, true); }));
+}
+
+// ---- the same as methods
+
+Tensor Tensor::sum(const Dims& dims, KeepDim keepdim, At at) const {
+  return descent::sum({*this, at}, dims, keepdim);
+}
+Tensor Tensor::mean(const Dims& dims, KeepDim keepdim, At at) const {
+  return descent::mean({*this, at}, dims, keepdim);
+}
+Tensor Tensor::max(const Dims& dims, KeepDim keepdim, At at) const {
+  return descent::max({*this, at}, dims, keepdim);
+}
+Tensor Tensor::argmax(At at) const { return descent::argmax({*this, at}); }
+Tensor Tensor::argmax(int64_t dim, KeepDim keepdim, At at) const {
+  return descent::argmax({*this, at}, dim, keepdim);
 }
 
 }  // namespace descent

@@ -11,10 +11,10 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-class In;
 class Tensor;
 
 namespace detail {
+class Borrowed;
 struct Node;
 /// One owner of a node less: see graph.hpp.
 void drop(Node* node);
@@ -52,6 +52,13 @@ inline bool release(uint32_t& refs) {                              // true: that
 }
 }  // namespace detail
 
+/// How a function takes a tensor: `Tensor f(const In& x)`. It is the tensor, where the caller
+/// stands, and its storage's version at that moment. Like a reference, it needs the tensor that it
+/// was made of, and is a parameter and nothing else. To own what was handed in, write `Tensor t =
+/// x`, or Tensor(x) beside a new tensor: `p == 0 ? Tensor(x) : x * p`. For a derivative, see
+/// `saved`.
+using In = const detail::Borrowed;
+
 /// A C++ number as the right side of a change in place, and where the caller stands.
 struct Scalar {
   template <class T>
@@ -75,7 +82,6 @@ class Tensor {
     if (header_) detail::retain(header_->refs);
   }
   Tensor(Tensor&& other) noexcept : header_(std::exchange(other.header_, nullptr)) {}
-  Tensor(In&& other) noexcept;  // what a parameter only borrows is not its to give away
   Tensor& operator=(Tensor other) noexcept {
     std::swap(header_, other.header_);
     return *this;
@@ -239,113 +245,42 @@ class Tensor {
 
   friend Tensor detail::window(detail::Storage*, std::byte*, DType, const Shape&, const Strides&);
   friend struct Peek;
-  friend class In;
-  mutable detail::Header* header_ = nullptr;  // see In
+  friend class detail::Borrowed;
+  detail::Header* header_ = nullptr;
 };
 
-/// A tensor argument: the tensor, where the caller stands, and its storage's version at that
-/// moment. A closure that captures a copy of one saves the tensor: whatever reads its elements
-/// after they have changed throws. Like a reference, it needs the tensor that it was made of; a
-/// copy of it does not, and a closure that captures it by reference (`[&]`) holds nothing.
-class In : public Tensor {
+class Saved;
+
+namespace detail {
+/// See In. (All that is declared as one is const, so that nobody moves out of what he borrows.)
+class Borrowed : public Tensor {
  public:
-  In(const Tensor& tensor, At at_ = At::here()) : at(at_), borrowed_(true) {
+  Borrowed(const Tensor& tensor, At at_ = At::here())
+      : at(at_), version(version_of(tensor)), borrowed_(true) {
     header_ = tensor.header_;
-    version = now();
   }
-  In(Tensor&& tensor, At at_ = At::here()) : Tensor(std::move(tensor)), at(at_), version(now()) {}
-  In(const In& other) : Tensor(other), at(other.at), version(other.version) {}
-  In(In&& other) noexcept : In(static_cast<const In&&>(other)) {}
-  /// A closure's members are const: when it moves, so do they.
-  In(const In&& other) noexcept
-      : Tensor(const_cast<In&&>(other)), at(other.at), version(other.version) {}
-  In& operator=(In other) noexcept {
-    std::swap(header_, other.header_);
-    std::swap(borrowed_, other.borrowed_);
-    at = other.at;
-    version = other.version;
-    return *this;
-  }
-  ~In() {
+  Borrowed(Tensor&& tensor, At at_ = At::here())
+      : Tensor(std::move(tensor)), at(at_), version(version_of(*this)), borrowed_(false) {}
+  /// What a derivative saved, with the version of that moment.
+  Borrowed(const Saved& saved, At at_ = At::here());
+  Borrowed(const Borrowed& other) __attribute__((
+      unavailable("a parameter is not kept: save it by name for a derivative, [x = saved(x)], or "
+                  "own the tensor, Tensor t = x")));
+  Borrowed& operator=(const Borrowed&) = delete;
+  ~Borrowed() {
     if (borrowed_) header_ = nullptr;
   }
 
-  // Tensor's readers, after a look at the version.
-  template <class T> [[nodiscard]] const T* data(At a = At::here()) const {
-    return checked("data").data<T>(a);
-  }
-  template <class T> [[nodiscard]] std::vector<T> to_vector(At a = At::here()) const {
-    return checked("to_vector").to_vector<T>(a);
-  }
-  template <class T = double> [[nodiscard]] T item(At a = At::here()) const {
-    return checked("item").item<T>(a);
-  }
-  [[nodiscard]] Tensor detach() const { return checked("detach").detach(); }
-  [[nodiscard]] Tensor reshape(const Shape& s, At a = At::here()) const {
-    return checked("reshape").reshape(s, a);
-  }
-  [[nodiscard]] Tensor t(At a = At::here()) const { return checked("t").t(a); }
-  [[nodiscard]] Tensor transpose(int64_t i, int64_t j, At a = At::here()) const {
-    return checked("transpose").transpose(i, j, a);
-  }
-  [[nodiscard]] Tensor permute(const Dims& d, At a = At::here()) const {
-    return checked("permute").permute(d, a);
-  }
-  [[nodiscard]] Tensor narrow(int64_t dim, int64_t start, int64_t length, At a = At::here()) const {
-    return checked("narrow").narrow(dim, start, length, a);
-  }
-  [[nodiscard]] Tensor select(int64_t dim, int64_t index, At a = At::here()) const {
-    return checked("select").select(dim, index, a);
-  }
-  [[nodiscard]] Tensor squeeze(int64_t dim, At a = At::here()) const {
-    return checked("squeeze").squeeze(dim, a);
-  }
-  [[nodiscard]] Tensor squeeze(At a = At::here()) const { return checked("squeeze").squeeze(a); }
-  [[nodiscard]] Tensor unsqueeze(int64_t d, At a = At::here()) const {
-    return checked("unsqueeze").unsqueeze(d, a);
-  }
-  [[nodiscard]] Tensor expand(const Shape& s, At a = At::here()) const {
-    return checked("expand").expand(s, a);
-  }
-  [[nodiscard]] Tensor contiguous(At a = At::here()) const {
-    return checked("contiguous").contiguous(a);
-  }
-  [[nodiscard]] Tensor clone(At a = At::here()) const { return checked("clone").clone(a); }
-  [[nodiscard]] Tensor to(DType dtype, At a = At::here()) const {
-    return checked("to").to(dtype, a);
-  }
-  [[nodiscard]] Tensor sum(const Dims& dims = {}, KeepDim keepdim = false,
-                           At a = At::here()) const {
-    return checked("sum").sum(dims, keepdim, a);
-  }
-  [[nodiscard]] Tensor mean(const Dims& dims = {}, KeepDim keepdim = false,
-                            At a = At::here()) const {
-    return checked("mean").mean(dims, keepdim, a);
-  }
-  [[nodiscard]] Tensor max(const Dims& dims = {}, KeepDim keepdim = false,
-                           At a = At::here()) const {
-    return checked("max").max(dims, keepdim, a);
-  }
-  [[nodiscard]] Tensor argmax(At a = At::here()) const { return checked("argmax").argmax(a); }
-  [[nodiscard]] Tensor argmax(int64_t dim, KeepDim keepdim = false, At a = At::here()) const {
-    return checked("argmax").argmax(dim, keepdim, a);
-  }
-
-  At at;
-  uint32_t version;
+  const At at;
+  const uint32_t version;
 
  private:
-  friend class Tensor;
-  /// GraphError if the elements are not those of when it was taken or saved.
-  const Tensor& checked(const char* op) const;
-  uint32_t now() const { return header_ ? header_->storage->version : 0; }
-  bool borrowed_ = false;
+  static uint32_t version_of(const Tensor& t) {
+    return t.header_ ? t.header_->storage->version : 0;
+  }
+  const bool borrowed_;
 };
-
-inline Tensor::Tensor(In&& other) noexcept : header_(other.header_) {
-  if (!other.borrowed_) other.header_ = nullptr;
-  else if (header_) detail::retain(header_->refs);
-}
+}  // namespace detail
 
 /// The library's own way to a tensor's header.
 struct Peek {
@@ -370,9 +305,29 @@ inline void check(const char* op, const In& x) {
 }
 }  // namespace detail
 
-inline const Tensor& In::checked(const char* op) const {
-  detail::check(op, *this);
-  return *this;
+/// What the derivative of an op keeps of a tensor: `wrt(a, [b = saved(b)](const Tensor& g) { return
+/// g * b; })`. It owns the tensor. Where it stands for an argument, or is read by `*` or `->`, a
+/// change of the elements since they were saved is a GraphError.
+class Saved {
+ public:
+  explicit Saved(const In& x) : tensor_(x), at_(x.at), version_(x.version) {}
+  const Tensor& operator*() const {
+    detail::check("derivative", In(*this));
+    return tensor_;
+  }
+  const Tensor* operator->() const { return &**this; }
+
+ private:
+  friend class detail::Borrowed;
+  Tensor tensor_;
+  At at_;
+  uint32_t version_;
+};
+[[nodiscard]] inline Saved saved(const In& x) { return Saved(x); }
+
+inline detail::Borrowed::Borrowed(const Saved& saved, At)
+    : at(saved.at_), version(saved.version_), borrowed_(true) {
+  header_ = saved.tensor_.header_;
 }
 
 namespace detail {

@@ -11,7 +11,7 @@ struct LeNet : nn::Module {
   nn::Linear fc1 = register_module("fc1", nn::Linear(320, 50));
   nn::Dropout drop = register_module("drop", nn::Dropout());
   nn::Linear fc2 = register_module("fc2", nn::Linear(50, 10));
-  Tensor forward(In x) const override {
+  Tensor forward(const In& x) const override {
     Tensor h = relu(max_pool2d(conv1(x), 2));
     h = relu(max_pool2d(drop2d(conv2(h)), 2));
     return log_softmax(fc2(drop(relu(fc1(flatten(h, 1))))));
@@ -26,7 +26,7 @@ struct Cnn : nn::Module {
   nn::Linear fc1 = register_module("fc1", nn::Linear(9216, 128));
   nn::Dropout drop2 = register_module("drop2", nn::Dropout(0.5));
   nn::Linear fc2 = register_module("fc2", nn::Linear(128, 10));
-  Tensor forward(In x) const override {
+  Tensor forward(const In& x) const override {
     const Tensor h = drop1(max_pool2d(relu(conv2(relu(conv1(x)))), 2));
     return fc2(drop2(relu(fc1(flatten(h, 1)))));
   }

@@ -6,7 +6,7 @@
 
 using namespace descent;
 
-Tensor squared_error(In y, In target);  // second.cpp
+Tensor squared_error(const In& y, const In& target);  // second.cpp
 
 namespace {
 
