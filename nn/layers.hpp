@@ -128,4 +128,42 @@ class Sequential : public Module {
   std::shared_ptr<Steps> steps_ = no_steps();
 };
 
+/// Modules of one class, to be called as the model likes; children are named "0", "1", ...
+///
+///     nn::ModuleList<Block> blocks = register_module("blocks", nn::ModuleList<Block>());
+template <class M> class ModuleList : public ModuleBase {
+ public:
+  ModuleList() = default;
+  explicit ModuleList(const std::vector<M>& modules, At at = At::here()) {
+    for (const M& module : modules) push_back(module, at);
+  }
+  void push_back(const M& module, At at = At::here()) {
+    modules_->push_back(register_module(std::to_string(size()), module, at));
+  }
+  std::size_t size() const { return modules_->size(); }
+  /// A handle on module i, which errors call by its place in the list. IndexError if there is none.
+  M operator[](std::size_t i) const {
+    if (i >= size()) fail<IndexError>(At::here(), "ModuleList: module {} of {}", i, size());
+    M module = (*modules_)[i];
+    name_in(module, *this, i);
+    return module;
+  }
+  class Iterator {
+   public:
+    Iterator(const ModuleList& list, std::size_t i) : list_(list), i_(i) {}
+    M operator*() const { return list_[i_]; }
+    Iterator& operator++() { return ++i_, *this; }
+    bool operator!=(const Iterator& other) const { return i_ != other.i_; }
+
+   private:
+    const ModuleList& list_;
+    std::size_t i_;
+  };
+  Iterator begin() const { return {*this, 0}; }
+  Iterator end() const { return {*this, size()}; }
+
+ private:
+  std::shared_ptr<std::vector<M>> modules_ = std::make_shared<std::vector<M>>();
+};
+
 }}  // namespace descent::nn

@@ -12,65 +12,12 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
-struct Module::State {
+struct ModuleBase::State {
   bool training = true;
   NamedTensors parameters, buffers;
-  std::vector<std::pair<std::string, std::shared_ptr<Module>>> children;
+  std::vector<std::pair<std::string, std::shared_ptr<ModuleBase>>> children;
   std::unordered_set<std::string> reported;  // types of unregistered modules that it has called
 };
-
-/// A call of a module on this thread, in the list of those that it is part of.
-class Module::Running : detail::Pinned {
- public:
-  explicit Running(const Module& module)
-      : module_(module), outer_(std::exchange(innermost, this)) {}
-  ~Running() {
-    innermost = outer_;
-    if (outer_) outer_->asks_mode_ |= asks_mode_;  // whoever is below follows the same mode
-  }
-  /// Notes that the innermost module asked for its mode.
-  static void ask_mode(const State* of) {
-    if (innermost && innermost->module_.state_.get() == of) innermost->asks_mode_ = true;
-  }
-  /// Reports a module that is called inside another one, where none owns it, if that matters.
-  void check_owner(At at) const {
-    if (!outer_) return;
-    const State* const parent = outer_->module_.state_.get();
-    if (__atomic_load_n(&module_.owner_, __ATOMIC_RELAXED) == parent) return;
-    NamedTensors own = module_.handles();
-    for (const Running* r = outer_; r; r = r->outer_) {
-      if (r->module_.state_ == module_.state_ || r->module_.owns(module_.state_.get()))
-        return __atomic_store_n(&module_.owner_, parent, __ATOMIC_RELAXED);
-      for (const auto& [name, t] : r->module_.handles())  // trained and saved there
-        std::erase_if(own, [header = Peek::header(t)](const auto& o) {
-          return Peek::header(o.second) == header;
-        });
-    }
-    if (!own.empty() || asks_mode_) outer_->report_unowned(module_.type(), !own.empty(), at);
-  }
-
- private:
-  void report_unowned(const std::string& type, bool has_tensors, At at) const {
-    static std::mutex mutex;  // several threads may call one model
-    {
-      const std::lock_guard lock(mutex);
-      if (!module_.state_->reported.insert(type).second) return;
-    }
-    descent::report(fmt::format(
-        "{} calls a {} that was never registered: {}: make it a member by register_module(\"...\", "
-        "{}(...)) {}",
-        module_.type(), type,
-        has_tensors ? "its parameters are neither trained nor saved, and it has a mode of its own"
-                    : "it does not follow train() and eval()",
-        type, where(at)));
-  }
-
-  const Module& module_;
-  Running* const outer_;
-  bool asks_mode_ = false;
-  static constinit thread_local Running* innermost;
-};
-constinit thread_local Module::Running* Module::Running::innermost = nullptr;
 
 static constinit thread_local Observer* observer = nullptr;
 
@@ -78,9 +25,66 @@ Observer::Observer(std::function<void(const Call&)> seen)
     : seen_(std::move(seen)), before_(std::exchange(observer, this)) {}
 Observer::~Observer() { observer = before_; }
 
-Module::Module() : state_(std::make_shared<State>()) {}
+// ---- calls
 
-std::string Module::type() const {
+constinit thread_local ModuleBase::Running* ModuleBase::Running::innermost_ = nullptr;
+
+ModuleBase::Running::Running(const ModuleBase& module, At at)
+    : module_(module),
+      frame_(at, module.name_.empty() ? nullptr : module.name_.c_str()),
+      outer_(std::exchange(innermost_, this)) {}
+
+ModuleBase::Running::~Running() {
+  innermost_ = outer_;
+  if (outer_) outer_->asks_mode_ |= asks_mode_;  // whoever is below follows the same mode
+}
+
+bool ModuleBase::Running::observed() { return observer != nullptr; }
+
+void ModuleBase::Running::tell(const std::vector<Tensor>& outputs) const {
+  for (const Observer* o = observer; o; o = o->before_) {
+    const auto [path, depth] = Frame::path();
+    o->seen_({module_, path, depth, outputs});
+  }
+}
+
+/// Reports a module that is called inside another one, where none owns it, if that matters.
+void ModuleBase::Running::check_owner() const {
+  if (!outer_) return;
+  const State* const parent = outer_->module_.state_.get();
+  if (__atomic_load_n(&module_.owner_, __ATOMIC_RELAXED) == parent) return;
+  NamedTensors own = module_.handles();
+  for (const Running* r = outer_; r; r = r->outer_) {
+    if (r->module_.state_ == module_.state_ || r->module_.owns(module_.state_.get()))
+      return __atomic_store_n(&module_.owner_, parent, __ATOMIC_RELAXED);
+    for (const auto& [name, t] : r->module_.handles())  // trained and saved there
+      std::erase_if(own, [header = Peek::header(t)](const auto& o) {
+        return Peek::header(o.second) == header;
+      });
+  }
+  if (!own.empty() || asks_mode_) outer_->report_unowned(module_.type(), !own.empty(), frame_.at());
+}
+
+void ModuleBase::Running::report_unowned(const std::string& type, bool has_tensors, At at) const {
+  static std::mutex mutex;  // several threads may call one model
+  {
+    const std::lock_guard lock(mutex);
+    if (!module_.state_->reported.insert(type).second) return;
+  }
+  descent::report(fmt::format(
+      "{} calls a {} that was never registered: {}: make it a member by register_module(\"...\", "
+      "{}(...)) {}",
+      module_.type(), type,
+      has_tensors ? "its parameters are neither trained nor saved, and it has a mode of its own"
+                  : "it does not follow train() and eval()",
+      type, where(at)));
+}
+
+template class ModuleOf<Tensor(const In&)>;
+
+ModuleBase::ModuleBase() : state_(std::make_shared<State>()) {}
+
+std::string ModuleBase::type() const {
   int status = 0;
   char* demangled = abi::__cxa_demangle(typeid(*this).name(), nullptr, nullptr, &status);
   std::string name = demangled ? demangled : typeid(*this).name();
@@ -89,84 +93,103 @@ std::string Module::type() const {
   return name.substr(name.rfind(':') + 1);
 }
 
-Tensor Module::forward(const In& x) const {
-  fail<ValueError>(
-      x.at,
-      "{}: no `Tensor forward(const In& x) const override`: a module needs one (check const "
-      "and the parameter)",
-      type());
-}
+// ---- parameters and children
 
-Tensor Module::operator()(const In& x) const {
-  const Frame frame(x.at, name_.empty() ? nullptr : name_.c_str());
-  const Running call(*this);
-  Tensor y = forward(x);
-  call.check_owner(x.at);
-  for (const Observer* o = observer; o; o = o->before_) {
-    const auto [path, depth] = Frame::path();
-    o->seen_({*this, path, depth, y});
-  }
-  return y;
-}
-
-static std::string joined(const std::string& prefix, const std::string& name) {
+static std::string dotted(const std::string& prefix, const std::string& name) {
   return prefix.empty() ? name : prefix + "." + name;
 }
 
-void Module::visit(const std::string& prefix,
-                   const std::function<void(const std::string&, const State&)>& f) const {
+/// f(prefix, state) for this module and all below, under each of their names.
+void ModuleBase::visit_all(const std::string& prefix, const Visit& f) const {
   f(prefix, *state_);
-  for (const auto& [name, child] : state_->children) child->visit(joined(prefix, name), f);
+  for (const auto& [name, child] : state_->children) child->visit_all(dotted(prefix, name), f);
+}
+/// The same under their first names only.
+void ModuleBase::visit_each(const Visit& f) const {
+  std::unordered_set<const State*> seen;
+  auto walk = [&](auto& self, const std::string& prefix, const ModuleBase& module) -> void {
+    if (!seen.insert(module.state_.get()).second) return;
+    f(prefix, *module.state_);
+    for (const auto& [name, child] : module.state_->children)
+      self(self, dotted(prefix, name), *child);
+  };
+  walk(walk, "", *this);
 }
 
-NamedTensors Module::distinct(NamedTensors State::*list) const {
+NamedTensors ModuleBase::distinct(NamedTensors State::*list) const {
   NamedTensors all;
   std::unordered_set<const void*> seen;
-  visit("", [&](const std::string& prefix, const State& state) {
+  visit_each([&](const std::string& prefix, const State& state) {
     for (const auto& [name, t] : state.*list)
-      if (seen.insert(Peek::header(t)).second) all.emplace_back(joined(prefix, name), t);
+      if (seen.insert(Peek::header(t)).second) all.emplace_back(dotted(prefix, name), t);
   });
   return all;
 }
-NamedTensors Module::named_parameters() const { return distinct(&State::parameters); }
-NamedTensors Module::named_buffers() const { return distinct(&State::buffers); }
+NamedTensors ModuleBase::named_parameters(const std::string& prefix) const {
+  NamedTensors all = distinct(&State::parameters);
+  for (auto& [name, p] : all) name = dotted(prefix, name);
+  return all;
+}
+NamedTensors ModuleBase::named_buffers() const { return distinct(&State::buffers); }
 
-std::vector<Tensor> Module::parameters() const {
+std::vector<Tensor> ModuleBase::parameters() const {
   std::vector<Tensor> all;
   for (auto& [name, p] : named_parameters()) all.push_back(p);
   return all;
 }
 
-std::vector<std::pair<std::string, Module*>> Module::named_modules() {
-  std::vector<std::pair<std::string, Module*>> all;
+std::vector<std::pair<std::string, ModuleBase*>> ModuleBase::named_modules() {
+  std::vector<std::pair<std::string, ModuleBase*>> all;
   std::unordered_set<const State*> seen;
-  auto walk = [&](auto& self, const std::string& name, Module& module) -> void {
+  auto walk = [&](auto& self, const std::string& name, ModuleBase& module) -> void {
     if (!seen.insert(module.state_.get()).second) return;
     all.emplace_back(name, &module);
-    for (const auto& [own, child] : module.state_->children) self(self, joined(name, own), *child);
+    for (const auto& [own, child] : module.state_->children) self(self, dotted(name, own), *child);
   };
   walk(walk, "", *this);
   return all;
 }
 
-bool Module::owns(const State* state) const {
-  return std::ranges::any_of(state_->children, [state](const auto& child) {
-    return child.second->state_.get() == state || child.second->owns(state);
-  });
+Tensor ModuleBase::get_parameter(std::string_view name, At at) const {
+  for (const auto& [own, p] : handles())
+    if (own == name && p.requires_grad()) return p;
+  fail<ValueError>(at, "get_parameter: {} has no parameter \"{}\"", type(), name);
+}
+ModuleBase& ModuleBase::get_submodule(std::string_view name, At at) {
+  ModuleBase* module = this;
+  for (std::string_view rest = name; !rest.empty();) {
+    const std::string_view own = rest.substr(0, rest.find('.'));
+    rest.remove_prefix(std::min(own.size() + 1, rest.size()));
+    const auto& children = module->state_->children;
+    const auto child = std::ranges::find(children, own, [](const auto& c) { return c.first; });
+    if (child == children.end())
+      fail<ValueError>(at, "get_submodule: {} has no module \"{}\"", type(), name);
+    module = child->second.get();
+  }
+  return *module;
 }
 
-NamedTensors Module::handles() const {
+/// Whether `state` is that of a module below this one.
+bool ModuleBase::owns(const State* state) const {
+  bool found = false;
+  visit_each([&](const std::string& prefix, const State& own) {
+    found |= !prefix.empty() && &own == state;
+  });
+  return found;
+}
+
+NamedTensors ModuleBase::handles() const {
   NamedTensors all;
-  visit("", [&](const std::string& prefix, const State& state) {
+  visit_all("", [&](const std::string& prefix, const State& state) {
     for (const NamedTensors* list : {&state.parameters, &state.buffers})
-      for (const auto& [name, t] : *list) all.emplace_back(joined(prefix, name), t);
+      for (const auto& [name, t] : *list) all.emplace_back(dotted(prefix, name), t);
   });
   return all;
 }
 
-NamedTensors Module::state_dict() const { return cloned(handles()); }
+NamedTensors ModuleBase::state_dict() const { return cloned(handles()); }
 
-void Module::load_state_dict(const NamedTensors& source, LoadOptions options, At at) {
+void ModuleBase::load_state_dict(const NamedTensors& source, LoadOptions options, At at) {
   const NamedTensors own = handles();
   std::vector<Tensor> found = fitting(own, source, type(), options.strict, at);
   // Whatever may fail comes first. What is a part of this module may change while it is copied.
@@ -180,9 +203,9 @@ void Module::load_state_dict(const NamedTensors& source, LoadOptions options, At
     if (found[i].defined()) own[i].second.copy_(found[i]);
 }
 
-void Module::apply(const std::function<void(Module&)>& f) {
+void ModuleBase::apply(const std::function<void(ModuleBase&)>& f) {
   std::unordered_set<const State*> seen;
-  auto walk = [&](auto& self, Module& module) -> void {
+  auto walk = [&](auto& self, ModuleBase& module) -> void {
     if (!seen.insert(module.state_.get()).second) return;
     for (const auto& [name, child] : module.state_->children) self(self, *child);
     f(module);
@@ -190,16 +213,24 @@ void Module::apply(const std::function<void(Module&)>& f) {
   walk(walk, *this);
 }
 
-void Module::train(bool on) {
-  state_->training = on;
-  for (const auto& [name, child] : state_->children) child->train(on);
+void ModuleBase::train(bool on) {
+  for (const auto& [name, module] : named_modules()) module->state_->training = on;
 }
-bool Module::training() const {
-  Running::ask_mode(state_.get());
+bool ModuleBase::training() const {
+  Running* const call = Running::innermost_;
+  if (call && call->module_.state_ == state_) call->asks_mode_ = true;
   return state_->training;
 }
 
-EvalGuard::EvalGuard(Module& module) {
+void copy_state(ModuleBase& from, ModuleBase& to, At at) {
+  to.load_state_dict(from.state_dict(), {}, at);
+  const auto modes = from.named_modules();
+  const auto own = to.named_modules();
+  for (std::size_t i = 0; i < own.size() && i < modes.size(); ++i)
+    own[i].second->state_->training = modes[i].second->state_->training;
+}
+
+EvalGuard::EvalGuard(ModuleBase& module) {
   for (const auto& [name, m] : module.named_modules()) modes_.emplace_back(*m, m->training());
   module.eval();
 }
@@ -207,23 +238,25 @@ EvalGuard::~EvalGuard() {
   for (const auto& [module, on] : modes_) module.state_->training = on;
 }
 
-void Module::set_frozen(bool frozen, const char* op, std::string_view pattern, At at) {
+void ModuleBase::set_frozen(bool frozen, const char* op, std::string_view pattern, At at) {
   bool any = false;
-  visit("", [&](const std::string& prefix, const State& state) {
+  visit_all("", [&](const std::string& prefix, const State& state) {
     for (const auto& [name, p] : state.parameters)
-      if (matches(pattern, joined(prefix, name))) {
+      if (matches(pattern, dotted(prefix, name))) {
         p.requires_grad_(!frozen, at);
         any = true;
       }
   });
   if (!any) fail<ValueError>(at, "{}: no parameter of {} matches \"{}\"", op, type(), pattern);
 }
-void Module::freeze(std::string_view pattern, At at) { set_frozen(true, "freeze", pattern, at); }
-void Module::unfreeze(std::string_view pattern, At at) {
+void ModuleBase::freeze(std::string_view pattern, At at) {
+  set_frozen(true, "freeze", pattern, at);
+}
+void ModuleBase::unfreeze(std::string_view pattern, At at) {
   set_frozen(false, "unfreeze", pattern, at);
 }
 
-void Module::to(DType dtype, At at) {
+void ModuleBase::to(DType dtype, At at) {
   if (!is_floating(dtype))
     fail<DtypeError>(at, "to: a module of {}: need float32 or float64", dtype);
   std::vector<std::pair<Tensor, Tensor>> converted;  // all, before the first is changed
@@ -234,7 +267,7 @@ void Module::to(DType dtype, At at) {
   for (const auto& [t, value] : converted) detail::set_data(t, value);
 }
 
-void Module::zero_grad() const {
+void ModuleBase::zero_grad() const {
   for (const Tensor& p : parameters()) p.zero_grad();
 }
 
@@ -250,13 +283,13 @@ static void check_name(const char* op, const std::string& name, const std::strin
   if (taken) fail<ValueError>(at, "{}: {} has a \"{}\" already", op, type, name);
 }
 
-void Module::check_tensor(const char* op, const std::string& name, const Tensor& value,
-                          At at) const {
+void ModuleBase::check_tensor(const char* op, const std::string& name, const Tensor& value,
+                              At at) const {
   check_name(op, name, type(), has(state_->parameters, name) || has(state_->buffers, name), at);
   if (!value.defined()) fail<ValueError>(at, "{}: {} of {} is undefined", op, name, type());
 }
 
-Tensor Module::register_parameter(const std::string& name, Tensor value, At at) {
+Tensor ModuleBase::register_parameter(const std::string& name, Tensor value, At at) {
   check_tensor("register_parameter", name, value, at);
   if (!value.requires_grad() || !value.is_leaf()) value = value.detach();  // the caller's own stays
   value.requires_grad_(true, at);
@@ -264,14 +297,18 @@ Tensor Module::register_parameter(const std::string& name, Tensor value, At at) 
   return value;
 }
 
-Tensor Module::register_buffer(const std::string& name, Tensor value, At at) {
+Tensor ModuleBase::register_buffer(const std::string& name, Tensor value, At at) {
   check_tensor("register_buffer", name, value, at);
   value = value.detach();
   state_->buffers.emplace_back(name, value);
   return value;
 }
 
-void Module::add_child(const std::string& name, std::shared_ptr<Module> child, At at) {
+void ModuleBase::name_in(ModuleBase& module, const ModuleBase& list, std::size_t i) {
+  module.name_ = dotted(list.name_, std::to_string(i));
+}
+
+void ModuleBase::add_child(const std::string& name, std::shared_ptr<ModuleBase> child, At at) {
   check_name("register_module", name, type(), has(state_->children, name), at);
   for (const auto& [below, module] : child->named_modules())
     if (module->state_ == state_)

@@ -152,3 +152,15 @@ const auto mine = [](const In& a) {
   return kept + 1;
 };
 use(mine(x));
+
+// refused: abstract
+struct Misspelt : nn::Module {
+  Tensor forward(const Tensor& x) const { return x; }
+};
+use(Misspelt()(x));
+
+// refused: could not convert
+struct Pair : nn::ModuleOf<Tensor(const In& a, const In& b)> {
+  Tensor forward(const In& a, const In& b) const override { return a + b; }
+};
+use(nn::Sequential{relu, Pair()});

@@ -4,6 +4,12 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
+NamedTensors join(std::initializer_list<NamedTensors> lists) {
+  NamedTensors all;
+  for (const NamedTensors& list : lists) all.insert(all.end(), list.begin(), list.end());
+  return all;
+}
+
 bool matches(std::string_view pattern, std::string_view name) {
   // Where a character does not fit, the last '*' takes one more: those before it need not change.
   std::size_t p = 0, n = 0, star = std::string_view::npos, taken = 0;

@@ -18,6 +18,9 @@ struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
       unavailable("give named parameters: net.named_parameters(), or {{\"w\", w}, {\"b\", b}}")));
 };
 
+/// The lists one after the other: `join({encoder.named_parameters("encoder"), ...})`.
+[[nodiscard]] NamedTensors join(std::initializer_list<NamedTensors> lists);
+
 /// Whether `name` fits `pattern`, in which '*' stands for any characters and '?' for one.
 [[nodiscard]] bool matches(std::string_view pattern, std::string_view name);
 

@@ -1,0 +1,35 @@
+#pragma once
+#include <cstdio>
+#include <doctest/doctest.h>
+#include <string>
+#include <unistd.h>
+
+#include "values.hpp"
+
+// What tests of every room need.
+
+/// The message of the E that f throws.
+template <class E, class F> std::string refusal(F f) {
+  try {
+    f();
+  } catch (const E& e) { return e.what(); }
+  return "nothing was thrown";
+}
+
+/// What f writes to standard error.
+template <class F> std::string standard_error(F f) {
+  std::FILE* file = std::tmpfile();
+  REQUIRE(file != nullptr);
+  std::fflush(stderr);
+  const int before = ::dup(2);
+  ::dup2(::fileno(file), 2);
+  f();
+  std::fflush(stderr);
+  ::dup2(before, 2);
+  ::close(before);
+  std::string text(static_cast<std::size_t>(std::ftell(file)), 0);
+  std::rewind(file);
+  text.resize(std::fread(text.data(), 1, text.size(), file));
+  std::fclose(file);
+  return text;
+}
