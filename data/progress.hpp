@@ -39,7 +39,7 @@ struct ProgressStyle {
 ///
 /// A step costs a look at the clock; what cannot be written is dropped. The bar is plain `#` where
 /// the locale is not UTF-8, and has a colour on a terminal unless NO_COLOR is set.
-class Progress : detail::Pinned {
+class Progress : Pinned {
  public:
   /// `total` steps, or 0 if that is not known. ValueError if negative.
   explicit Progress(int64_t total, const std::string& title = "", ProgressOptions options = {},

@@ -97,6 +97,10 @@ class Sequential : public Module {
     template <class M>
     requires std::is_base_of_v<Module, M> Step(const M& module)
         : module_(std::make_shared<M>(module)) {}
+    template <class M>
+    requires(std::is_base_of_v<ModuleBase, M> && !std::is_base_of_v<Module, M>)
+        Step(const M& module)
+    __attribute__((unavailable("a step takes one tensor and returns one")));
     Step(const Module&) = delete;  // a copy of the base would lose the layer's own forward
     Step(Tensor (*f)(const In&)) : Step(std::function<Tensor(const In&)>(f)) {}
     template <class F>

@@ -264,7 +264,7 @@ void ModuleBase::to(DType dtype, At at) {
     for (const auto& [name, t] : list)
       if (is_floating(t.dtype()) && t.dtype() != dtype)
         converted.emplace_back(t, t.detach().to(dtype, at));
-  for (const auto& [t, value] : converted) detail::set_data(t, value);
+  for (const auto& [t, value] : converted) t.set_data(value);
 }
 
 void ModuleBase::zero_grad() const {

@@ -78,7 +78,7 @@ class ModuleBase {
   struct State;
   /// A call of a module on this thread while it lives: errors below it name the module's path and
   /// `at`, where the caller stands.
-  class Running : descent::detail::Pinned {
+  class Running : Pinned {
    public:
     Running(const ModuleBase& module, At at);
     ~Running();
@@ -86,7 +86,7 @@ class ModuleBase {
     template <class... T> static At place_of(const T&... arguments) {
       At place = At::unknown();
       auto look = [&place]<class A>(const A& argument) {
-        if constexpr (std::is_same_v<A, descent::detail::Borrowed>)
+        if constexpr (std::is_same_v<const A, In>)
           if (!place.file()) place = argument.at;
       };
       (look(arguments), ...);
@@ -184,7 +184,7 @@ void copy_state(ModuleBase& from, ModuleBase& to, At at = At::here());
 
 /// While it lives, `module` and all below it are in evaluation mode; then each has its own mode
 /// back.
-class EvalGuard : detail::Pinned {
+class EvalGuard : Pinned {
  public:
   explicit EvalGuard(ModuleBase& module);
   ~EvalGuard();
@@ -203,7 +203,7 @@ struct Call {
 
 /// While it lives, `seen` is told of every module call on this thread as it returns. Of several,
 /// the youngest is told first; they end in the opposite order of their beginnings.
-class Observer : detail::Pinned {
+class Observer : Pinned {
  public:
   explicit Observer(std::function<void(const Call&)> seen);
   ~Observer();

@@ -13,7 +13,7 @@ void check_blend(Named into, Named from);
 /// checked, which is done first: it needs no memory.
 void blend(Named into, Named from, double w);
 /// Puts back, when it goes, the elements that some tensors had.
-struct Kept : descent::detail::Pinned {
+struct Kept : Pinned {
   explicit Kept(const NamedTensors& all);
   ~Kept();
   NamedTensors tensors, copies;
@@ -33,7 +33,7 @@ struct AverageOptions {
 /// average = decay average + (1 - decay) parameter, PyTorch's EMA: Kingma & Ba 2015, section 7.2.
 /// Equal: average += (parameter - average) / n in update n, PyTorch's SWA: Polyak & Juditsky 1992;
 /// Izmailov et al. 2018, Algorithm 1 (arXiv:1803.05407). The first update copies.
-class WeightAverage : descent::detail::Pinned {
+class WeightAverage : Pinned {
  public:
   /// ValueError for a decay out of range, DtypeError for a parameter that is not floating.
   explicit WeightAverage(const NamedTensors& parameters, AverageOptions options = {},

@@ -143,7 +143,7 @@ struct Whole {
 };
 
 /// All of an optimizer that is not a formula: which parameters, their groups, state and steps.
-class OptimizerBase : descent::detail::Pinned {
+class OptimizerBase : Pinned {
  public:
   virtual ~OptimizerBase();
 
@@ -239,7 +239,7 @@ class OptimizerBase : descent::detail::Pinned {
   void commit_step();                   // nothing fails from here on
   void end_step();
   /// Lets go, at the end of a step that was carried out or not, of what only it needed.
-  struct Running : descent::detail::Pinned {
+  struct Running : Pinned {
     explicit Running(OptimizerBase& opt_) : opt(opt_) { opt.said_ = opt.reported_.size(); }
     ~Running() { opt.let_go(); }
     OptimizerBase& opt;

@@ -15,7 +15,7 @@ Accumulate::Accumulate(OptimizerBase& optimizer, int64_t batches, Step step, At 
 
 /// Unless the call succeeds, brings back the window and the gradients that it began with. While it
 /// holds these, backward adds to others.
-class Accumulate::Undo : descent::detail::Pinned {
+class Accumulate::Undo : Pinned {
  public:
   explicit Undo(Accumulate& a)
       : window_(a.window_), before_(a.window_), parameters_(a.optimizer_.get().parameters()) {

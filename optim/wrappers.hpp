@@ -14,7 +14,7 @@ namespace [[gnu::visibility("default")]] descent { namespace optim {
 ///
 /// The losses are means over n_i examples, and so is the gradient: sum n_i g_i / sum n_i, whatever
 /// the sizes. zero_grad() comes before each window, `step(mean loss)` at its end.
-class Accumulate : descent::detail::Pinned {
+class Accumulate : Pinned {
  public:
   using Step = std::function<void(const Tensor& loss)>;
   /// `batches`, at least 1, make a window. `step` is optimizer.step(loss) unless given: yours may
@@ -50,7 +50,7 @@ struct LookaheadOptions {
 /// Follows an inner optimizer: after every k steps that it carried out, slow += alpha (fast -
 /// slow), fast = slow; fast are the parameters, slow at first too. Zhang et al. 2019, Algorithm 1
 /// (arXiv:1907.08610).
-class Lookahead : descent::detail::Pinned {
+class Lookahead : Pinned {
  public:
   explicit Lookahead(OptimizerBase& inner, LookaheadOptions options = {}, At at = At::here());
   ~Lookahead();
@@ -82,7 +82,7 @@ struct SAMOptions {
 /// e, e = rho g / ||g|| over all parameters: Foret et al. 2021, Algorithm 1 (arXiv:2010.01412).
 /// Adaptive: e = rho theta^2 g / || |theta| g ||, Kwon et al. 2021, eq. 3 (arXiv:2102.11600). Made
 /// for minimizing: not with `maximize`.
-class SAM : descent::detail::Pinned {
+class SAM : Pinned {
  public:
   explicit SAM(OptimizerBase& base, SAMOptions options = {}, At at = At::here());
   /// Calls `closure` at theta and at theta + e, after a zero_grad() each; puts theta back, bit for

@@ -153,13 +153,13 @@ const auto mine = [](const In& a) {
 };
 use(mine(x));
 
-// refused: abstract
+// refused: forward
 struct Misspelt : nn::Module {
   Tensor forward(const Tensor& x) const { return x; }
 };
 use(Misspelt()(x));
 
-// refused: could not convert
+// refused: a step takes one tensor and returns one
 struct Pair : nn::ModuleOf<Tensor(const In& a, const In& b)> {
   Tensor forward(const In& a, const In& b) const override { return a + b; }
 };

@@ -194,7 +194,7 @@ TEST_CASE("a gradient that is set comes without its graph") {
 TEST_CASE("a leaf whose dtype changes while its gradient is on the way refuses it") {
   const Tensor x = leaf({1, 2});
   x.register_hook([&](const Tensor&) -> Tensor {
-    detail::set_data(x, x.detach().to(float64));
+    x.set_data(x.detach().to(float64));
     return {};
   });
   CHECK(
@@ -203,7 +203,7 @@ TEST_CASE("a leaf whose dtype changes while its gradient is on the way refuses i
                        "[2] meanwhile: convert it before the forward pass (test_backward.cpp:"));
   CHECK_FALSE(x.grad().defined());
   const Tensor y = leaf({1, 2}), product = (y * 2.0).sum();
-  detail::set_data(y, y.detach().to(float64));  // before the walk has begun
+  y.set_data(y.detach().to(float64));  // before the walk has begun
   CHECK(refusal<GraphError>([&] { product.backward(); })
             .starts_with("backward: a gradient float32 [2] arrives at a leaf that has become "
                          "float64 [2] meanwhile"));

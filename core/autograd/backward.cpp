@@ -27,7 +27,7 @@ template <class T> void make_room(std::vector<T>& list) {
 /// Two walks of different threads that meet are refused. The first node that they share has several
 /// owners, or it would be reached from one that they share: so a walk claims the nodes of several
 /// owners that it comes to, until its end. Whatever throws leaves no claim and no gradient behind.
-class Backward : detail::Pinned {
+class Backward : Pinned {
  public:
   Backward(const char* op, bool create_graph, bool retain_graph, At at)
       : op_(op), create_(create_graph), retain_(retain_graph), at_(at), mode_(create_graph) {

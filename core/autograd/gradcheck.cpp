@@ -20,7 +20,7 @@ double& element(const Tensor& x, int64_t flat) {
 }
 
 /// Moves one element of an input and says what `f` is there; puts the element back at the end.
-class Probe : detail::Pinned {
+class Probe : Pinned {
  public:
   Probe(const Function& f, const std::vector<Tensor>& inputs, const Tensor& moved, int64_t flat)
       : f_(f), inputs_(inputs), moved_(moved), place_(element(moved, flat)), home_(place_) {}

@@ -35,19 +35,17 @@ class At {
   uint64_t bits_;
 };
 
-namespace detail {
 /// Base of what is neither copied nor moved.
 struct Pinned {
   Pinned() = default;
   Pinned(const Pinned&) = delete;
   Pinned& operator=(const Pinned&) = delete;
 };
-}  // namespace detail
 
 /// While it lives, errors below it name `at`, the line of the library's caller, and `module`, one
 /// step of the module path (null in a composite function). Frames form a list on each thread's
 /// stack.
-class Frame : detail::Pinned {
+class Frame : Pinned {
  public:
   explicit Frame(At at, const char* module = nullptr);
   ~Frame();

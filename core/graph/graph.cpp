@@ -105,28 +105,6 @@ Tensor attach(Tensor value, Node* node) {
   return value;
 }
 
-void set_data(const Tensor& x, const Tensor& value) {
-  Header *h = Peek::header(x), *v = Peek::header(value);
-  auto* const leaf = leaf_node(x);
-  const Tensor output = leaf && leaf->output.defined() ? value.detach() : Tensor();
-  // Whoever saved x must see the change, though its new storage has versions of its own.
-  v->storage->version = std::max(h->storage->version, v->storage->version) + 1;
-  v->storage->writer = "set_data";
-  std::swap(h->storage, v->storage);
-  std::swap(h->data, v->data);
-  std::swap(h->dtype, v->dtype);
-  std::swap(h->contiguous, v->contiguous);
-  std::swap(h->numel, v->numel);
-  std::swap(h->shape, v->shape);
-  std::swap(h->strides, v->strides);
-  if (leaf) {
-    leaf->replace({});
-    leaf->output = output;
-    leaf->shape = h->shape;
-    leaf->dtype = h->dtype;
-  }
-}
-
 ListNode::ListNode(const char* name_, At at_, const std::vector<Tensor>& x, Derivative f)
     : Node(name_, at_), nodes_(x.size()), f_(std::move(f)) {
   saves = true;
@@ -180,6 +158,28 @@ void Tensor::set_grad(const Tensor& grad, At at) const {
     fail<ShapeError>(at, "set_grad: gradient {} {} for a tensor {} {}: need the same", grad.dtype(),
                      grad.shape(), dtype(), shape());
   leaf->replace(grad.defined() && grad.requires_grad() ? grad.detach() : grad);
+}
+
+void Tensor::set_data(const Tensor& value) const {
+  detail::Header *h = header_, *v = value.header_;
+  auto* const leaf = detail::leaf_node(*this);
+  const Tensor output = leaf && leaf->output.defined() ? value.detach() : Tensor();
+  // Whoever saved x must see the change, though its new storage has versions of its own.
+  v->storage->version = std::max(h->storage->version, v->storage->version) + 1;
+  v->storage->writer = "set_data";
+  std::swap(h->storage, v->storage);
+  std::swap(h->data, v->data);
+  std::swap(h->dtype, v->dtype);
+  std::swap(h->contiguous, v->contiguous);
+  std::swap(h->numel, v->numel);
+  std::swap(h->shape, v->shape);
+  std::swap(h->strides, v->strides);
+  if (leaf) {
+    leaf->replace({});
+    leaf->output = output;
+    leaf->shape = h->shape;
+    leaf->dtype = h->dtype;
+  }
 }
 
 void Tensor::zero_grad() const {

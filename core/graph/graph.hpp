@@ -13,7 +13,7 @@
 namespace [[gnu::visibility("default")]] descent {
 
 /// While it lives, ops on this thread are recorded, or not.
-class GradModeGuard : detail::Pinned {
+class GradModeGuard : Pinned {
  public:
   explicit GradModeGuard(bool on);
   ~GradModeGuard();

@@ -180,6 +180,15 @@ template <class T> [[gnu::always_inline]] inline T neg(T a) {
 
 }  // namespace detail
 
+/// For functions of your own: refuses x, by the name of the op, if it is undefined (ValueError), or
+/// has changed since it was saved (GraphError).
+inline void check_input(const char* op, const In& x) { detail::check(op, x); }
+/// The same for both, and DtypeError unless they have one dtype. The message calls them by name.
+inline void check_inputs(const char* op, const In& a, const In& b, const char* name_of_a = "a",
+                         const char* name_of_b = "b") {
+  detail::check_pair(op, a, b, name_of_a, name_of_b);
+}
+
 /// The shape that a and b broadcast to by NumPy's rule; ShapeError naming the axis.
 Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b, At at = At::here());
 /// Whether a tensor of shape `from` broadcasts to exactly `to`.

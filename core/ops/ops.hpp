@@ -6,6 +6,7 @@
 #include "descent/core/ops/factory.hpp"
 #include "descent/core/ops/indexing.hpp"
 #include "descent/core/ops/join.hpp"
+#include "descent/core/ops/loss.hpp"
 #include "descent/core/ops/matmul.hpp"
 #include "descent/core/ops/pointwise.hpp"
 #include "descent/core/ops/pooling.hpp"

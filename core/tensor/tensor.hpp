@@ -159,6 +159,9 @@ class Tensor {
   /// with `grad`, but comes without its graph, which would lead back here.
   void set_grad(const Tensor& grad, At at = At::here()) const;
   void zero_grad() const;
+  /// Takes over the elements, dtype and shape of `value`, which are as its own: every handle on
+  /// this tensor sees them. Its gradient is dropped.
+  void set_data(const Tensor& value) const;
   /// Adds d(this)/d(leaf) to the gradient of every leaf below; this must have one element.
   void backward(At at = At::here()) const;
   /// The same from an outer `gradient` of this tensor's shape; `retain_graph` allows another one.
@@ -335,9 +338,6 @@ namespace detail {
 Tensor empty(const char* op, const Shape& shape, DType dtype, At at);
 /// The same of x's shape.
 Tensor empty_like(const char* op, const In& x, DType dtype);
-/// Gives x's header the elements, dtype and shape of `value`: every handle on x sees them. Its
-/// gradient is dropped.
-void set_data(const Tensor& x, const Tensor& value);
 /// Announces a change of `x` in place: GraphError where the graph would not notice.
 void will_write(const char* op, const Tensor& x, At at);
 }  // namespace detail

@@ -18,7 +18,7 @@ struct LedgerOptions {
 ///     opt.trace(ledger);
 ///     ... opt.step(loss) ...
 ///     ledger.explain("fc1.bias[3]", 11);
-class Ledger : descent::detail::Pinned {
+class Ledger : Pinned {
  public:
   /// One element of a parameter in one step.
   struct Element {
