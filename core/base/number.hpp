@@ -61,7 +61,8 @@ template <class To, class From> [[nodiscard]] constexpr bool holds(From v) {
     return static_cast<From>(to) == v && (to < To(1)) == (v < From(1));
   } else {  // the ends are powers of two, hence exact
     using Limits = std::numeric_limits<To>;
-    const bool below = v < 2 * static_cast<From>(Limits::max() / 2 + 1);
+    constexpr To half = Limits::max() / 2 + 1;
+    const bool below = v < 2 * static_cast<From>(half);
     const bool above = v - static_cast<From>(Limits::min()) > -1;
     return below & above;  // no branch: it vectorises
   }
