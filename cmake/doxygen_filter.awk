@@ -1,6 +1,6 @@
-# Prints a header as Doxygen understands it: without attributes, and with a group around declarations
-# that share a docstring, which holds for all that follows it up to a blank line or another comment.
-# Every line keeps its number. Usage: awk -f doxygen_filter.awk HEADER
+# Prints a header as Doxygen understands it: without attributes, and with a group around what shares
+# a docstring, which holds for all that follows it up to a blank line or another comment. Every line
+# keeps its number. Usage: awk -f doxygen_filter.awk HEADER
 {
   gsub(/\[\[(gnu::|nodiscard|noreturn)[^]]*\]\] */, "")
   line[NR] = $0
