@@ -14,7 +14,7 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 
 /// One example: an input and what belongs to it.
 struct Example {
-  /// The input, and what belongs to it; as a loader's, of any shape and dtype.
+  /// Of any shape and dtype; in a batch, all alike.
   Tensor x, y;
 };
 

@@ -30,7 +30,7 @@ class At {
     return At(Key{}, reinterpret_cast<uint64_t>(file) << 16 |
                          static_cast<uint64_t>(line < 0x10000 ? line : 0));
   }
-  /// No place.
+  /// No place: an error names none.
   static At unknown() { return At(Key{}, 0); }
   /// The file, or null, and the line in it, from 1, or 0: where it is not known.
   const char* file() const { return reinterpret_cast<const char*>(bits_ >> 16); }
