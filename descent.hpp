@@ -1,5 +1,19 @@
 #pragma once
-// The public interface of descent: include this one.
+/// @file
+/// The public interface of descent: include this one.
+
+/// @namespace descent
+/// Tensors, operations on them and their gradients.
+/// @namespace descent::nn
+/// Modules, layers and losses.
+/// @namespace descent::optim
+/// Update rules, and what each step did.
+/// @namespace descent::data
+/// Datasets, loaders and readers of files.
+/// @namespace descent::vmath
+/// Functions of one number that a compiler vectorises.
+/// @namespace descent::simd
+/// Loops that run on the widest vectors that the processor has.
 
 #include "descent/core/autograd/backward.hpp"
 #include "descent/core/autograd/gradcheck.hpp"

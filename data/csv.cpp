@@ -63,14 +63,14 @@ class Reader {
     }
     const std::size_t width = csv.columns.size();
     std::vector<double> values;
-    for (; found; found = next_row()) {
+    int64_t rows = 0;
+    for (; found; found = next_row(), ++rows) {
       if (row_.size() != width && blank_) refuse_row("an empty line");
       if (row_.size() != width)
         refuse_row(
             fmt::format("{} fields, the first row has {}{}", row_.size(), width, trailing()));
       for (std::size_t i = 0; i < width; ++i) values.push_back(number(i, csv.columns[i]));
     }
-    const auto rows = static_cast<int64_t>(values.size() / width);
     csv.values = tensor(values, {rows, static_cast<int64_t>(width)}, at_);
     return csv;
   }

@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// Tables of numbers from CSV files.
+
 #include <string>
 #include <vector>
 
@@ -10,9 +13,10 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 /// number, whatever stands for a missing value aside; numbers beside texts are a FormatError.
 enum class Header { automatic, present, absent };
 
+/// How a CSV file is written.
 struct CsvOptions {
-  char delimiter = ',';
-  Header header = Header::automatic;
+  char delimiter = ',';               ///< between fields
+  Header header = Header::automatic;  ///< whether the first row names the columns
   /// Fields that stand for a missing value and are read as NaN, such as {"", "NA", "?"}. All others
   /// must be finite numbers.
   std::vector<std::string> missing = {};

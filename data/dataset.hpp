@@ -1,28 +1,32 @@
 #pragma once
+/// @file
+/// A dataset is anything with `int64_t size() const` and `Example get(int64_t i) const`; one that
+/// can give many examples at once faster has `Batch batch(const Tensor& index) const` as well.
+/// Datasets are values: loaders, maps and subsets keep a copy, and tensors are cheap to copy.
+
 #include <array>
 #include <concepts>
 
 #include "descent/core/ops/indexing.hpp"
 #include "descent/core/ops/join.hpp"
 
-// A dataset is anything with `int64_t size() const` and `Example get(int64_t i) const`; one that
-// can give many examples at once faster has `Batch batch(const Tensor& index) const` as well.
-// Datasets are values: loaders, maps and subsets keep a copy, and tensors are cheap to copy.
-
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
 /// One example: an input and what belongs to it.
 struct Example {
+  /// Of any shape and dtype; in a batch, all alike.
   Tensor x, y;
 };
 
 /// Examples put together along a new first axis, N.
 struct Batch {
+  /// The inputs [N, ...], and what belongs to them, [N, ...].
   Tensor x, y;
   /// N.
   [[nodiscard]] int64_t size() const { return x.size(0); }
 };
 
+/// What has examples, and says how many: `size()` and `get(i)`.
 template <class D>
 concept Dataset = requires(const D& dataset, int64_t i) {
   { dataset.size() } -> std::convertible_to<int64_t>;
@@ -54,8 +58,10 @@ class TensorDataset {
   /// ShapeError unless both have a first axis, of the same size.
   TensorDataset(Tensor x, Tensor y, At at = At::here());
 
+  /// The two tensors.
   [[nodiscard]] const Tensor& x() const { return x_; }
   [[nodiscard]] const Tensor& y() const { return y_; }
+  /// N.
   [[nodiscard]] int64_t size() const { return x_.size(0); }
   /// x[i] and y[i], as views. IndexError outside [0, N).
   [[nodiscard]] Example get(int64_t i, At at = At::here()) const;
@@ -83,12 +89,16 @@ template <Dataset D> class Subset {
  public:
   /// `index`: int64 [size()].
   Subset(D dataset, Tensor index) : dataset_(std::move(dataset)), index_(std::move(index)) {}
+  /// Which examples: int64 [size()].
   [[nodiscard]] const Tensor& index() const { return index_; }
+  /// How many.
   [[nodiscard]] int64_t size() const { return index_.size(0); }
+  /// The dataset's example index[i]. IndexError outside [0, size()).
   [[nodiscard]] Example get(int64_t i, At at = At::here()) const {
     const Frame frame(at);
     return dataset_.get(index_.select(0, i).item<int64_t>());
   }
+  /// Several of them, by their places in this subset.
   [[nodiscard]] Batch batch(const Tensor& index, At at = At::here()) const {
     return data::batch(dataset_, index_select(In(index_, at), 0, In(index, at)), at);
   }
@@ -130,8 +140,10 @@ std::array<Subset<D>, N> split(const D& dataset, const T (&parts)[N], uint64_t s
 /// Brings columns to mean 0 and standard deviation 1: z = (x - mean - rest) / std, where std
 /// divides by N.
 struct Standardizer {
-  Tensor mean, rest;  ///< [D...], of x's dtype; what rounding takes from the mean is in `rest`
-  Tensor std;         ///< as mean; 1 for a column whose values are all equal
+  /// [D...], of x's dtype; what rounding takes from the mean is in `rest`.
+  Tensor mean, rest;
+  /// As mean; 1 for a column whose values are all equal.
+  Tensor std;
 
   /// Measures x [N, D...], which is floating: ValueError for N = 0, NumericError if a column has a
   /// number that is not finite, or a deviation that x's dtype does not hold.

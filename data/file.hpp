@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// Files as readers take them: whole, checked, inflated.
+
 #include <cstddef>
 #include <cstdio>
 #include <memory>

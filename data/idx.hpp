@@ -1,19 +1,20 @@
 #pragma once
+/// @file
+/// IDX, the format of MNIST and its family (Y. LeCun, "The MNIST database of handwritten digits"):
+/// two zero bytes, the elements' type, the rank, the sizes as big-endian uint32, then the elements
+/// in row-major order, big-endian. A file may be gzip-compressed, whatever its name.
+
 #include <string>
 
 #include "descent/core/tensor/tensor.hpp"
-
-// IDX, the format of MNIST and its family (Y. LeCun, "The MNIST database of handwritten digits"):
-// two zero bytes, the elements' type, the rank, the sizes as big-endian uint32, then the elements
-// in row-major order, big-endian. A file may be gzip-compressed, whatever its name.
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
 /// What is in an IDX file.
 struct Idx {
-  std::string path;
-  int type;  ///< 0x08 uint8, 0x09 int8, 0x0b int16, 0x0c int32, 0x0d float32, 0x0e float64
-  Shape shape;
+  std::string path;   ///< as it was given
+  int type;           ///< 0x08 uint8, 0x09 int8, 0x0b int16, 0x0c int32, 0x0d float32, 0x0e float64
+  Shape shape;        ///< rank 1 to 8
   std::string bytes;  ///< the elements as they are in the file
 
   /// The elements converted to `dtype` (to bool: whether they are not zero; a float64 beyond the

@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// Batches of a dataset, epoch by epoch.
+
 #include <functional>
 #include <iterator>
 
@@ -9,17 +12,19 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 /// The batch size that takes the whole dataset.
 inline constexpr int64_t kFullBatch = 0;
 
+/// How a loader cuts and orders a dataset.
 struct LoaderOptions {
   int64_t batch_size = 1;  ///< kFullBatch, or at least 1; the last batch of an epoch may be smaller
   bool shuffle = false;    ///< another order in every epoch, from the seed and the epoch's number
   bool drop_last = false;  ///< leave out a last batch that is not full
-  uint64_t seed = 0;
+  uint64_t seed = 0;       ///< of the orders
 };
 
 /// Where a loader stands: the next batch it will give. With the options, all that a checkpoint
 /// needs.
 struct LoaderState {
-  int64_t epoch = 0, batch = 0;
+  int64_t epoch = 0;  ///< from 0
+  int64_t batch = 0;  ///< in the epoch, from 0
 };
 
 /// Batches of a dataset: `for (auto [x, y] : loader)` is one epoch.
@@ -46,8 +51,10 @@ class DataLoader {
     };
   }
 
+  /// The loop over one epoch.
   class Iterator {
    public:
+    /// What a loop over the loader uses: the batch in hand, the next one, the end.
     explicit Iterator(DataLoader& loader);
     Batch operator*() const;
     Iterator& operator++() {
@@ -61,9 +68,11 @@ class DataLoader {
     LoaderState place_;
     Tensor order_;  // of the epoch's examples: int64 [examples]
   };
+  /// Begins the next epoch, or goes on where `set_state` says.
   Iterator begin() { return Iterator(*this); }
   std::default_sentinel_t end() const { return {}; }
 
+  /// As they were given.
   const LoaderOptions& options() const { return options_; }
   /// Batches per epoch.
   [[nodiscard]] int64_t size() const { return batches_; }

@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// The MNIST digits, and sets of the same form.
+
 #include <string>
 
 #include "descent/data/dataset.hpp"
@@ -10,8 +13,9 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 /// x: images, float32 [N, 1, H, W] in [0, 1] (28 by 28 in all known sets). y: labels, int64 [N],
 /// 0 to 9.
 struct Mnist {
-  TensorDataset train, test;
-  std::string name;  ///< "mnist" if these are the genuine files, else the folder's name
+  TensorDataset train;  ///< 60,000 examples in MNIST itself
+  TensorDataset test;   ///< 10,000
+  std::string name;     ///< "mnist" if these are the genuine files, else the folder's name
 };
 
 /// Reads the four files of `folder`: train-images-idx3-ubyte, train-labels-idx1-ubyte and the same

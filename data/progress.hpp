@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// How far a loop is, on a terminal or in a log.
+
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -12,24 +15,27 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 /// pairs at the end, and every 30 s before; `automatic`: a bar on a terminal, lines elsewhere.
 enum class ProgressMode { automatic, bar, lines, none };
 
+/// How and where progress is shown.
 struct ProgressOptions {
-  ProgressMode mode = ProgressMode::automatic;
-  int fd = 2;  ///< the file descriptor to write to: stderr
+  ProgressMode mode = ProgressMode::automatic;  ///< a bar or lines
+  int fd = 2;                                   ///< the file descriptor to write to: stderr
 };
 
 /// What is drawn, apart from how.
 struct ProgressView {
-  std::string title;
-  int64_t done = 0, total = 0;  ///< steps; total 0: not known
-  double seconds = 0;           ///< since the start
-  double rate = 0;              ///< steps per second; 0: not known
-  std::vector<std::pair<std::string, double>> postfix = {};
+  std::string title;                                         ///< in front
+  int64_t done = 0;                                          ///< steps
+  int64_t total = 0;                                         ///< steps; 0: not known
+  double seconds = 0;                                        ///< since the start
+  double rate = 0;                                           ///< steps per second; 0: not known
+  std::vector<std::pair<std::string, double>> postfix = {};  ///< names and values behind
 };
 
 /// How a bar is drawn.
 struct ProgressStyle {
-  int width = 80;  ///< columns of the terminal; the last one stays free
-  bool unicode = true, color = false;
+  int width = 80;       ///< columns of the terminal; the last one stays free
+  bool unicode = true;  ///< blocks, else `#`
+  bool color = false;   ///< by escape sequences
 };
 
 /// Shows how far a loop is, as tqdm does: at most ten times per second, with the rate (a moving

@@ -1,10 +1,12 @@
 #pragma once
-#include "descent/core/tensor/tensor.hpp"
+/// @file
+/// The walk back through the graph. Tensor's `backward` and hooks are declared with it.
 
-// The walk back through the graph. (Tensor's backward and hooks are declared with it.)
+#include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
+/// What `grad` is to keep and to allow.
 struct GradOptions {
   bool create_graph = false;  ///< record the derivative too, for second derivatives
   bool retain_graph = false;  ///< keep saved tensors for another backward; implied by create_graph

@@ -1,9 +1,13 @@
 #pragma once
+/// @file
+/// Gradients held against differences: for your own operations too.
+
 #include "descent/core/autograd/backward.hpp"
 #include "descent/core/graph/graph.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
+/// How closely `gradcheck` looks.
 struct GradcheckOptions {
   int order = 1;             ///< 2 also checks the derivative of the derivative
   double tolerance = 1e-9;   ///< |analytic - numeric| <= tolerance * max(1, |numeric|)
@@ -12,11 +16,13 @@ struct GradcheckOptions {
   uint64_t seed = 1;         ///< of the random outer gradient
 };
 
+/// What `gradcheck` found; true if all was right.
 struct GradcheckResult {
-  bool ok = true;
+  bool ok = true;       ///< whether every error was within its tolerance
   int64_t checks = 0;   ///< one per input and order
   double worst = 0;     ///< the largest error over its scale, max(1, |numeric|)
   std::string message;  ///< where it failed: order, input, element, both values, suspected cause
+  /// Whether all was right.
   explicit operator bool() const { return ok; }
 };
 

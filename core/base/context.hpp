@@ -1,7 +1,7 @@
 #pragma once
-
-// What an operation takes from the thread that calls it: the pool hands it to the threads that work
-// for this one.
+/// @file
+/// What an operation takes from the thread that calls it: the pool hands it to the threads that
+/// work for this one.
 
 namespace [[gnu::visibility("default")]] descent {
 class Frame;

@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// What the elements of a tensor are.
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -16,9 +19,11 @@ using enum DType;
 
 /// "float32", "float64", "int64" or "bool".
 const char* str(DType dtype);
+/// Bytes per element.
 [[nodiscard]] constexpr int64_t itemsize(DType dtype) {
   return dtype == boolean ? 1 : dtype == float32 ? 4 : 8;
 }
+/// Whether it is float32 or float64.
 [[nodiscard]] constexpr bool is_floating(DType dtype) {
   return dtype == float32 || dtype == float64;
 }

@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// The errors that descent throws, and the places in your source that they name.
+
 #if !defined(__cpp_rtti)
 #error "descent: modules and exceptions are told apart by their types: compile without -fno-rtti"
 #endif
@@ -22,11 +25,14 @@ class At {
   struct Key {};  // keeps `{}` and `{0, 1}` from meaning a place
 
  public:
+  /// The line that calls the function of which this is a default argument.
   static At here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
     return At(Key{}, reinterpret_cast<uint64_t>(file) << 16 |
                          static_cast<uint64_t>(line < 0x10000 ? line : 0));
   }
+  /// No place: an error names none.
   static At unknown() { return At(Key{}, 0); }
+  /// The file, or null, and the line in it, from 1, or 0: where it is not known.
   const char* file() const { return reinterpret_cast<const char*>(bits_ >> 16); }
   int line() const { return static_cast<int>(bits_ & 0xffff); }
 
@@ -47,13 +53,17 @@ struct Pinned {
 /// stack.
 class Frame : Pinned {
  public:
+  /// `module` lives as long as the frame; null in a composite function.
   explicit Frame(At at, const char* module = nullptr);
   ~Frame();
 
+  /// This thread's innermost; null if none lives.
   static const Frame* current();
   /// The modules that are being called, "encoder.fc1", and how many they are.
   static std::pair<std::string, int> path();
+  /// The line that was given.
   At at() const { return at_; }
+  /// The frame around this one, or null.
   const Frame* up() const { return up_; }
 
  private:
@@ -74,6 +84,7 @@ std::string where(At at);
 /// Base of all errors that descent throws; what() is "<op>: <what, with shapes>: <rule> (place)".
 class Error : public std::runtime_error {
  public:
+  /// Says `message`, with the place behind it.
   explicit Error(const std::string& message, At at = At::here());
   ~Error() override;  // in one place, like each of these: no other file holds a copy of the type
 };
@@ -171,9 +182,11 @@ template <class E, class... A>
 /// "<op>: out of memory: <how much> (place)".
 class OutOfMemory : public std::bad_alloc {
  public:
+  /// `bytes` were asked for while `live` were in use; `limit` is that of `set_memory_limit`, or 0.
   OutOfMemory(std::size_t bytes, std::size_t live, std::size_t limit);
   /// The same in an op that somebody called.
   OutOfMemory(const OutOfMemory& cause, const char* op, At at);
+  /// The message.
   const char* what() const noexcept override { return message_.c_str(); }
 
  private:

@@ -1,7 +1,7 @@
 #pragma once
-
-// How a thread's processor rounds, and what it does with denormal numbers (those below 1e-38, or
-// 1e-308, with fewer digits). (On x86; elsewhere nothing changes.)
+/// @file
+/// How a thread's processor rounds, and what it does with denormal numbers (those below 1e-38, or
+/// 1e-308, with fewer digits). (On x86; elsewhere nothing changes.)
 
 namespace [[gnu::visibility("default")]] descent { namespace simd {
 

@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// C++ numbers as arguments beside tensors.
+
 #include <limits>
 
 #include "descent/core/base/dtype.hpp"
@@ -10,6 +13,7 @@ namespace [[gnu::visibility("default")]] descent {
 /// not pass through a double.
 class Number {
  public:
+  /// The number v.
   Number(double v) : real_(v) {}
   template <class T>
   requires std::is_arithmetic_v<T> Number(T v) {
@@ -31,6 +35,7 @@ class Number {
   template <class T> T to() const {
     return visit([](auto v) { return static_cast<T>(v); });
   }
+  /// Whether it was written as a whole number.
   [[nodiscard]] bool is_integer() const { return kind_ != Kind::real; }
 
  private:
@@ -41,6 +46,7 @@ class Number {
   };
   Kind kind_ = Kind::real;
 };
+/// As a message shows it.
 [[nodiscard]] std::string str(const Number& number);
 
 namespace detail {
@@ -55,7 +61,8 @@ template <class To, class From> [[nodiscard]] constexpr bool holds(From v) {
     return static_cast<From>(to) == v && (to < To(1)) == (v < From(1));
   } else {  // the ends are powers of two, hence exact
     using Limits = std::numeric_limits<To>;
-    const bool below = v < 2 * static_cast<From>(Limits::max() / 2 + 1);
+    constexpr To half = Limits::max() / 2 + 1;
+    const bool below = v < 2 * static_cast<From>(half);
     const bool above = v - static_cast<From>(Limits::min()) > -1;
     return below & above;  // no branch: it vectorises
   }

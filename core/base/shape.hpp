@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// Shapes, and the lists of axes that functions take.
+
 #include <concepts>
 #include <cstdint>
 #include <initializer_list>
@@ -8,6 +11,7 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
+/// The largest rank of a tensor.
 inline constexpr int kMaxRank = 8;
 
 /// The sizes of a tensor's axes: a small array of at most 8. `Shape{}` is a scalar's.
@@ -15,6 +19,7 @@ inline constexpr int kMaxRank = 8;
 class Shape {
  public:
   Shape() = default;
+  /// The sizes in their order.
   Shape(std::initializer_list<int64_t> sizes) {
     for (int64_t size : sizes) push_back(size);
   }
@@ -27,24 +32,30 @@ class Shape {
     return s;
   }
 
+  /// The number of axes.
   [[nodiscard]] int rank() const { return rank_; }
   /// Axis i; a negative one counts from the back. IndexError if there is none.
   [[nodiscard]] int64_t operator[](int i) const { return size_[place(i)]; }
   int64_t& operator[](int i) { return size_[place(i)]; }
+  /// The sizes as a range.
   const int64_t* begin() const { return size_; }
   const int64_t* end() const { return size_ + rank_; }
+  /// The last size. IndexError if there is none.
   [[nodiscard]] int64_t back() const { return size_[place(-1)]; }
 
+  /// Another axis behind the last.
   void push_back(int64_t size) {
     if (rank_ == kMaxRank) refuse_rank();
     size_[rank_++] = size;
   }
+  /// Another axis in front of axis i, in [0, rank].
   void insert(int i, int64_t size) {
     push_back(size);
     for (int k = rank_ - 1; k > i; --k) size_[k] = size_[k - 1];
     size_[i] = size;
   }
 
+  /// Whether all sizes are equal.
   friend bool operator==(const Shape& a, const Shape& b) {
     if (a.rank_ != b.rank_) return false;
     for (int i = 0; i < a.rank_; ++i)
@@ -71,6 +82,7 @@ using Strides = Shape;
 /// A list of axes, as reductions take it: `sum(x, 0)`, `sum(x, {0, -1})`. Negative ones count from
 /// the back.
 struct Dims : Shape {
+  /// One axis, or several.
   Dims(int64_t dim) : Shape{dim} {}
   Dims(std::initializer_list<int64_t> dims) : Shape(dims) {}
   template <class T>
@@ -81,12 +93,14 @@ struct Dims : Shape {
 
 /// Whether the axes that a reduction takes away stay, with size 1: a bool, and not another axis.
 struct KeepDim {
+  /// `keepdim` as a user writes it.
   KeepDim(bool on_) : on(on_) {}
   template <std::integral I>
   KeepDim(I on_) __attribute__((
       unavailable("keepdim is true or false; write several axes as one list: sum(x, {0, 1})")));
+  /// The same flag.
   operator bool() const { return on; }
-  bool on;
+  bool on;  ///< whether they stay
 };
 
 /// "[2, 3]".

@@ -1,4 +1,9 @@
 #pragma once
+/// @file
+/// The engine. An op is `record(name, value, wrt(input, derivative)...)`: a value, and for each
+/// differentiable input a closure that turns the output's gradient into that input's. The engine
+/// knows no op; an op knows no engine.
+
 #include <atomic>
 #include <optional>
 #include <tuple>
@@ -6,15 +11,12 @@
 #include "descent/core/base/context.hpp"
 #include "descent/core/tensor/tensor.hpp"
 
-// The engine. An op is `record(name, value, wrt(input, derivative)...)`: a value, and for each
-// differentiable input a closure that turns the output's gradient into that input's. The engine
-// knows no op; an op knows no engine.
-
 namespace [[gnu::visibility("default")]] descent {
 
 /// While it lives, ops on this thread are recorded, or not.
 class GradModeGuard : Pinned {
  public:
+  /// Ops are recorded if `on`.
   explicit GradModeGuard(bool on);
   ~GradModeGuard();
 

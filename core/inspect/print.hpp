@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// Tensors as text.
+
 #include <iosfwd>
 #include <string>
 
@@ -16,7 +19,7 @@ namespace [[gnu::visibility("default")]] descent {
 /// empty tensors take one line, `3.5  float32 []`; an undefined tensor is "undefined". Ends in no
 /// newline; the locale does not matter.
 [[nodiscard]] std::string str(const Tensor& x);
-/// Writes str(x).
+/// Writes str(x), or str of the shape or dtype.
 std::ostream& operator<<(std::ostream& out, const Tensor& x);
 std::ostream& operator<<(std::ostream& out, const Shape& shape);
 std::ostream& operator<<(std::ostream& out, DType dtype);

@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// Which build of descent this is.
+
 #include <string>
 
 namespace [[gnu::visibility("default")]] descent {

@@ -1,13 +1,14 @@
 #pragma once
+/// @file
+/// Elementwise kernels for ops, the library's and yours: a scalar formula becomes a loop over
+/// tensors of any shape, stride and broadcast, vectorised and threaded. Kernels compute values and
+/// record nothing: `record` puts a derivative beside them.
+
 #include <array>
 
 #include "descent/core/runtime/simd.hpp"
 #include "descent/core/runtime/threads.hpp"
 #include "descent/core/tensor/tensor.hpp"
-
-// Elementwise kernels for ops, the library's and yours: a scalar formula becomes a loop over
-// tensors of any shape, stride and broadcast, vectorised and threaded. Kernels compute values and
-// record nothing: `record` puts a derivative beside them.
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -36,7 +37,9 @@ Walk<N> plan(const Shape& shape, int64_t numel, const std::array<const Header*, 
 
 /// Elements per tile: tiles are cut by the problem, so results do not depend on the threads.
 inline constexpr int64_t kGrain = 1 << 15;
+/// a / b, rounded up; a >= 0, b > 0.
 inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b > 0); }
+/// Tiles for n elements.
 inline int64_t tiles_of(int64_t n) { return ceil_div(n, kGrain); }
 
 /// Calls body(n, offset) for the runs of [begin, end): n elements along the innermost axis,

@@ -1,4 +1,12 @@
 #pragma once
+/// @file
+/// Functions of one element that vectorise: no branches, no errno, and in the loops of simd.hpp no
+/// fused multiply-add, hence the same bits on every instruction set. T is float or double; results
+/// are within 2 ulp of the exact value everywhere, zeros, infinities and subnormals included.
+/// Polynomials are minimax fits of our own; the reductions are Cody & Waite's (Software Manual for
+/// the Elementary Functions, 1980) and, for log, the one of Tang 1990 with s = f / (2 + f). Other
+/// functions (sin, pow, ...) are std's.
+
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -6,13 +14,6 @@
 #include <type_traits>
 
 #include "descent/core/runtime/simd.hpp"
-
-// Functions of one element that vectorise: no branches, no errno, and in the loops of simd.hpp no
-// fused multiply-add, hence the same bits on every instruction set. T is float or double; results
-// are within 2 ulp of the exact value everywhere, zeros, infinities and subnormals included.
-// Polynomials are minimax fits of our own; the reductions are Cody & Waite's (Software Manual for
-// the Elementary Functions, 1980) and, for log, the one of Tang 1990 with s = f / (2 + f). Other
-// functions (sin, pow, ...) are std's.
 
 #if defined(__clang__)
 #pragma float_control(push)
@@ -118,15 +119,16 @@ template <class T> [[gnu::always_inline]] inline T where(bool c, T a, T b) {
   const detail::Bits<T> mask = detail::Bits<T>(0) - static_cast<detail::Bits<T>>(c);
   return detail::from_bits<T>((detail::bits(a) & mask) | (detail::bits(b) & ~mask));
 }
+/// |x|; without the sign of -0 and NaN.
 template <class T> [[gnu::always_inline]] inline T abs(T x) {
   return detail::from_bits<T>(detail::bits(x) & ~detail::sign_bit<T>);
 }
 
-// Not std::sqrt, whose float version minds errno and does not vectorise.
+/// The square root, exactly rounded. (std::sqrt of a float minds errno and does not vectorise.)
 [[gnu::always_inline]] inline float sqrt(float x) { return ::sqrtf(x); }
 [[gnu::always_inline]] inline double sqrt(double x) { return ::sqrt(x); }
 
-/// 2^n (1 + r + c), 2^n in two factors for results below the normal range; 0.95 ulp.
+/// exp(x) as 2^n (1 + r + c), 2^n in two factors for results below the normal range; 0.95 ulp.
 template <class T> [[gnu::always_inline]] inline T exp(T x) {
   x = where(x > K<T>::exp_max, K<T>::exp_max, x);
   x = where(x < K<T>::exp_min, K<T>::exp_min, x);
@@ -145,7 +147,8 @@ template <class T> [[gnu::always_inline]] inline T expm1(T x) {
   return where(abs(x) < K<T>::tiny, x, e);
 }
 
-/// e / (1 + e) with e = exp(-|x|), corrected for the rounding of 1 + e; 1.9 ulp.
+/// 1 / (1 + exp(-x)), from e / (1 + e) with e = exp(-|x|), corrected for the rounding of 1 + e; 1.9
+/// ulp.
 template <class T> [[gnu::always_inline]] inline T sigmoid(T x) {
   const T e = exp(-abs(x));
   const T d = 1 + e, lost = (1 - d) + e;
@@ -153,7 +156,7 @@ template <class T> [[gnu::always_inline]] inline T sigmoid(T x) {
   return y - (y * lost) * (1 - y);
 }
 
-/// e / (2 + e) with e = exp(2|x|) - 1, corrected for the rounding of 2 + e; 1.95 ulp.
+/// tanh(x) as e / (2 + e) with e = exp(2|x|) - 1, corrected for the rounding of 2 + e; 1.95 ulp.
 template <class T> [[gnu::always_inline]] inline T tanh(T x) {
   const T a = 2 * abs(x);
   const auto [r, c, n] = detail::reduce(a);
@@ -165,7 +168,8 @@ template <class T> [[gnu::always_inline]] inline T tanh(T x) {
   return detail::copysign(where(a > K<T>::tanh_max, T(1), inside), x);
 }
 
-/// Subnormal x are scaled into the normal range first; 0.85 ulp.
+/// The natural logarithm: -inf at 0, NaN below. Subnormal x are scaled into the normal range first;
+/// 0.85 ulp.
 template <class T> [[gnu::always_inline]] inline T log(T x) {
   using Limits = std::numeric_limits<T>;
   const bool small = x < Limits::min();
@@ -175,7 +179,7 @@ template <class T> [[gnu::always_inline]] inline T log(T x) {
   return where(x > 0, where(x == Limits::infinity(), x, y), edge);
 }
 
-/// log(u) with u = 1 + x, and what u lost in rounding put back; 0.85 ulp.
+/// log(1 + x) as log(u) with u = 1 + x, and what u lost in rounding put back; 0.85 ulp.
 template <class T> [[gnu::always_inline]] inline T log1p(T x) {
   using Limits = std::numeric_limits<T>;
   const T u = 1 + x;
@@ -185,7 +189,8 @@ template <class T> [[gnu::always_inline]] inline T log1p(T x) {
   return where(abs(x) < K<T>::tiny, x, where(x > -1, where(x == Limits::infinity(), x, y), edge));
 }
 
-/// A polynomial below 1; above, 1 - exp(-x^2) times one in (|x| - 3) / (|x| + 3); 1.35 ulp.
+/// 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x: a polynomial below 1; above, 1 -
+/// exp(-x^2) times one in (|x| - 3) / (|x| + 3); 1.35 ulp.
 template <class T> [[gnu::always_inline]] inline T erf(T x) {
   const T magnitude = abs(x);
   const T a = where(magnitude > K<T>::erf_max, K<T>::erf_max, magnitude);

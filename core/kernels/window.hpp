@@ -1,18 +1,23 @@
 #pragma once
-#include "descent/core/tensor/tensor.hpp"
+/// @file
+/// What convolution and pooling share: a window that moves over the height and width of images.
 
-// What convolution and pooling share: a window that moves over the height and width of images.
+#include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
 /// A size along height and width: `3` is 3 along both, `{3, 5}` is 3 high and 5 wide.
 struct Size2d {
-  Size2d() = default;  ///< not given
+  /// Not given.
+  Size2d() = default;
+  /// The same along both, or each by itself.
   Size2d(int64_t both) : h(both), w(both) {}
   Size2d(int64_t h_, int64_t w_) : h(h_), w(w_) {}
+  /// Whether somebody has chosen it.
   [[nodiscard]] bool given() const { return h != INT64_MIN; }
   bool operator==(const Size2d&) const = default;
 
+  /// Height and width.
   int64_t h = INT64_MIN, w = INT64_MIN;
 };
 /// "[3, 5]".

@@ -1,10 +1,11 @@
 #pragma once
-#include "descent/core/tensor/tensor.hpp"
+/// @file
+/// Arithmetic, comparisons and choice. Two tensors broadcast by NumPy's rule and have one dtype; a
+/// C++ number adopts the tensor's dtype: DtypeError if an int64 tensor meets one that is not whole
+/// and in its range, or a bool tensor one that is not 0 or 1; ValueError if a float32 tensor meets
+/// a finite one that is infinite in float32. Shapes that do not broadcast are a ShapeError.
 
-// Arithmetic, comparisons and choice. Two tensors broadcast by NumPy's rule and have one dtype; a
-// C++ number adopts the tensor's dtype: DtypeError if an int64 tensor meets one that is not whole
-// and in its range, or a bool tensor one that is not 0 or 1; ValueError if a float32 tensor meets a
-// finite one that is infinite in float32. Shapes that do not broadcast are a ShapeError.
+#include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -13,13 +14,14 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor add(const In& a, const In& b);
 [[nodiscard]] Tensor sub(const In& a, const In& b);
 [[nodiscard]] Tensor mul(const In& a, const In& b);
-/// a / b, floating only.
-[[nodiscard]] Tensor div(const In& a, const In& b);
-[[nodiscard]] Tensor neg(const In& x);
 [[nodiscard]] Tensor add(const In& a, Number b);
 [[nodiscard]] Tensor sub(const In& a, Number b);
 [[nodiscard]] Tensor sub(Number a, const In& b);
 [[nodiscard]] Tensor mul(const In& a, Number b);
+/// -x; float32, float64, int64.
+[[nodiscard]] Tensor neg(const In& x);
+/// a / b, floating only.
+[[nodiscard]] Tensor div(const In& a, const In& b);
 [[nodiscard]] Tensor div(const In& a, Number b);
 [[nodiscard]] Tensor div(Number a, const In& b);
 /// x^p, floating. The gradient with respect to p is 0 where x = 0 and p >= 0; that with respect to
@@ -39,7 +41,8 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor where(const In& condition, const In& a, Number b);
 [[nodiscard]] Tensor where(const In& condition, Number a, const In& b);
 
-/// Comparisons: bool tensors, no gradient. NaN compares unequal to everything.
+/// Whether a is equal to b, not equal, below, at most, above or at least b, elementwise: a bool
+/// tensor, no gradient. NaN compares unequal to everything.
 [[nodiscard]] Tensor eq(const In& a, const In& b);
 [[nodiscard]] Tensor ne(const In& a, const In& b);
 [[nodiscard]] Tensor lt(const In& a, const In& b);
@@ -52,11 +55,12 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor le(const In& a, Number b);
 [[nodiscard]] Tensor gt(const In& a, Number b);
 [[nodiscard]] Tensor ge(const In& a, Number b);
-/// Of bool tensors.
+/// Whether both hold, at least one, or x does not; of bool tensors, no gradient.
 [[nodiscard]] Tensor logical_and(const In& a, const In& b);
 [[nodiscard]] Tensor logical_or(const In& a, const In& b);
 [[nodiscard]] Tensor logical_not(const In& x);
 
+/// The functions above as C++ writes them.
 [[nodiscard]] inline Tensor operator+(const In& a, const In& b) { return add(a, b); }
 [[nodiscard]] inline Tensor operator-(const In& a, const In& b) { return sub(a, b); }
 [[nodiscard]] inline Tensor operator*(const In& a, const In& b) { return mul(a, b); }

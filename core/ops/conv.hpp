@@ -1,8 +1,12 @@
 #pragma once
+/// @file
+/// Convolution of images.
+
 #include "descent/core/kernels/window.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
+/// Where the kernel of `conv2d` goes.
 struct Conv2dOptions {
   Size2d stride = 1;    ///< of the kernel's steps over the image
   Size2d padding = 0;   ///< zeros around the image, on each side

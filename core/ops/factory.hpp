@@ -1,15 +1,17 @@
 #pragma once
+/// @file
+/// Ways to make a tensor. Data and shape are never confused: `tensor({1., 2.})` holds data,
+/// `zeros({1, 2})` has a shape.
+
 #include <iterator>
 
 #include "descent/core/tensor/tensor.hpp"
-
-// Ways to make a tensor. Data and shape are never confused: `tensor({1., 2.})` holds data,
-// `zeros({1, 2})` has a shape.
 
 namespace [[gnu::visibility("default")]] descent {
 
 /// Uninitialised elements.
 [[nodiscard]] Tensor empty(const Shape& shape, DType dtype = float32, At at = At::here());
+/// Zeros, ones.
 [[nodiscard]] Tensor zeros(const Shape& shape, DType dtype = float32, At at = At::here());
 [[nodiscard]] Tensor ones(const Shape& shape, DType dtype = float32, At at = At::here());
 template <std::integral... D>
@@ -24,6 +26,7 @@ template <std::integral... D>
 /// Every element is `value`.
 [[nodiscard]] Tensor full(const Shape& shape, Number value, DType dtype = float32,
                           At at = At::here());
+/// The same of x's shape and dtype, without a gradient.
 [[nodiscard]] Tensor zeros_like(const In& x);
 [[nodiscard]] Tensor ones_like(const In& x);
 [[nodiscard]] Tensor full_like(const In& x, Number value);
@@ -116,9 +119,10 @@ template <detail::Arithmetic T>
   detail::store(values.begin(), values.size(), out, at);
   return out;
 }
-/// The same of numbers of several types, `tensor({1, 2.5})`, a matrix by rows,
-/// `tensor({{1., 2.}, {3., 4.}})`, and so on. Where one is a fraction, all are: float32, as in
-/// PyTorch, unless `dtype` says otherwise. ShapeError if the rows are not all alike.
+/// The same of numbers of several types, `tensor({1, 2.5})`, or by rows.
+///
+/// A matrix is `tensor({{1., 2.}, {3., 4.}})`, and so on. Where one number is a fraction, all are:
+/// float32, as in PyTorch, unless `dtype` says otherwise. ShapeError if the rows are not all alike.
 [[nodiscard]] Tensor tensor(std::initializer_list<detail::Literal> list, At at = At::here());
 [[nodiscard]] Tensor tensor(std::initializer_list<detail::Literal> list, DType dtype,
                             At at = At::here());

@@ -1,9 +1,11 @@
 #pragma once
-#include "descent/core/tensor/tensor.hpp"
+/// @file
+/// Elements picked by other tensors. Indices are int64, masks bool; x has any dtype where nothing
+/// is added. Indices count from the front and are all checked before anything is computed: one
+/// outside is an IndexError that names its position, its value and the bound. All results are
+/// copies.
 
-// Elements picked by other tensors. Indices are int64, masks bool; x has any dtype where nothing is
-// added. Indices count from the front and are all checked before anything is computed: one outside
-// is an IndexError that names its position, its value and the bound. All results are copies.
+#include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 

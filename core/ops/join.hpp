@@ -1,7 +1,8 @@
 #pragma once
-#include "descent/core/tensor/tensor.hpp"
+/// @file
+/// Tensors put together and taken apart along an axis.
 
-// Tensors put together and taken apart along an axis.
+#include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 

@@ -1,8 +1,9 @@
 #pragma once
-#include "descent/core/tensor/tensor.hpp"
+/// @file
+/// Matrix products, float32 or float64, both operands of one dtype (DtypeError). Transposed and
+/// sliced operands are read where they are; results have the same bits for any number of threads.
 
-// Matrix products, float32 or float64, both operands of one dtype (DtypeError). Transposed and
-// sliced operands are read where they are; results have the same bits for any number of threads.
+#include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 

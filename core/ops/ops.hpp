@@ -1,5 +1,6 @@
 #pragma once
-// All operations on tensors.
+/// @file
+/// All operations on tensors.
 
 #include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/conv.hpp"

@@ -1,13 +1,15 @@
 #pragma once
-#include "descent/core/kernels/window.hpp"
+/// @file
+/// Pooling: a window moves over each channel of the images x, [N, C, H, W] or [C, H, W], and what
+/// it sees becomes one pixel, its largest or its mean. float32 and float64.
+///
+/// Errors, besides those of window_size: ValueError for padding above half the kernel.
 
-// Pooling: a window moves over each channel of the images x, [N, C, H, W] or [C, H, W], and what it
-// sees becomes one pixel, its largest or its mean. float32 and float64.
-//
-// Errors, besides those of window_size: ValueError for padding above half the kernel.
+#include "descent/core/kernels/window.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
+/// Where the window of `max_pool2d` goes.
 struct MaxPool2dOptions {
   Size2d stride = {};      ///< by default the kernel
   Size2d padding = 0;      ///< pixels around x that never win
@@ -19,6 +21,7 @@ struct MaxPool2dOptions {
 /// gradient, of several NaN the last, as in PyTorch.
 [[nodiscard]] Tensor max_pool2d(const In& x, Size2d kernel, const MaxPool2dOptions& options = {});
 
+/// Where the window of `avg_pool2d` goes.
 struct AvgPool2dOptions {
   Size2d stride = {};             ///< by default the kernel
   Size2d padding = 0;             ///< zeros around x

@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// Random numbers and tensors of them, the same in every run for one seed.
+
 #include <array>
 
 #include "descent/core/tensor/tensor.hpp"
@@ -16,14 +19,17 @@ class Generator {
  public:
   /// Everything there is to save: `offset` counts the blocks of 128 bits already used.
   struct State {
-    uint64_t seed = 0, offset = 0;
+    uint64_t seed = 0;    ///< which stream
+    uint64_t offset = 0;  ///< where it goes on
     bool operator==(const State&) const = default;
   };
 
+  /// At the beginning of the stream of `seed`.
   explicit Generator(uint64_t seed = 0) : state_{seed, 0} {}
 
   /// Starts the stream of `seed` from its beginning.
   void seed(uint64_t seed) { state_ = {seed, 0}; }
+  /// Where the stream stands, and going there.
   State state() const;
   void set_state(State state) { state_ = state; }
 

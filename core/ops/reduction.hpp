@@ -1,12 +1,13 @@
 #pragma once
-#include "descent/core/tensor/tensor.hpp"
+/// @file
+/// Reductions: sum, mean, extremes, norms over all elements or over the axes `dims`. The reduced
+/// axes go away, or stay with size 1 if `keepdim`; an empty list of dims means all of them, as in
+/// PyTorch. Errors: IndexError for a dim out of range, ShapeError for one named twice.
+///
+/// Results are the same bits for any number of threads. A sum of n values is off by less than
+/// 8 eps log2(n) sum |x|, with the eps of its dtype.
 
-// Reductions: sum, mean, extremes, norms over all elements or over the axes `dims`. The reduced
-// axes go away, or stay with size 1 if `keepdim`; an empty list of dims means all of them, as in
-// PyTorch. Errors: IndexError for a dim out of range, ShapeError for one named twice.
-//
-// Results are the same bits for any number of threads. A sum of n values is off by less than
-// 8 eps log2(n) sum |x|, with the eps of its dtype.
+#include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -33,18 +34,20 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor argmin(const In& x);
 [[nodiscard]] Tensor argmin(const In& x, int64_t dim, KeepDim keepdim = false);
 
+/// What `var` divides by.
 struct VarOptions {
   double correction = 1;  ///< 1: unbiased (Bessel's); 0: of the population
-  bool keepdim = false;
+  bool keepdim = false;   ///< whether the reduced axes stay, with size 1
 };
 /// The variance, sum (x - mean)^2 / max(0, n - correction), in two passes, with a mean that the
 /// dtype need not hold: exactly 0 for equal numbers. Floating; NaN for n = 1 and correction 1. The
 /// standard deviation is its `sqrt`, whose gradient is not finite where it is 0.
 [[nodiscard]] Tensor var(const In& x, const Dims& dims = {}, VarOptions options = {});
 
+/// Which norm `norm` is.
 struct NormOptions {
-  double p = 2;  ///< above 0 (ValueError); infinity is the largest |x|
-  bool keepdim = false;
+  double p = 2;          ///< above 0 (ValueError); infinity is the largest |x|
+  bool keepdim = false;  ///< whether the reduced axes stay, with size 1
 };
 /// The p-norm of the elements as one vector, (sum |x|^p)^(1/p), computed in float64 whatever the
 /// dtype, and right also where no dtype holds the powers. Floating; 0 for no elements, but a

@@ -1,9 +1,10 @@
 #pragma once
-#include "descent/core/tensor/tensor.hpp"
+/// @file
+/// Views: other windows onto the same elements, and the copies that make one's own. A view shares
+/// the version counter; its gradient flows back to what it was taken from. Most of these are
+/// methods of Tensor as well.
 
-// Views: other windows onto the same elements, and the copies that make one's own. A view shares
-// the version counter; its gradient flows back to what it was taken from. Most of these are
-// methods of Tensor as well.
+#include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 

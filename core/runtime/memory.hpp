@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// How much memory the library holds, and may hold.
+
 #include <bit>
 #include <cstddef>
 #include <cstdint>

@@ -1,12 +1,14 @@
 #pragma once
+/// @file
+/// The only code that knows SIMD exists: it runs a loop over a callable in one of three builds of
+/// itself, picked by the CPU. A lambda inlines into all three, so nothing is compiled twice, one
+/// binary is fast everywhere, and a user's formula gets the wide path in a plain -O2 build.
+
 #include <cstdint>
 
 #include "descent/core/base/float_mode.hpp"
 
-// The only code that knows SIMD exists: it runs a loop over a callable in one of three builds of
-// itself, picked by the CPU. A lambda inlines into all three, so nothing is compiled twice, one
-// binary is fast everywhere, and a user's formula gets the wide path in a plain -O2 build.
-
+/// @cond
 // glibc declares these without `const` because of errno; with it both compilers hoist and
 // vectorise, also in your own rules. The price: in a file that includes this, they do not set
 // errno.
@@ -28,9 +30,11 @@ extern "C" {
   gnu::target(features), gnu::flatten, gnu::noinline DESCENT_NO_CONTRACTION
 #endif
 #define DESCENT_BASELINE gnu::flatten, gnu::noinline DESCENT_NO_CONTRACTION
+/// @endcond
 
 namespace [[gnu::visibility("default")]] descent { namespace simd {
 
+/// The instruction sets that loops are built for.
 enum class Isa { baseline, avx2, avx512 };
 
 /// The widest that this CPU allows, or DESCENT_ISA if that is narrower: baseline or avx2.
@@ -40,10 +44,14 @@ bool cpu_has_avx512();
 namespace detail {
 inline Isa current_isa = detect_isa();  // tests lower it
 }
+/// The one in use.
 inline Isa isa() { return detail::current_isa; }
 
 /// An operand that is the same for every element, in place of a pointer.
-template <class T> struct Scalar { T value; };
+template <class T> struct Scalar {
+  T value;  ///< every element
+};
+/// Scalar{v} is one of v's type.
 template <class T> Scalar(T) -> Scalar<T>;
 
 namespace detail {

@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// How many threads work, and loops that they share.
+
 #include <cstdint>
 
 #include "descent/core/base/error.hpp"

@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// Tensors with names, as models, optimizers and files exchange them.
+
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,6 +16,7 @@ namespace [[gnu::visibility("default")]] descent {
 struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
   using vector::vector;
   NamedTensors() = default;
+  /// The pairs of a plain vector.
   NamedTensors(vector all) : vector(std::move(all)) {}
   NamedTensors(const std::vector<Tensor>& unnamed) __attribute__((
       unavailable("give named parameters: net.named_parameters(), or {{\"w\", w}, {\"b\", b}}")));

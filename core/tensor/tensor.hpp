@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// The tensor: a handle on elements, a gradient and a place in the graph; how functions take it.
+
 #include <functional>
 #include <span>
 #include <utility>
@@ -45,6 +48,7 @@ void destroy(Header* header);
 /// A header on `storage` (which it co-owns) with the given window.
 Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
               const Strides& strides);
+/// One owner more.
 inline void retain(uint32_t& refs) { __atomic_fetch_add(&refs, 1U, __ATOMIC_RELAXED); }
 inline bool release(uint32_t& refs) {                              // true: that was the last owner
   if (__atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1) return true;  // no locked instruction
@@ -61,14 +65,17 @@ using In = const detail::Borrowed;
 
 /// A C++ number as the right side of a change in place, and where the caller stands.
 struct Scalar {
+  /// The number v.
   template <class T>
   requires std::is_arithmetic_v<T> Scalar(T v, At at_ = At::here()) : value(v), at(at_) {}
   Scalar(Number v, At at_) : value(v), at(at_) {}
-  Number value;
-  At at;
+  Number value;  ///< the number
+  At at;         ///< where the caller stands
 };
 
+/// What `Tensor::register_hook` takes: a gradient, and the one in its place or an undefined tensor.
 using TensorHook = std::function<Tensor(const Tensor& grad)>;
+/// What `Tensor::register_post_accumulate_grad_hook` takes.
 using AccumulateHook = std::function<void(const Tensor& leaf)>;
 
 /// A handle on an n-dimensional array, its gradient and its place in the graph. Copies share all
@@ -78,6 +85,7 @@ using AccumulateHook = std::function<void(const Tensor& leaf)>;
 class Tensor {
  public:
   Tensor() = default;
+  /// A copy is another handle on the same tensor.
   Tensor(const Tensor& other) : header_(other.header_) {
     if (header_) detail::retain(header_->refs);
   }
@@ -92,17 +100,22 @@ class Tensor {
 
   /// False for a default-constructed handle, which has no elements, shape or dtype.
   [[nodiscard]] bool defined() const { return header_ != nullptr; }
+  /// The size of each axis, and the step along it.
   [[nodiscard]] const Shape& shape() const& { return get().shape; }
   [[nodiscard]] const Strides& strides() const& { return get().strides; }
   [[nodiscard]] Shape shape() && {
     return get().shape;
   }  // a result that nobody holds takes its own along
   [[nodiscard]] Strides strides() && { return get().strides; }
+  /// The rank.
   [[nodiscard]] int dim() const { return get().shape.rank(); }
   /// The size of axis `d`; negative ones count from the back.
   [[nodiscard]] int64_t size(int64_t d, At at = At::here()) const;
+  /// The number of elements.
   [[nodiscard]] int64_t numel() const { return get().numel; }
+  /// What the elements are.
   [[nodiscard]] DType dtype() const { return get().dtype; }
+  /// Whether the elements lie in row-major order, without gaps.
   [[nodiscard]] bool is_contiguous() const { return get().contiguous; }
 
   /// The elements of a contiguous tensor, for reading. T must be the dtype's C++ type.
@@ -142,6 +155,7 @@ class Tensor {
   }
 
   // ---- autograd
+  /// Whether a gradient flows to this tensor, and to the leaves that it was made of.
   [[nodiscard]] bool requires_grad() const { return get().node != nullptr; }
   /// A leaf is not the result of a recorded op; `grad()` lives on leaves that require a gradient.
   [[nodiscard]] bool is_leaf() const;
@@ -158,6 +172,7 @@ class Tensor {
   /// Replaces the gradient: same shape and dtype, or undefined to forget it. It shares elements
   /// with `grad`, but comes without its graph, which would lead back here.
   void set_grad(const Tensor& grad, At at = At::here()) const;
+  /// Forgets the gradient.
   void zero_grad() const;
   /// Takes over the elements, dtype and shape of `value`, which are as its own: every handle on
   /// this tensor sees them. Its gradient is dropped.
@@ -174,7 +189,8 @@ class Tensor {
   /// `hook` runs after a backward has added to this leaf's gradient.
   void register_post_accumulate_grad_hook(AccumulateHook hook, At at = At::here()) const;
 
-  // ---- views and copies; see view.hpp
+  // ---- views and copies
+  /// The functions of these names: see view.hpp.
   [[nodiscard]] Tensor reshape(const Shape& shape, At at = At::here()) const;
   [[nodiscard]] Tensor t(At at = At::here()) const;
   [[nodiscard]] Tensor transpose(int64_t dim0, int64_t dim1, At at = At::here()) const;
@@ -199,7 +215,8 @@ class Tensor {
   [[nodiscard]] Tensor expand(int64_t size0, int64_t size1, D... more) const
       __attribute__((unavailable("write the sizes as one list: expand({2, 3})")));
 
-  // ---- reductions; see reduction.hpp
+  // ---- reductions
+  /// The functions of these names: see reduction.hpp.
   [[nodiscard]] Tensor sum(const Dims& dims = {}, KeepDim keepdim = false,
                            At at = At::here()) const;
   [[nodiscard]] Tensor mean(const Dims& dims = {}, KeepDim keepdim = false,
@@ -209,8 +226,9 @@ class Tensor {
   [[nodiscard]] Tensor argmax(At at = At::here()) const;
   [[nodiscard]] Tensor argmax(int64_t dim, KeepDim keepdim = false, At at = At::here()) const;
 
-  // ---- in place: not for a tensor that requires a gradient, but under NoGradGuard. The right
-  // side broadcasts to this shape and has this dtype.
+  // ---- in place
+  /// Changes the elements, which views share: not of a tensor that requires a gradient, but under
+  /// NoGradGuard (GraphError). The right side broadcasts to this shape and has this dtype.
   const Tensor& operator+=(const In& other) const&;
   const Tensor& operator-=(const In& other) const&;
   const Tensor& operator*=(const In& other) const&;
@@ -221,7 +239,7 @@ class Tensor {
   const Tensor& operator/=(Scalar other) const&;
   const Tensor& copy_(const In& source) const&;
   const Tensor& fill_(Number value, At at = At::here()) const&;
-  // The same on a result that nobody holds, or a view: by value, for a reference would dangle.
+  /// The same on a result that nobody holds, or a view: by value, for a reference would dangle.
   Tensor operator+=(const In& other) && { return std::as_const(*this) += other; }
   Tensor operator-=(const In& other) && { return std::as_const(*this) -= other; }
   Tensor operator*=(const In& other) && { return std::as_const(*this) *= other; }
@@ -236,6 +254,7 @@ class Tensor {
   }
 
  protected:
+  /// What this is a handle on. ValueError if it is undefined.
   detail::Header& get(const char* op = "tensor", At at = At::unknown()) const {
     if (!header_) [[unlikely]]
       refuse_undefined(op, at);
@@ -249,6 +268,7 @@ class Tensor {
   friend Tensor detail::window(detail::Storage*, std::byte*, DType, const Shape&, const Strides&);
   friend struct Peek;
   friend class detail::Borrowed;
+  /// Null if undefined.
   detail::Header* header_ = nullptr;
 };
 
@@ -287,6 +307,7 @@ class Borrowed : public Tensor {
 
 /// The library's own way to a tensor's header.
 struct Peek {
+  /// The header and the node, null if there is none, and how to set them.
   static detail::Header* header(const Tensor& t) { return t.header_; }
   static detail::Node* node(const Tensor& t) { return t.header_ ? t.header_->node : nullptr; }
   static void set_header(Tensor& t, detail::Header* h) { t.header_ = h; }
@@ -313,7 +334,9 @@ inline void check(const char* op, const In& x) {
 /// change of the elements since they were saved is a GraphError.
 class Saved {
  public:
+  /// Owns x.
   explicit Saved(const In& x) : tensor_(x), at_(x.at), version_(x.version) {}
+  /// The tensor. GraphError if its elements have changed.
   const Tensor& operator*() const {
     detail::check("derivative", In(*this));
     return tensor_;
@@ -326,6 +349,7 @@ class Saved {
   At at_;
   uint32_t version_;
 };
+/// Keeps x for a derivative: see Saved.
 [[nodiscard]] inline Saved saved(const In& x) { return Saved(x); }
 
 inline detail::Borrowed::Borrowed(const Saved& saved, At)

@@ -1,0 +1,36 @@
+# The target `docs`: the reference of the public headers, as HTML in build/PRESET/docs. What is not
+# documented is an error.
+find_package(Doxygen QUIET)
+if(NOT DOXYGEN_FOUND)
+  return()
+endif()
+
+# All that descent.hpp includes, by the path that a program includes it by.
+set(headers "")
+set(queue descent.hpp)
+while(queue)
+  list(POP_FRONT queue header)
+  if(header IN_LIST headers)
+    continue()
+  endif()
+  list(APPEND headers "${header}")
+  file(STRINGS "${header}" includes REGEX "^#include \"descent/")
+  list(TRANSFORM includes REPLACE "^#include \"descent/(.*)\"$" "\\1")
+  list(APPEND queue ${includes})
+endwhile()
+list(FILTER headers EXCLUDE REGEX "^(nn|optim)/")  # not yet documented throughout
+set(include "${CMAKE_CURRENT_BINARY_DIR}/include")
+list(TRANSFORM headers PREPEND "${include}/descent/")
+
+set(DOXYGEN_PROJECT_BRIEF "${PROJECT_DESCRIPTION}")
+set(DOXYGEN_OUTPUT_DIRECTORY docs)
+set(DOXYGEN_EXCLUDE_SYMBOLS detail *::detail)
+set(DOXYGEN_INPUT_FILTER "awk -f ${PROJECT_SOURCE_DIR}/cmake/doxygen_filter.awk")
+set(DOXYGEN_DISTRIBUTE_GROUP_DOC YES)
+set(DOXYGEN_JAVADOC_AUTOBRIEF YES)
+set(DOXYGEN_STRIP_FROM_PATH "${include}")
+set(DOXYGEN_STRIP_FROM_INC_PATH "${include}")
+set(DOXYGEN_HAVE_DOT NO)
+set(DOXYGEN_QUIET YES)
+set(DOXYGEN_WARN_AS_ERROR FAIL_ON_WARNINGS)
+doxygen_add_docs(docs ${headers} COMMENT "Writing ${CMAKE_CURRENT_BINARY_DIR}/docs/html/index.html")
