@@ -50,9 +50,7 @@ Conv2d::Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& o, A
       bias(o.bias ? register_parameter("bias", initial({out}, at, weight)) : Tensor()) {}
 
 Tensor Conv2d::forward(const In& x) const {
-  const auto& [stride, padding, dilation, groups, with_bias] = options;
-  const descent::Conv2dOptions o{stride, padding, dilation, groups};
-  return with_bias ? conv2d(x, weight, bias, o) : conv2d(x, weight, o);
+  return options.bias ? conv2d(x, weight, bias, options) : conv2d(x, weight, options);
 }
 
 static double checked_p(const char* op, double p, At at) {

@@ -18,13 +18,7 @@ class Linear : public Module {
   const Tensor bias;  ///< undefined without one
 };
 
-struct Conv2dOptions {
-  Size2d stride = 1;    ///< of the kernel's steps over the image
-  Size2d padding = 0;   ///< zeros around the image, on each side
-  Size2d dilation = 1;  ///< from one tap of the kernel to the next
-  int64_t groups = 1;   ///< of channels, each convolved on its own
-  bool bias = true;
-};
+using descent::Conv2dOptions;
 /// Images [N, in, H, W] or [in, H, W] to [.., out, OH, OW]; see `conv2d`. `weight`
 /// [out, in / groups, KH, KW] and `bias` [out] start uniform in +-1/sqrt(in / groups KH KW), as in
 /// PyTorch. ValueError if the groups do not divide the channels, or anything is out of range.

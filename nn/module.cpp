@@ -189,7 +189,7 @@ NamedTensors ModuleBase::handles() const {
 
 NamedTensors ModuleBase::state_dict() const { return cloned(handles()); }
 
-void ModuleBase::load_state_dict(const NamedTensors& source, LoadOptions options, At at) {
+void ModuleBase::load_state_dict(const NamedTensors& source, const LoadOptions& options, At at) {
   const NamedTensors own = handles();
   std::vector<Tensor> found = fitting(own, source, type(), options.strict, at);
   // Whatever may fail comes first. What is a part of this module may change while it is copied.

@@ -38,7 +38,8 @@ class ModuleBase {
   [[nodiscard]] NamedTensors state_dict() const;
   /// Copies `state` into the parameters and buffers of the same names. Missing and unexpected
   /// names, shapes and dtypes that differ: one ValueError lists them all, and nothing is changed.
-  void load_state_dict(const NamedTensors& state, LoadOptions options = {}, At at = At::here());
+  void load_state_dict(const NamedTensors& state, const LoadOptions& options = {},
+                       At at = At::here());
 
   /// f(module) once for every module below, children first, and then this one.
   void apply(const std::function<void(ModuleBase&)>& f);

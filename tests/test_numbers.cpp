@@ -204,3 +204,41 @@ TEST_CASE("int64 arithmetic wraps around at its ends") {
   CHECK(ints(scatter_add(full({1, 40}, kMax, int64), 0, zeros({1, 40}, int64),
                          ones({1, 40}, int64))) == Ints(40, kMin));
 }
+
+TEST_CASE("a number stands wherever a tensor can") {
+  const Tensor x = tensor({-1., 0., 2.}, float64).requires_grad_();
+  CHECK(maximum(x, 0.0).to_vector<double>() == std::vector<double>{0, 0, 2});
+  CHECK(minimum(x, 1).to_vector<double>() == std::vector<double>{-1, 0, 1});
+  CHECK(pow(2, x).to_vector<double>() == std::vector<double>{0.5, 1, 4});
+  maximum(x, 0.0).sum().backward();
+  CHECK(x.grad().to_vector<double>() == std::vector<double>{0, 0.5, 1});
+  x.zero_grad();
+  pow(2, x).sum().backward();
+  CHECK(x.grad()[2].item() == doctest::Approx(4 * std::log(2)));
+  const Tensor positive = x > 0;
+  CHECK(where(positive, 1, 0).dtype() == int64);
+  CHECK(where(positive, 1.0, 0).dtype() == float32);
+  CHECK(ints(where(positive, 1, 0)) == Ints{0, 0, 1});
+  CHECK(refusal<DtypeError>([&] { maximum(tensor({1, 2}), 0.5); }).starts_with("maximum: "));
+  CHECK(refusal<ValueError>([&] { where(positive, 1e300, 0); }).starts_with("where: "));
+}
+
+TEST_CASE("methods are the functions of their names") {
+  const Tensor x = tensor({{0.5, 0.25}, {1., 2.}});
+  CHECK(str(x.exp()) == str(exp(x)));
+  CHECK(str(x.log()) == str(log(x)));
+  CHECK(str(x.sqrt()) == str(sqrt(x)));
+  CHECK(str(x.square()) == str(square(x)));
+  CHECK(str(x.abs()) == str(abs(x)));
+  CHECK(str(x.sin()) == str(sin(x)));
+  CHECK(str(x.cos()) == str(cos(x)));
+  CHECK(str(x.tanh()) == str(tanh(x)));
+  CHECK(str(x.sigmoid()) == str(sigmoid(x)));
+  CHECK(str(x.relu()) == str(relu(x)));
+  CHECK(str(x.pow(3)) == str(pow(x, 3)));
+  CHECK(str(x.clamp(0.3, 1)) == str(clamp(x, 0.3, 1)));
+  CHECK(str(x.min(0)) == str(min(x, 0)));
+  CHECK(x[1][0].item() == 1);
+  CHECK(x[-1].shape() == Shape{2});
+  CHECK(refusal<IndexError>([&] { (void)x[2]; }).starts_with("select: "));
+}

@@ -26,6 +26,13 @@ constexpr auto less_equal = [](auto a, auto b) { return a <= b; };
 constexpr auto greater = [](auto a, auto b) { return a > b; };
 constexpr auto greater_equal = [](auto a, auto b) { return a >= b; };
 
+/// The number beside x as a tensor of x's dtype.
+Tensor beside(const char* op, const In& x, Number number) {
+  detail::check(op, x);
+  detail::check_scalar(op, x.dtype(), number, x.at);
+  return full({}, number, x.dtype(), x.at);
+}
+
 }  // namespace
 
 Tensor add(const In& a, const In& b) {
@@ -99,6 +106,8 @@ Tensor pow(const In& x, const In& p) {
       }));
 }
 
+Tensor pow(Number x, const In& p) { return pow({beside("pow", p, x), p.at}, p); }
+
 /// What a tie-sharing choice passes on: nothing where it loses, half where neither does, and all
 /// where it wins or one of the two is NaN.
 static Tensor share(const Tensor& g, const Tensor& loses, const Tensor& ties) {
@@ -118,6 +127,9 @@ Tensor minimum(const In& a, const In& b) {
       wrt(a, [a = saved(a), b = saved(b)](const Tensor& g) { return share(g, a > b, a == b); }),
       wrt(b, [a = saved(a), b = saved(b)](const Tensor& g) { return share(g, b > a, a == b); }));
 }
+
+Tensor maximum(const In& a, Number b) { return maximum(a, {beside("maximum", a, b), a.at}); }
+Tensor minimum(const In& a, Number b) { return minimum(a, {beside("minimum", a, b), a.at}); }
 
 Tensor clamp(const In& x, Number low, Number high) {
   detail::check("clamp", x);
@@ -148,13 +160,6 @@ void check_bool(const char* op, const In& x) {
   if (x.dtype() != boolean) fail<DtypeError>(x.at, "{}: the input is {}: need bool", op, x.dtype());
 }
 
-/// The number beside x as a tensor of x's dtype.
-Tensor beside(const In& x, Number number) {
-  detail::check("where", x);
-  detail::check_scalar("where", x.dtype(), number, x.at);
-  return full({}, number, x.dtype(), x.at);
-}
-
 }  // namespace
 
 Tensor where(const In& condition, const In& a, const In& b) {
@@ -175,10 +180,16 @@ Tensor where(const In& condition, const In& a, const In& b) {
       wrt(b, [condition = saved(condition)](const Tensor& g) { return where(condition, 0.0, g); }));
 }
 Tensor where(const In& condition, const In& a, Number b) {
-  return where(condition, a, {beside(a, b), a.at});
+  return where(condition, a, {beside("where", a, b), a.at});
 }
 Tensor where(const In& condition, Number a, const In& b) {
-  return where(condition, {beside(b, a), b.at}, b);
+  return where(condition, {beside("where", b, a), b.at}, b);
+}
+
+Tensor where(const In& condition, Number a, Number b) {
+  const DType dtype = a.is_integer() && b.is_integer() ? int64 : float32;
+  detail::check_scalar("where", dtype, a, condition.at);
+  return where(condition, {full({}, a, dtype, condition.at), condition.at}, b);
 }
 
 Tensor eq(const In& a, const In& b) { return zip<Kinds::any>("eq", a, b, equal); }
@@ -269,6 +280,10 @@ void detail::accumulate(const Tensor& sum, const Tensor& g) {
   });
 }
 
+Tensor Tensor::pow(double p, At at) const { return descent::pow({*this, at}, p); }
+Tensor Tensor::clamp(Number low, Number high, At at) const {
+  return descent::clamp({*this, at}, low, high);
+}
 const Tensor& Tensor::operator+=(const In& b) const& { return apply("add_", *this, b, plus); }
 const Tensor& Tensor::operator+=(Scalar b) const& { return apply("add_", *this, b, plus); }
 const Tensor& Tensor::operator-=(const In& b) const& { return apply("sub_", *this, b, minus); }

@@ -29,10 +29,13 @@ namespace [[gnu::visibility("default")]] descent {
 /// are NaN at -inf and keep the sign of -0.
 [[nodiscard]] Tensor pow(const In& x, double p);
 [[nodiscard]] Tensor pow(const In& x, const In& p);
+[[nodiscard]] Tensor pow(Number x, const In& p);
 /// The larger (smaller) of a and b; NaN if either is. A tie sends half of the gradient each way; a
 /// NaN lets all of it through to both.
 [[nodiscard]] Tensor maximum(const In& a, const In& b);
 [[nodiscard]] Tensor minimum(const In& a, const In& b);
+[[nodiscard]] Tensor maximum(const In& a, Number b);
+[[nodiscard]] Tensor minimum(const In& a, Number b);
 /// x limited to [low, high], floating only; an infinite end is none. NaN stays. The gradient is 0
 /// at the ends, outside, and at NaN, as in PyTorch 2.15.
 [[nodiscard]] Tensor clamp(const In& x, Number low, Number high);
@@ -40,6 +43,8 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor where(const In& condition, const In& a, const In& b);
 [[nodiscard]] Tensor where(const In& condition, const In& a, Number b);
 [[nodiscard]] Tensor where(const In& condition, Number a, const In& b);
+/// int64 if both numbers are integers, else float32.
+[[nodiscard]] Tensor where(const In& condition, Number a, Number b);
 
 /// Whether a is equal to b, not equal, below, at most, above or at least b, elementwise: a bool
 /// tensor, no gradient. NaN compares unequal to everything.

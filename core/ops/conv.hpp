@@ -12,6 +12,7 @@ struct Conv2dOptions {
   Size2d padding = 0;   ///< zeros around the image, on each side
   Size2d dilation = 1;  ///< from one tap of the kernel to the next
   int64_t groups = 1;   ///< of channels, each convolved on its own
+  bool bias = true;     ///< whether a layer has one; the function has the one that it is given
 };
 /// y[n, o, i, j] = bias[o] + the sum over the channels c of o's group and the taps k, l of
 ///     weight[o, c, k, l] x[n, c, i stride - padding + k dilation, j stride - padding + l
@@ -28,9 +29,10 @@ struct Conv2dOptions {
 /// largest |gradient|: measured at most 133 for numbers of many distributions. There is no such
 /// bound in the result's root mean square, of which it is some 300 eps for normal numbers and 3,000
 /// for lognormal ones; images and weights without negative numbers may give results just below 0.
-/// What is not finite or huge changes only what sees it: tiles whose places, of all channels, are
-/// not finite or further apart than 2^7 are computed again as a plain sum, and so is a weight's
-/// gradient whose taps, of all pairs of channels, are; kernels with an empty tap are always.
+/// What is not finite or huge changes only what sees it: the places of a tile of which one is not
+/// finite, and those that are below 2^-7 of the largest of their tile, of all channels, are
+/// computed again as a plain sum, and so is a weight's gradient whose taps, of all pairs of
+/// channels, are that far apart; kernels with an empty tap are always.
 [[nodiscard]] Tensor conv2d(const In& x, const In& weight, const In& bias,
                             const Conv2dOptions& options = {});
 [[nodiscard]] Tensor conv2d(const In& x, const In& weight, const Conv2dOptions& options = {});

@@ -35,6 +35,7 @@ struct MseOptions {
 };
 /// (prediction - target)^2, averaged over all elements. Both of one shape: broadcasting here is
 /// nearly always a mistake, and a ShapeError.
-[[nodiscard]] Tensor mse_loss(const In& prediction, const In& target, MseOptions options = {});
+[[nodiscard]] Tensor mse_loss(const In& prediction, const In& target,
+                              const MseOptions& options = {});
 
 }  // namespace descent

@@ -112,4 +112,17 @@ Tensor isfinite(const In& x) {
              [](auto v) { return vmath::abs(v) <= std::numeric_limits<decltype(v)>::max(); });
 }
 
+// ---- the same as methods
+
+Tensor Tensor::exp(At at) const { return descent::exp({*this, at}); }
+Tensor Tensor::log(At at) const { return descent::log({*this, at}); }
+Tensor Tensor::sqrt(At at) const { return descent::sqrt({*this, at}); }
+Tensor Tensor::square(At at) const { return descent::square({*this, at}); }
+Tensor Tensor::abs(At at) const { return descent::abs({*this, at}); }
+Tensor Tensor::sin(At at) const { return descent::sin({*this, at}); }
+Tensor Tensor::cos(At at) const { return descent::cos({*this, at}); }
+Tensor Tensor::tanh(At at) const { return descent::tanh({*this, at}); }
+Tensor Tensor::sigmoid(At at) const { return descent::sigmoid({*this, at}); }
+Tensor Tensor::relu(At at) const { return descent::relu({*this, at}); }
+
 }  // namespace descent

@@ -250,14 +250,14 @@ Moments moments(const In& x, const Axes& axes) {
 
 }  // namespace
 
-Tensor var(const In& x, const Dims& dims, VarOptions options) {
+Tensor var(const In& x, const Dims& dims, KeepDim keepdim, const VarOptions& options) {
   check_floating("var", x);
   const Axes axes("var", x, dims);
   const double degrees = std::max(0.0, static_cast<double>(axes.count) - options.correction);
   const double scale = axes.count == 0 ? 0 : 2 / degrees;
   const Moments m = moments(x, axes);
   Tensor value = to(m.squares / degrees, x.dtype());
-  return record("var", reshape(value, axes.left(options.keepdim)),
+  return record("var", reshape(value, axes.left(keepdim)),
                 wrt(x, [x = saved(x), axes, m, scale](const Tensor& g) {
                   return centered(x, axes, m) * spread(axes, g * scale);
                 }));
@@ -296,13 +296,13 @@ Tensor length(const In& x, const Axes& axes, double p, const Shape& shape) {
 
 }  // namespace
 
-Tensor norm(const In& x, const Dims& dims, NormOptions options) {
+Tensor norm(const In& x, const Dims& dims, KeepDim keepdim, const NormOptions& options) {
   const double p = options.p;
   check_floating("norm", x);
   if (!(p > 0)) fail<ValueError>(x.at, "norm: p is {}: need a number above 0", p);
-  if (std::isinf(p)) return extreme<Larger>("norm", {abs(x), x.at}, dims, options.keepdim);
+  if (std::isinf(p)) return extreme<Larger>("norm", {abs(x), x.at}, dims, keepdim);
   const Axes axes("norm", x, dims);
-  Tensor value = to(length(x, axes, p, axes.left(options.keepdim)), x.dtype());
+  Tensor value = to(length(x, axes, p, axes.left(keepdim)), x.dtype());
   return record("norm", std::move(value),
                 wrt(x, [x = saved(x), p, axes](const Tensor& g, const Tensor& y) {
                   const Tensor outer = spread(axes, g), length = spread(axes, y);
@@ -421,6 +421,9 @@ Tensor Tensor::mean(const Dims& dims, KeepDim keepdim, At at) const {
 }
 Tensor Tensor::max(const Dims& dims, KeepDim keepdim, At at) const {
   return descent::max({*this, at}, dims, keepdim);
+}
+Tensor Tensor::min(const Dims& dims, KeepDim keepdim, At at) const {
+  return descent::min({*this, at}, dims, keepdim);
 }
 Tensor Tensor::argmax(At at) const { return descent::argmax({*this, at}); }
 Tensor Tensor::argmax(int64_t dim, KeepDim keepdim, At at) const {

@@ -37,24 +37,30 @@ namespace [[gnu::visibility("default")]] descent {
 /// What `var` divides by.
 struct VarOptions {
   double correction = 1;  ///< 1: unbiased (Bessel's); 0: of the population
-  bool keepdim = false;   ///< whether the reduced axes stay, with size 1
 };
 /// The variance, sum (x - mean)^2 / max(0, n - correction), in two passes, with a mean that the
 /// dtype need not hold: exactly 0 for equal numbers. Floating; NaN for n = 1 and correction 1. The
 /// standard deviation is its `sqrt`, whose gradient is not finite where it is 0.
-[[nodiscard]] Tensor var(const In& x, const Dims& dims = {}, VarOptions options = {});
+[[nodiscard]] Tensor var(const In& x, const Dims& dims = {}, KeepDim keepdim = false,
+                         const VarOptions& options = {});
+[[nodiscard]] inline Tensor var(const In& x, const Dims& dims, const VarOptions& options) {
+  return var(x, dims, false, options);
+}
 
 /// Which norm `norm` is.
 struct NormOptions {
-  double p = 2;          ///< above 0 (ValueError); infinity is the largest |x|
-  bool keepdim = false;  ///< whether the reduced axes stay, with size 1
+  double p = 2;  ///< above 0 (ValueError); infinity is the largest |x|
 };
 /// The p-norm of the elements as one vector, (sum |x|^p)^(1/p), computed in float64 whatever the
 /// dtype, and right also where no dtype holds the powers. Floating; 0 for no elements, but a
 /// ShapeError if p is infinity. Its gradient is 0 where it is not unique: where an element (p = 1)
 /// or the norm is 0; p = infinity shares it as `max` does. The second derivative is NaN where the
 /// norm is 0 and 1 < p <= 2, as in PyTorch.
-[[nodiscard]] Tensor norm(const In& x, const Dims& dims = {}, NormOptions options = {});
+[[nodiscard]] Tensor norm(const In& x, const Dims& dims = {}, KeepDim keepdim = false,
+                          const NormOptions& options = {});
+[[nodiscard]] inline Tensor norm(const In& x, const Dims& dims, const NormOptions& options) {
+  return norm(x, dims, false, options);
+}
 
 /// log(sum exp(x)), finite for any finite x. Floating; of no elements it is -inf.
 [[nodiscard]] Tensor logsumexp(const In& x, const Dims& dims = {}, KeepDim keepdim = false);

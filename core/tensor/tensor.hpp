@@ -74,6 +74,14 @@ struct Scalar {
 };
 
 /// What `Tensor::register_hook` takes: a gradient, and the one in its place or an undefined tensor.
+/// A place along an axis, and where the caller stands.
+struct Index {
+  template <std::integral T>
+  Index(T i, At at_ = At::here()) : value(static_cast<int64_t>(i)), at(at_) {}
+  int64_t value;
+  At at;
+};
+
 using TensorHook = std::function<Tensor(const Tensor& grad)>;
 /// What `Tensor::register_post_accumulate_grad_hook` takes.
 using AccumulateHook = std::function<void(const Tensor& leaf)>;
@@ -215,6 +223,23 @@ class Tensor {
   [[nodiscard]] Tensor expand(int64_t size0, int64_t size1, D... more) const
       __attribute__((unavailable("write the sizes as one list: expand({2, 3})")));
 
+  /// Index i of the first axis, as a view: x[0] is select(0, 0).
+  [[nodiscard]] Tensor operator[](Index i) const { return select(0, i.value, i.at); }
+
+  // ---- of each element; see pointwise.hpp and arithmetic.hpp
+  [[nodiscard]] Tensor exp(At at = At::here()) const;
+  [[nodiscard]] Tensor log(At at = At::here()) const;
+  [[nodiscard]] Tensor sqrt(At at = At::here()) const;
+  [[nodiscard]] Tensor square(At at = At::here()) const;
+  [[nodiscard]] Tensor abs(At at = At::here()) const;
+  [[nodiscard]] Tensor sin(At at = At::here()) const;
+  [[nodiscard]] Tensor cos(At at = At::here()) const;
+  [[nodiscard]] Tensor tanh(At at = At::here()) const;
+  [[nodiscard]] Tensor sigmoid(At at = At::here()) const;
+  [[nodiscard]] Tensor relu(At at = At::here()) const;
+  [[nodiscard]] Tensor pow(double p, At at = At::here()) const;
+  [[nodiscard]] Tensor clamp(Number low, Number high, At at = At::here()) const;
+
   // ---- reductions
   /// The functions of these names: see reduction.hpp.
   [[nodiscard]] Tensor sum(const Dims& dims = {}, KeepDim keepdim = false,
@@ -222,6 +247,8 @@ class Tensor {
   [[nodiscard]] Tensor mean(const Dims& dims = {}, KeepDim keepdim = false,
                             At at = At::here()) const;
   [[nodiscard]] Tensor max(const Dims& dims = {}, KeepDim keepdim = false,
+                           At at = At::here()) const;
+  [[nodiscard]] Tensor min(const Dims& dims = {}, KeepDim keepdim = false,
                            At at = At::here()) const;
   [[nodiscard]] Tensor argmax(At at = At::here()) const;
   [[nodiscard]] Tensor argmax(int64_t dim, KeepDim keepdim = false, At at = At::here()) const;

@@ -22,7 +22,7 @@ void rows(const Run& run, int64_t n, int64_t m) {
   const double bytes = 8e-9 * static_cast<double>(n * m);
   const std::string size = "_" + std::to_string(n) + "x" + std::to_string(m);
   auto normalise = [](const In& t) {
-    return (t - t.mean({-1}, true)) / sqrt(var(t, {-1}, {.correction = 0, .keepdim = true}) + 1e-5);
+    return (t - t.mean({-1}, true)) / sqrt(var(t, {-1}, true, {.correction = 0}) + 1e-5);
   };
   auto both = [&](auto f) {
     return [&, f] {

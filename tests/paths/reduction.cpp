@@ -179,12 +179,12 @@ Tensor computed(int64_t op, const Tensor& x, const Dims& dims, bool keepdim, con
     case op_mean: return mean(x, dims, keepdim);
     case op_max: return max(x, dims, keepdim);
     case op_min: return min(x, dims, keepdim);
-    case op_var: return var(x, dims, {.keepdim = keepdim});
-    case op_var_of_all: return var(x, dims, {.correction = 0, .keepdim = keepdim});
-    case op_norm_1: return norm(x, dims, {.p = 1, .keepdim = keepdim});
-    case op_norm_2: return norm(x, dims, {.keepdim = keepdim});
-    case op_norm_3: return norm(x, dims, {.p = 3, .keepdim = keepdim});
-    case op_norm_inf: return norm(x, dims, {.p = INFINITY, .keepdim = keepdim});
+    case op_var: return var(x, dims, keepdim);
+    case op_var_of_all: return var(x, dims, keepdim, {.correction = 0});
+    case op_norm_1: return norm(x, dims, keepdim, {.p = 1});
+    case op_norm_2: return norm(x, dims, keepdim);
+    case op_norm_3: return norm(x, dims, keepdim, {.p = 3});
+    case op_norm_inf: return norm(x, dims, keepdim, {.p = INFINITY});
     case op_logsumexp: return logsumexp(x, dims, keepdim);
     default: return sum(x, dims, keepdim);
   }
