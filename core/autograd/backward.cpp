@@ -282,7 +282,8 @@ void Tensor::backward(const Tensor& gradient, bool retain_graph, At at) const {
 }
 
 std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
-                         const GradOptions& options, const std::vector<Tensor>& grad_outputs, At at) {
+                         const GradOptions& options, const std::vector<Tensor>& grad_outputs,
+                         At at) {
   if (!grad_outputs.empty() && grad_outputs.size() != outputs.size())
     fail<GraphError>(at, "grad: {} grad_outputs for {} outputs", grad_outputs.size(),
                      outputs.size());

@@ -17,7 +17,8 @@ struct GradOptions {
 /// share elements with nothing. As with `backward`, two threads may walk one graph one after the
 /// other; where two walks meet, one of them is a GraphError.
 [[nodiscard]] std::vector<Tensor> grad(const std::vector<Tensor>& outputs,
-                                       const std::vector<Tensor>& inputs, const GradOptions& options = {},
+                                       const std::vector<Tensor>& inputs,
+                                       const GradOptions& options = {},
                                        const std::vector<Tensor>& grad_outputs = {},
                                        At at = At::here());
 
