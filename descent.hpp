@@ -39,6 +39,7 @@
 #include "descent/optim/adam.hpp"
 #include "descent/optim/average.hpp"
 #include "descent/optim/insight/ledger.hpp"
+#include "descent/optim/insight/plot.hpp"
 #include "descent/optim/lbfgs.hpp"
 #include "descent/optim/rules.hpp"
 #include "descent/optim/schedule.hpp"

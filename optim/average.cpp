@@ -2,22 +2,11 @@
 
 #include <algorithm>
 
-#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/kernels/blend.hpp"
 #include "descent/core/ops/ops.hpp"
 #include "descent/optim/optimizer.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
-
-/// The same for one tensor; the model that it belongs to may have been cast.
-template <class T, class From> static void blend_one(const Tensor& x, const Tensor& y, double w) {
-  using namespace descent::detail;
-  will_write("average", x, At::unknown());
-  auto mix = [=](T to, From from) {
-    const auto goal = static_cast<T>(from);
-    return w == 1 ? goal : lerp(Num<T>({}, to), Num<T>({}, goal), w).v;
-  };
-  transform<T>(mix, x, Operand<T>(x), Operand<From>(y));
-}
 
 void detail::check_blend(Named into, Named from) {
   for (std::size_t i = 0; i < std::min(into.size(), from.size()); ++i) {
@@ -33,12 +22,8 @@ void detail::check_blend(Named into, Named from) {
 void detail::blend(Named into, Named from, double w) {
   check_blend(into, from);
   NoGradGuard no_grad;
-  for (std::size_t i = 0; i < std::min(into.size(), from.size()); ++i) {
-    const Tensor &x = into[i].second, &y = from[i].second;
-    const bool wide = x.dtype() == float64, cast = x.dtype() != y.dtype();
-    if (wide) cast ? blend_one<double, float>(x, y, w) : blend_one<double, double>(x, y, w);
-    else cast ? blend_one<float, double>(x, y, w) : blend_one<float, float>(x, y, w);
-  }
+  for (std::size_t i = 0; i < std::min(into.size(), from.size()); ++i)
+    descent::detail::blend("average", into[i].second, from[i].second, w);
 }
 
 detail::Kept::Kept(const NamedTensors& all) : tensors(all), copies(cloned(all)) {}
@@ -61,11 +46,6 @@ WeightAverage::WeightAverage(const NamedTensors& parameters, AverageOptions o, A
 }
 
 WeightAverage::~WeightAverage() = default;
-
-NamedTensors WeightAverage::state_dict() const { return cloned(state_); }
-void WeightAverage::load_state_dict(const NamedTensors& state, At at) {
-  state_ = detail::copied(state_, state, "this average", at);
-}
 
 AverageGuard::AverageGuard(const WeightAverage& average) : Kept(average.parameters_) {
   detail::blend(tensors, average.state_, 1);

@@ -1,7 +1,7 @@
 #pragma once
 #include <span>
 
-#include "descent/core/tensor/named.hpp"
+#include "descent/core/tensor/state.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
@@ -44,9 +44,12 @@ class WeightAverage : Pinned {
   /// By the parameters' names; before the first update, as the parameters were. Updates write here.
   [[nodiscard]] NamedTensors averages() const;
   /// "WeightAverage/updates" (int64), "WeightAverage/<parameter>/average"; no options.
-  [[nodiscard]] NamedTensors state_dict() const;
+  [[nodiscard]] NamedTensors state_dict() const { return saved_state(*this); }
   /// Takes a copy. ValueError, and nothing changed, if it does not fit these parameters.
-  void load_state_dict(const NamedTensors& state, At at = At::here());
+  void load_state_dict(const NamedTensors& state, At at = At::here()) {
+    load_state(*this, state, "this average", at);
+  }
+  template <class V> void visit(V& v) { v(state_); }
 
  private:
   friend class AverageGuard;

@@ -4,7 +4,7 @@
 
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/ops/ops.hpp"
-#include "descent/optim/insight/ledger.hpp"
+#include "descent/optim/optimizer.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
@@ -52,15 +52,6 @@ void clip_grad_value(const NamedTensors& parameters, double limit, At at) {
     const T bound = static_cast<T>(limit);
     return x < -bound ? -bound : x > bound ? bound : x;
   });
-}
-
-double OptimizerBase::clip_grad_norm(double max_norm, ClipNormOptions options, At at) {
-  if (Ledger* to = ledger()) to->before_clip(*this);
-  return optim::clip_grad_norm(parameters(), max_norm, options, at);
-}
-void OptimizerBase::clip_grad_value(double limit, At at) {
-  if (Ledger* to = ledger()) to->before_clip(*this);
-  optim::clip_grad_value(parameters(), limit, at);
 }
 
 }}  // namespace descent::optim

@@ -13,9 +13,10 @@ void detail::check_option(const RuleInfo& info, std::size_t option, double value
   const Range range = info.ranges[option];
   const int choices = info.choices[option];
   if (choices == 0 && range == Range::any && value == value) return;
+  const double low = range == Range::at_least_one ? 1 : 0;
   const double end = choices > 0 ? choices : range == Range::below_one ? 1 : HUGE_VAL;
-  if (value >= 0 && value < end && (choices == 0 || value == std::floor(value))) return;
-  const char* words[] = {"a number", "at least 0", "[0, 1)"};
+  if (value >= low && value < end && (choices == 0 || value == std::floor(value))) return;
+  const char* words[] = {"a number", "at least 0", "[0, 1)", "at least 1"};
   fail<ValueError>(at, "{}: {} is {}: need {}", info.name, info.hyper.at[option], value,
                    choices > 0 ? fmt::format("a whole number from 0 to {}", choices - 1)
                                : words[static_cast<int>(range)]);
@@ -83,7 +84,7 @@ void OptimizerBase::resolve(const Mixes& mixes, At at) const {
     std::memcpy(values, m->options, sizeof values);
     for (std::size_t i = 0; i < info_.hyper.count; ++i)
       detail::check_option(info_, i, values[i], at);
-    check_options(m->options, at);
+    if (info_.check) info_.check(m->options, at);
   }
 }
 
@@ -124,6 +125,12 @@ void* OptimizerBase::find_group(std::string_view pattern, At at) {
 std::vector<double> OptimizerBase::hyper(std::size_t mix) const {
   std::vector<double> values(info_.hyper.count);
   std::memcpy(values.data(), mixes_[mix]->options, values.size() * sizeof(double));
+  return values;
+}
+
+std::vector<double> OptimizerBase::options_of(const Slot& slot) const {
+  std::vector<double> values = hyper(slot.mix);
+  values[0] *= lr_factor_ * slot.lr_multiplier;
   return values;
 }
 

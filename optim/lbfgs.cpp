@@ -5,19 +5,23 @@
 #include <fmt/core.h>
 
 #include "descent/core/ops/ops.hpp"
+#include "descent/core/tensor/state.hpp"
 #include "descent/optim/average.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-static constexpr detail::RuleInfo info{
+using enum detail::Range;
+static constexpr detail::RuleInfo kInfo{
     .name = "LBFGS",
     .hyper = {"lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change", "history_size",
               "strong_wolfe", "maximize"},
+    .needs_closure = true,
+    .ranges = {nonnegative, at_least_one, nonnegative, nonnegative, nonnegative, at_least_one},
     .choices = {0, 0, 0, 0, 0, 0, 2, 2}};
-static_assert(sizeof(LBFGSOptions) == info.hyper.count * sizeof(double));
+static_assert(sizeof(LBFGSOptions) == kInfo.hyper.count * sizeof(double));
 
 LBFGS::LBFGS(const NamedTensors& parameters, LBFGSOptions options, At at)
-    : OptimizerBase(info, &options) {
+    : OptimizerBase(kInfo, &options) {
   add(parameters, at);
   check_all(at);
 }
@@ -25,42 +29,15 @@ LBFGS::LBFGS(const NamedTensors& parameters, LBFGSOptions options, At at)
 LBFGS::~LBFGS() = default;
 
 void LBFGS::check_all(At at) const {
-  const std::vector<double> values = hyper(0);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const double low = i == 1 || i == 5 ? 1 : 0;  // max_iter, history_size
-    if (!(values[i] >= low && std::isfinite(values[i])))
-      fail<ValueError>(at, "LBFGS: {} is {}: need at least {}", info.hyper.at[i], values[i], low);
-  }
-  if (ledger()) fail<ValueError>(at, "LBFGS: a step is no formula that a ledger could explain");
+  resolve(at);
+  if (observer()) fail<ValueError>(at, "LBFGS: a step is no formula that a ledger could explain");
   for (const Slot& slot : slots_)
     if (slot.parameter.dtype() != slots_[0].parameter.dtype())
       fail<DtypeError>(at, "LBFGS: {} is {}, {} is {}: need one dtype", slots_[0].name,
                        slots_[0].parameter.dtype(), slot.name, slot.parameter.dtype());
 }
 
-void LBFGS::advance(At at) {
-  fail<ValueError>(at, "LBFGS: a step needs a closure that computes the loss anew: step(closure)");
-}
-
-// ---- the parameters as one vector
-
-template <class F> Tensor LBFGS::flat(F f) const {
-  std::vector<Tensor> parts;
-  for (const Slot& slot : slots_) parts.push_back(f(slot.parameter).detach().reshape({-1}));
-  return cat(parts).clone();
-}
-Tensor LBFGS::theta() const {
-  return flat([](const Tensor& p) { return p; });
-}
-
-void LBFGS::move_to(const Tensor& x) const {
-  int64_t begin = 0;
-  for (const Slot& slot : slots_) {
-    const Tensor& p = slot.parameter;
-    p.copy_(x.narrow(0, begin, p.numel()).reshape(p.shape()));
-    begin += p.numel();
-  }
-}
+Tensor LBFGS::theta() const { return parameters_to_vector(parameters()); }
 
 /// In float64 where float32 has not the range.
 static double dot(const Tensor& a, const Tensor& b) {
@@ -78,13 +55,14 @@ LBFGS::Point LBFGS::evaluate(const Closure& closure) {
     loss = closure().item();
   }
   ++memory_.evaluations;
-  const Tensor g = flat(
-      [](const Tensor& p) { return p.grad().defined() ? p.grad() : zeros(p.shape(), p.dtype()); });
+  NamedTensors gradients = parameters();
+  for (auto& [name, g] : gradients) g = g.grad().defined() ? g.grad() : zeros(g.shape(), g.dtype());
+  const Tensor g = parameters_to_vector(gradients);
   return {0, options().maximize ? -loss : loss, 0, options().maximize ? -g : g};
 }
 
 LBFGS::Point LBFGS::evaluate(const Closure& closure, const Tensor& x, double t) {
-  move_to(x + t * memory_.d);
+  vector_to_parameters(x + t * memory_.d, parameters());
   Point point = evaluate(closure);
   point.t = t;
   point.slope = dot(point.g, memory_.d);
@@ -145,12 +123,12 @@ bool LBFGS::minimize(const Closure& closure, At at) {
       why = walk(closure, x, now, last);
     }
     if (why.kind) {
-      move_to(x);
+      vector_to_parameters(x, parameters());
       if (k == 1 && !why.text.empty() && first_time(why.kind))
         report("LBFGS: a step made no progress: " + why.text);
       break;
     }
-    move_to(x + memory_.t * memory_.d);
+    vector_to_parameters(x + memory_.t * memory_.d, parameters());
     if (k == o.max_iter) break;
     if (!o.strong_wolfe) now = evaluate(closure);
     if (!accepts(now, "behind a step of fixed length: strong_wolfe, or a smaller lr, helps", at))
@@ -333,6 +311,16 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point&
 
 static const std::string kMemory = "LBFGS/<memory>/";
 
+/// Names it as it is saved: scalars are t, gamma, and rho of each pair; vectors are d, g, and y and
+/// s of each pair. Both are left out while there is no direction.
+static void visit(StateVisitor& v, auto& memory, Tensor& scalars, Tensor& vectors) {
+  v(kMemory + "iterations", memory.iterations);
+  v(kMemory + "evaluations", memory.evaluations);
+  if (!scalars.defined()) return;
+  v(kMemory + "scalars", scalars);
+  v(kMemory + "vectors", vectors);
+}
+
 /// What it remembers of today's parameters: if some came later, it was another space.
 LBFGS::Memory LBFGS::known() const {
   const Tensor& d = memory_.d;
@@ -340,48 +328,46 @@ LBFGS::Memory LBFGS::known() const {
 }
 
 NamedTensors LBFGS::state_dict() const {
-  NamedTensors all = OptimizerBase::state_dict();
-  const Memory m = known();
-  auto add = [&](const char* key, const Tensor& t) { all.emplace_back(kMemory + key, t); };
-  add("iterations", tensor(m.iterations));
-  add("evaluations", tensor(m.evaluations));
-  if (!m.d.defined()) return all;
-  std::vector<double> scalars{m.t, m.gamma};
-  std::vector<Tensor> vectors{m.d, m.g};
-  for (const Pair& pair : m.pairs) {
-    scalars.push_back(pair.rho);
-    vectors.insert(vectors.end(), {pair.y, pair.s});
+  Memory m = known();
+  Tensor scalars, vectors;
+  if (m.d.defined()) {
+    std::vector<double> numbers{m.t, m.gamma};
+    std::vector<Tensor> rows{m.d, m.g};
+    for (const Pair& pair : m.pairs) {
+      numbers.push_back(pair.rho);
+      rows.insert(rows.end(), {pair.y, pair.s});
+    }
+    scalars = tensor(numbers);
+    vectors = stack(rows, 0);
   }
-  add("scalars", tensor(scalars));    // t, gamma, rho of each pair
-  add("vectors", stack(vectors, 0));  // d, g, y and s of each pair
+  StateVisitor v;
+  visit(v, m, scalars, vectors);
+  NamedTensors all = OptimizerBase::state_dict();
+  std::ranges::move(v.state_dict(), std::back_inserter(all));
   return all;
 }
 
 void LBFGS::load_state_dict(const NamedTensors& state, At at) {
-  NamedTensors own, rest;
+  const auto [own, rest] = parted(state, kMemory);
   int64_t n = 2;  // as many scalars
-  for (const auto& entry : state) {
-    (entry.first.starts_with(kMemory) ? own : rest).push_back(entry);
-    if (entry.first == kMemory + "scalars") n = std::max(n, entry.second.numel());
-  }
-  const Tensor x = theta();
-  const Tensor count = zeros({}, int64);
-  NamedTensors like{{kMemory + "iterations", count}, {kMemory + "evaluations", count}};
-  if (own.size() > 2) {
-    like.emplace_back(kMemory + "scalars", zeros({n}, float64));
-    like.emplace_back(kMemory + "vectors", zeros({2 * n - 2, x.numel()}, x.dtype()));
-  }
-  own = detail::copied(like, own, "L-BFGS", at);
+  for (const auto& [name, t] : own)
+    if (name == kMemory + "scalars") n = std::max(n, t.numel());
   Memory m;
-  m.iterations = own[0].second.item<int64_t>();
-  m.evaluations = own[1].second.item<int64_t>();
+  Tensor scalars, vectors;
   if (own.size() > 2) {
-    const auto scalars = own[2].second.to_vector<double>();
-    auto vector = [&](int64_t i) { return own[3].second.select(0, i).clone(); };
-    m.t = scalars[0], m.gamma = scalars[1], m.d = vector(0), m.g = vector(1);
+    const Tensor x = theta();
+    scalars = zeros({n}, float64);
+    vectors = zeros({2 * n - 2, x.numel()}, x.dtype());
+  }
+  StateVisitor v;
+  visit(v, m, scalars, vectors);
+  v.load(own, "L-BFGS", at);
+  if (scalars.defined()) {
+    const auto numbers = scalars.to_vector<double>();
+    auto row = [&](int64_t i) { return vectors.select(0, i).clone(); };
+    m.t = numbers[0], m.gamma = numbers[1], m.d = row(0), m.g = row(1);
     for (int64_t i = 2; i < n; ++i)
-      m.pairs.push_back(
-          {vector(2 * i - 2), vector(2 * i - 1), scalars[static_cast<std::size_t>(i)]});
+      m.pairs.push_back({row(2 * i - 2), row(2 * i - 1), numbers[static_cast<std::size_t>(i)]});
   }
   OptimizerBase::load_state_dict(rest, at);
   memory_ = std::move(m);

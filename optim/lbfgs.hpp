@@ -69,13 +69,9 @@ class LBFGS final : public OptimizerBase {
     std::vector<Pair> pairs;
   };
 
-  void advance(At at) override;
-  bool uses(std::size_t, std::size_t) const override { return false; }
   void check_all(At at) const;
 
-  template <class F> Tensor flat(F f) const;
   Tensor theta() const;
-  void move_to(const Tensor& x) const;
   Point evaluate(const Closure& closure);
   Point evaluate(const Closure& closure, const Tensor& x, double t);
   bool accepts(const Point& now, const char* place, At at);

@@ -7,7 +7,7 @@
 
 // What an update rule is made of. Its body is written once, for an element type T and a scalar type
 // S. In the fused loop they are Num<float> or Num<double>, and double; when a step is explained
-// they are recording scalars: see insight/recorder.hpp.
+// they are recording scalars: see replay.hpp.
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 

@@ -5,13 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <fmt/core.h>
-#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 
-#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/ops/ops.hpp"
-#include "descent/optim/insight/ledger.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
@@ -19,22 +16,20 @@ void detail::require(bool holds, const char* what, double value, const char* rul
   if (!holds) fail<ValueError>(at, "{} is {}: need {}", what, value, rule);
 }
 
-OptimizerBase::OptimizerBase(const detail::RuleInfo& info, const void* options)
-    : info_(info), self_(this, [](OptimizerBase*) {}) {
+OptimizerBase::OptimizerBase(const detail::RuleInfo& info, const void* options) : info_(info) {
   mixes_.push_back(std::make_unique<detail::Mix>());
   std::memcpy(mixes_[0]->options, options, info.hyper.count * sizeof(double));
 }
 OptimizerBase::~OptimizerBase() = default;
 
-detail::OptimizerRef::OptimizerRef(OptimizerBase& optimizer, const char* who)
-    : optimizer_(optimizer.self_), who_(who) {}
-OptimizerBase& detail::OptimizerRef::get(At at) const {
-  OptimizerBase* optimizer = optimizer_.lock().get();
-  if (!optimizer) fail<ValueError>(at, "{}: its optimizer has gone", who_);
-  return *optimizer;
-}
-
 // ---- parameters and groups
+
+static NamedTensors named(const std::vector<detail::Slot>& slots) {
+  NamedTensors all;
+  for (const detail::Slot& slot : slots) all.emplace_back(slot.name, slot.parameter);
+  return all;
+}
+NamedTensors OptimizerBase::parameters() const { return named(slots_); }
 
 void OptimizerBase::add(const NamedTensors& parameters, At at) {
   if (parameters.empty()) fail<ValueError>(at, "{}: no parameters to optimize", info_.name);
@@ -63,23 +58,13 @@ void OptimizerBase::add(const NamedTensors& parameters, At at) {
   }
   std::vector<Slot> all = slots_;
   std::ranges::move(added, std::back_inserter(all));
-  check_overlaps(all, at);
+  // Two parameters in the same memory would be updated twice, on two threads at once.
+  if (const auto [a, b] = descent::detail::sharing(named(all)); b > 0 || a > 0)
+    fail<ValueError>(at, "{}: {} and {} share elements: need parameters of their own", info_.name,
+                     all[a].name, all[b].name);
   Mixes mixes = mix(groups_, all);
   slots_ = std::move(all);
   adopt(std::move(mixes));
-}
-
-/// Two parameters in the same memory would be updated twice, on two threads at once.
-void OptimizerBase::check_overlaps(const std::vector<Slot>& slots, At at) const {
-  std::vector<std::tuple<const std::byte*, const std::byte*, const std::string*>> all;
-  for (const Slot& slot : slots)
-    if (const auto* h = Peek::header(slot.parameter); h->numel > 0)
-      all.emplace_back(h->data, h->data + h->numel * itemsize(h->dtype), &slot.name);
-  std::ranges::sort(all);
-  for (std::size_t i = 1; i < all.size(); ++i)
-    if (std::get<0>(all[i]) < std::get<1>(all[i - 1]))
-      fail<ValueError>(at, "{}: {} and {} share elements: need parameters of their own", info_.name,
-                       *std::get<2>(all[i - 1]), *std::get<2>(all[i]));
 }
 
 void OptimizerBase::check_parameter(const std::string& name, const Tensor& p, At at) const {
@@ -93,12 +78,6 @@ void OptimizerBase::check_parameter(const std::string& name, const Tensor& p, At
     fail<ValueError>(at, "{} {}", who, why);
 }
 
-NamedTensors OptimizerBase::parameters() const {
-  NamedTensors all;
-  for (const Slot& slot : slots_) all.emplace_back(slot.name, slot.parameter);
-  return all;
-}
-
 std::vector<detail::Slot*> OptimizerBase::matching(std::string_view pattern, At at) {
   std::vector<Slot*> found;
   for (Slot& slot : slots_)
@@ -108,17 +87,15 @@ std::vector<detail::Slot*> OptimizerBase::matching(std::string_view pattern, At 
 }
 
 void OptimizerBase::zero_grad(bool set_to_none) {
-  std::vector<std::pair<Tensor, Tensor>> zeroed;  // all are made before one is put anywhere
-  for (Slot& slot : slots_)
-    if (set_to_none) slot.parameter.zero_grad();
-    else if (const Tensor& p = slot.parameter; p.grad().defined())
-      zeroed.emplace_back(p, zeros(p.shape(), p.dtype()));
-  for (const auto& [parameter, g] : zeroed) parameter.set_grad(g);
+  if (!set_to_none) return zero_gradients(parameters());
+  for (const Slot& slot : slots_) slot.parameter.zero_grad();
 }
 
+void detail::require_nonnegative(const char* what, double value, At at) {
+  require(value >= 0 && std::isfinite(value), what, value, "a number of at least 0", at);
+}
 void detail::check_lr_factor(double factor, At at) {
-  require(factor >= 0 && std::isfinite(factor), "optimizer: the learning rate's factor", factor,
-          "a number of at least 0", at);
+  require_nonnegative("optimizer: the learning rate's factor", factor, at);
 }
 
 void OptimizerBase::set_lr_factor(double factor, At at) {
@@ -127,8 +104,7 @@ void OptimizerBase::set_lr_factor(double factor, At at) {
 }
 
 void OptimizerBase::set_lr_multiplier(std::string_view pattern, double multiplier, At at) {
-  detail::require(multiplier >= 0 && std::isfinite(multiplier), "set_lr_multiplier: multiplier",
-                  multiplier, "a number of at least 0", at);
+  detail::require_nonnegative("set_lr_multiplier: multiplier", multiplier, at);
   for (Slot* slot : matching(pattern, at)) slot->lr_multiplier = multiplier;
 }
 
@@ -147,17 +123,41 @@ void OptimizerBase::set_momentum(double momentum, At at) {
 
 // ---- a step
 
-void OptimizerBase::step(At at) {
-  loss_ = std::nan("");
-  if (info_.needs_loss)
-    fail<ValueError>(at, "{}: a step needs the loss: step(loss) or step(closure)", info_.name);
-  advance(at);
+/// Lets go, at the end of a step that was carried out or not, of what only it needed.
+class OptimizerBase::Running : Pinned {
+ public:
+  explicit Running(OptimizerBase& opt) : opt_(opt) { opt.said_ = opt.reported_.size(); }
+  ~Running() { opt_.let_go(); }
+
+ private:
+  OptimizerBase& opt_;
+};
+
+/// A step, from top to bottom. What throws comes before `commit`, and has changed nothing.
+void OptimizerBase::advance(double loss, At at) {
+  if (info_.needs_closure)
+    fail<ValueError>(at, "{}: a step needs a closure that computes the loss anew: step(closure)",
+                     info_.name);
+  const NoGradGuard no_grad;
+  const Running running(*this);
+  loss_ = loss;
+  collect(at);
+  if (!check(at)) return;
+  tell(&StepObserver::before_step);
+  prepare();
+  tell(&StepObserver::prepared);
+  commit();
+  tiles_.for_each([this](const detail::Tile& t) { update(slots_[t.array], t); });
+  tell(&StepObserver::after_step);
 }
 
-void OptimizerBase::step(const In& loss) {
-  loss_ = loss.item(loss.at);
-  advance(loss.at);
+void OptimizerBase::step(At at) {
+  if (info_.needs_loss)
+    fail<ValueError>(at, "{}: a step needs the loss: step(loss) or step(closure)", info_.name);
+  advance(std::nan(""), at);
 }
+
+void OptimizerBase::step(const In& loss) { advance(loss.item(loss.at), loss.at); }
 
 double OptimizerBase::step(const Closure& closure, At at) {
   Tensor loss;
@@ -169,8 +169,11 @@ double OptimizerBase::step(const Closure& closure, At at) {
   return loss_;
 }
 
-void OptimizerBase::collect_gradients(At at) {
-  NoGradGuard no_grad;
+/// The options that hold now; each parameter's gradient, and the state that it is missing.
+void OptimizerBase::collect(At at) {
+  resolve(at);
+  num_threads();  // which a bad DESCENT_NUM_THREADS refuses, at first
+  tiles_.clear();
   for (Slot& slot : slots_) {
     slot.grad = slot.parameter.grad();
     if (!slot.grad.defined()) continue;
@@ -186,7 +189,7 @@ void OptimizerBase::collect_gradients(At at) {
     slot.next_step = slot.step + 1;
     for (std::size_t i = 0; i < slot.state.size(); ++i) {
       const Tensor& state = slot.state[i];
-      if (!state.defined() && uses(slot.mix, i)) {
+      if (!state.defined() && info_.uses(options_at(slot.mix), i)) {
         slot.next_state[i] = zeros(theta.shape(), dtype, at);
         if (info_.required == 0) slot.next_step = 1;
       }
@@ -198,90 +201,43 @@ void OptimizerBase::collect_gradients(At at) {
     }
     if (!theta.is_contiguous())
       fail<ShapeError>(at, "step: parameter {} is no longer contiguous", slot.name);
+    tiles_.add(static_cast<std::size_t>(&slot - slots_.data()), theta.numel());
   }
 }
 
-void OptimizerBase::cut_into_tiles() {
-  constexpr int64_t grain = descent::detail::kGrain;
-  tiles_.clear();
-  bundles_.clear();
-  int64_t room = 0;
-  for (Slot& slot : slots_) {
-    if (!slot.grad.defined()) continue;
-    const int64_t n = slot.parameter.numel();
-    for (int64_t begin = 0; begin < n; begin += grain) {
-      const Tile tile{&slot, begin, std::min(grain, n - begin)};
-      if (room < tile.count) {
-        bundles_.push_back(tiles_.size());
-        room = grain;
-      }
-      room -= tile.count;
-      tiles_.push_back(tile);
-    }
-  }
-  bundles_.push_back(tiles_.size());
-}
-
-bool OptimizerBase::begin_step(At at) {
-  num_threads();  // which a bad DESCENT_NUM_THREADS refuses, at first
-  collect_gradients(at);
-  cut_into_tiles();
+/// Reports what looks like a mistake; false if the step is to be skipped.
+bool OptimizerBase::check(At at) {
   check_freshness();
-  if (nonfinite_ != NonFinite::ignore && !all_finite(at)) {
-    ++skipped_;
-    said_ = reported_.size();
-    for (Slot& slot : slots_) slot.seen = slot.next_seen;
-    return false;
-  }
-  if (Ledger* to = ledger()) to->before_step(*this);
-  return true;
+  if (nonfinite_ == NonFinite::ignore || all_finite(at)) return true;
+  ++skipped_;
+  said_ = reported_.size();
+  for (Slot& slot : slots_) slot.seen = slot.next_seen;
+  return false;
 }
 
-namespace {
-/// Whether none of n numbers is a NaN or an infinity: their exponent is all ones, so that 1 in its
-/// last place carries into the sign.
-template <class Bits> bool finite(const void* numbers, int64_t n, Bits exponent) {
-  const auto* bits = static_cast<const Bits*>(numbers);
-  const Bits one = exponent & -exponent;
-  return simd::call([=] {
-    Bits carries = 0;
-    int64_t i = 0;
-    for (; i + 64 <= n; i += 64)  // a constant count, or it is not vectorised
-      for (int64_t j = 0; j < 64; ++j) carries |= (bits[i + j] & exponent) + one;
-    for (; i < n; ++i) carries |= (bits[i] & exponent) + one;
-    return carries <= exponent;
-  });
-}
-}  // namespace
-
-bool OptimizerBase::all_finite(At at) {
+bool OptimizerBase::all_finite(At at) const {
   if (info_.needs_loss && !std::isfinite(loss_)) {
     if (nonfinite_ == NonFinite::skip) return false;
     fail<NumericError>(at, "{}: the loss is {}: nothing was updated; set_nonfinite() chooses",
                        info_.name, loss_);
   }
-  std::atomic<const Tile*> bad = nullptr;
-  for_each_tile([&](const Tile& tile) {
-    const Tensor& g = tile.slot->grad;
-    const bool good =
-        g.dtype() == float32
-            ? finite(g.data<float>() + tile.begin, tile.count, 0x7f800000U)
-            : finite(g.data<double>() + tile.begin, tile.count, uint64_t{0x7ff0000000000000});
-    if (good) return;
-    const Tile* first = bad.load();  // the first in order, whichever thread finds it
+  std::atomic<const detail::Tile*> bad = nullptr;
+  tiles_.for_each([&](const detail::Tile& tile) {
+    if (descent::detail::first_nonfinite(slots_[tile.array].grad, tile.begin, tile.count) < 0)
+      return;
+    const detail::Tile* first = bad.load();  // the first in order, whichever thread finds it
     while ((!first || &tile < first) && !bad.compare_exchange_weak(first, &tile)) {}
   });
   if (!bad) return true;
   if (nonfinite_ == NonFinite::skip) return false;
-  const Tile& tile = *bad;
-  const Tensor g = tile.slot->grad.reshape({tile.slot->grad.numel()});
-  int64_t i = tile.begin;
-  while (std::isfinite(g.select(0, i).item())) ++i;
-  const double value = g.select(0, i).item();
+  const auto [array, begin, count] = *bad.load();
+  const Slot& slot = slots_[array];
+  const int64_t i = descent::detail::first_nonfinite(slot.grad, begin, count);
+  const double value = slot.grad.reshape({slot.grad.numel()}).select(0, i).item();
   fail<NumericError>(at,
                      "step: the gradient of {} is {} at element {}{}: nothing was updated; "
                      "set_nonfinite() chooses what happens",
-                     tile.slot->name, value, i,
+                     slot.name, value, i,
                      std::isinf(loss_) ? ", for the loss is " + str(loss_) : "");
 }
 
@@ -320,10 +276,6 @@ bool OptimizerBase::first_time(const char* kind) {
   return true;
 }
 
-void OptimizerBase::on_report(std::function<void(const std::string&)> report) {
-  report_ = std::move(report);
-}
-
 void OptimizerBase::report(const std::string& text) const {
   report_ ? report_(text) : descent::report(text);
 }
@@ -351,9 +303,8 @@ void OptimizerBase::widen_fields(Slot& slot) const {
   }
 }
 
-void OptimizerBase::commit_step() {
-  if (Ledger* to = ledger()) to->prepared(*this);
-  NoGradGuard no_grad;
+/// Makes what the step found the parameters' own. Nothing fails from here on.
+void OptimizerBase::commit() {
   ++steps_;
   said_ = reported_.size();
   for (Slot& slot : slots_) {
@@ -367,10 +318,6 @@ void OptimizerBase::commit_step() {
   }
 }
 
-void OptimizerBase::end_step() {
-  if (Ledger* to = ledger()) to->after_step(*this);
-}
-
 void OptimizerBase::let_go() {
   reported_.resize(said_);
   for (Slot& slot : slots_) {
@@ -379,6 +326,30 @@ void OptimizerBase::let_go() {
     slot.next_whole.clear();
     for (Tensor& field : slot.fields) field = {};
   }
+}
+
+// ---- who watches
+
+StepObserver::~StepObserver() = default;
+
+void OptimizerBase::tell(void (StepObserver::*event)(const OptimizerBase&)) const {
+  if (StepObserver* to = observer()) (to->*event)(*this);
+}
+
+void OptimizerBase::trace(StepObserver* to, At at) {
+  if (to) to->follow(*this, at);
+  StepObserver* before = observer();
+  if (before && before != to) before->leave();
+  observer_ = to ? to->self : nullptr;
+}
+
+double OptimizerBase::clip_grad_norm(double max_norm, ClipNormOptions options, At at) {
+  tell(&StepObserver::before_clip);
+  return optim::clip_grad_norm(parameters(), max_norm, options, at);
+}
+void OptimizerBase::clip_grad_value(double limit, At at) {
+  tell(&StepObserver::before_clip);
+  optim::clip_grad_value(parameters(), limit, at);
 }
 
 }}  // namespace descent::optim

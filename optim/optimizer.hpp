@@ -1,19 +1,16 @@
 #pragma once
 #include <functional>
-#include <memory>
 #include <new>
 #include <span>
 
 #include "descent/core/graph/graph.hpp"
-#include "descent/core/runtime/threads.hpp"
+#include "descent/core/kernels/tiles.hpp"
 #include "descent/core/tensor/named.hpp"
 #include "descent/optim/clip.hpp"
-#include "descent/optim/insight/recorder.hpp"
+#include "descent/optim/observer.hpp"
+#include "descent/optim/replay.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
-
-class Ledger;
-class OptimizerBase;
 
 /// Computes the loss anew: zero_grad, predict, loss, backward; returns the loss, of one element.
 using Closure = std::function<Tensor()>;
@@ -26,42 +23,11 @@ namespace detail {
 /// ValueError "<what> is <value>: need <rule>" unless `holds`.
 void require(bool holds, const char* what, double value, const char* rule, At at);
 /// ValueError unless it is a number of at least 0.
+void require_nonnegative(const char* what, double value, At at);
+/// The same for what multiplies the learning rates.
 void check_lr_factor(double factor, At at);
-/// The values that every rule means by an option of this name: not negative, [0, 1), any number.
-enum class Range { any, nonnegative, below_one };
-constexpr Range range_of(std::string_view option) {
-  for (std::string_view name : {"beta", "beta1", "beta2"})
-    if (option == name) return Range::below_one;
-  for (std::string_view name :
-       {"lr", "lr_decay", "momentum", "momentum_decay", "weight_decay", "eps", "eps1", "eps2",
-        "alpha", "lambd", "initial_accumulator_value", "trust_coefficient", "step_min"})
-    if (option == name) return Range::nonnegative;
-  return Range::any;
-}
-
-/// What an optimizer knows of its rule besides the formula.
-struct RuleInfo {
-  const char* name;
-  Names hyper;               // lr comes first
-  Names state = {};          // one element for each of the parameter's
-  std::size_t required = 0;  // so many of them always; the others if the options ask for them
-  Names whole = {};          // state of any shape that `prepare` keeps
-  Names fields = {};         // what `prepare` finds for each element,
-  Names quantities = {};     // and for the whole parameter
-  bool needs_loss = false;
-  const char* (*refuses)(const Tensor&) = nullptr;  // why a parameter does not suit
-  Range ranges[Names::most] = {};                   // of the hyper-parameters
-  int choices[Names::most] = {};                    // as many values has a Choice; 0: it is an S
-};
 /// ValueError unless the option may have this value.
 void check_option(const RuleInfo& info, std::size_t option, double value, At at);
-
-/// Where an option stands in a rule made of Settings, in bytes; behind the last, its size.
-constexpr std::size_t offset_of(const RuleInfo& info, std::size_t option) {
-  std::size_t at = 0;
-  for (std::size_t i = 0; i < option; ++i) at += info.choices[i] ? sizeof(double) : sizeof(Setting);
-  return at;
-}
 
 /// The options of a pattern: the rule, made of Settings, that `group` hands out; at first none set.
 struct Group {
@@ -102,33 +68,10 @@ struct Slot {
 };
 
 /// A part of a parameter: what one thread updates at a time.
-struct Tile {
-  Slot* slot;
-  int64_t begin, count;
-};
+using Tile = descent::detail::Tiles::Tile;
 
-/// One element in one step, before and after.
-struct Moment {
-  std::vector<double> hyper, quantities;
-  double t, theta, g;
-  std::vector<double> state, fields;
-};
-/// Copies of what `state` has under the names of `like`. ValueError, as `who`, unless it has these
-/// and no others, with their dtypes and shapes, and its counts (int64) are from 0 to 2^53.
-NamedTensors copied(const NamedTensors& like, const NamedTensors& state, const std::string& who,
-                    At at = At::unknown());
-/// A reference to an optimizer, which may go first: to use it then is a ValueError, as `who`.
-class OptimizerRef {
- public:
-  OptimizerRef(OptimizerBase& optimizer, const char* who);
-  OptimizerBase& get(At at = At::unknown()) const;
-
- private:
-  std::weak_ptr<OptimizerBase> optimizer_;
-  const char* who_;
-};
-/// Runs a rule's body on `moment` with recording scalars.
-using Replay = void (*)(DType dtype, Moment& moment, Lines& lines);
+/// A reference to an optimizer.
+using OptimizerRef = descent::detail::Reference<OptimizerBase>;
 }  // namespace detail
 
 /// A parameter as a rule's `prepare` sees it: whole. It fills `quantities` and `fields`.
@@ -143,7 +86,7 @@ struct Whole {
 };
 
 /// All of an optimizer that is not a formula: which parameters, their groups, state and steps.
-class OptimizerBase : Pinned {
+class OptimizerBase : public descent::detail::Referred<OptimizerBase> {
  public:
   virtual ~OptimizerBase();
 
@@ -196,22 +139,34 @@ class OptimizerBase : Pinned {
   /// Where steps that look like a mistake are reported, each kind once: a step without a new
   /// gradient, a forgotten zero_grad, parameters that backward never reached. Standard error, at
   /// first.
-  void on_report(std::function<void(const std::string&)> report);
-  /// Notes in `ledger`, as long as both live, what each step does; null to stop. ValueError if it
-  /// follows another optimizer, or holds steps of another rule. Those of this rule it keeps, and
-  /// replaces them where a step of the same number is done anew.
-  void trace(Ledger* ledger, At at = At::here());
-  void trace(Ledger& ledger, At at = At::here()) { trace(&ledger, at); }
+  void on_report(std::function<void(const std::string&)> report) { report_ = std::move(report); }
+  /// Shows `observer`, as long as both live, what each step does; null to stop. An optimizer has
+  /// one at a time. A ledger refuses, with a ValueError, if it follows another optimizer, or holds
+  /// steps of another rule. Those of this rule it keeps, and replaces them where a step of the same
+  /// number is done anew.
+  void trace(StepObserver* observer, At at = At::here());
+  void trace(StepObserver& observer, At at = At::here()) { trace(&observer, at); }
+
+  // What an observer reads, besides.
+  const detail::RuleInfo& info() const { return info_; }
+  std::span<const detail::Slot> slots() const { return slots_; }
+  /// The options as a step has them for a parameter: its group's, and lr as it is used.
+  std::vector<double> options_of(const detail::Slot& slot) const;
+  /// Of the running step, or the last; NaN if step() was not told.
+  double loss() const { return loss_; }
+  /// Tells the rule's formula; null if a step is none.
+  virtual detail::Replay replay() const { return nullptr; }
+  /// Says something to the user, where on_report says.
+  void report(const std::string& text) const;
 
  protected:
   using Slot = detail::Slot;
   OptimizerBase(const detail::RuleInfo& info, const void* options);
 
-  /// One update, all of it.
-  virtual void advance(At at) = 0;
-  virtual bool uses(std::size_t mix, std::size_t state) const = 0;
-  virtual void check_options(const void*, At) const {}  // that they hold together
-  virtual detail::Replay replay() const { return nullptr; }
+  // What a rule adds to a step: quantities and fields of whole parameters, which may throw, and its
+  // formula on a part of one, which may not.
+  virtual void prepare() {}
+  virtual void update(const Slot&, const detail::Tile&) {}
 
   /// The hyper-parameters of a mix; 0 is the defaults.
   std::vector<double> hyper(std::size_t mix) const;
@@ -222,52 +177,31 @@ class OptimizerBase : Pinned {
   void resolve(At at) const { resolve(mixes_, at); }
   /// The options of `pattern`; ValueError if no parameter matches.
   void* find_group(std::string_view pattern, At at);
-  /// Collects gradients, checks them, makes the state that is missing and cuts the work into tiles;
-  /// false if the step is to be skipped. DtypeError if a parameter's dtype is no longer its
-  /// state's.
-  bool begin_step(At at);
-  /// f(tile) on all threads; small tiles are bundled, so that a small model's step wakes no thread.
-  template <class F> void for_each_tile(F f) const {
-    parallel_for(static_cast<int64_t>(bundles_.size()) - 1, [&](int64_t i) {
-      const auto bundle = static_cast<std::size_t>(i);
-      for (std::size_t t = bundles_[bundle]; t < bundles_[bundle + 1]; ++t) f(tiles_[t]);
-    });
-  }
   std::size_t first_alike(std::size_t mix) const;  // the first mix with the same options
   Whole whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const;
   void widen_fields(Slot& slot) const;  // to the parameter's shape, for the loops
-  void commit_step();                   // nothing fails from here on
-  void end_step();
-  /// Lets go, at the end of a step that was carried out or not, of what only it needed.
-  struct Running : Pinned {
-    explicit Running(OptimizerBase& opt_) : opt(opt_) { opt.said_ = opt.reported_.size(); }
-    ~Running() { opt.let_go(); }
-    OptimizerBase& opt;
-  };
-  Ledger* ledger() const;             // null if none is there to note anything
-  bool first_time(const char* kind);  // of a report
-  void report(const std::string& text) const;
+  StepObserver* observer() const { return observer_.lock().get(); }  // null if none is there
+  bool first_time(const char* kind);                                 // of a report
 
-  using Tile = detail::Tile;
   const detail::RuleInfo& info_;
   std::vector<Slot> slots_;
-  Groups groups_;  // in the order in which they were asked for
-  Mixes mixes_;    // the first is that of the defaults, of no groups
-  std::vector<Tile> tiles_;
-  std::vector<std::size_t> bundles_;  // where each begins, and the last ends
+  Mixes mixes_;  // the first is that of the defaults, of no groups
   double lr_factor_ = 1, loss_ = 0;
   int64_t steps_ = 0, skipped_ = 0;
   NonFinite nonfinite_ = NonFinite::error;
 
  private:
-  friend class detail::OptimizerRef;
-  void cut_into_tiles();
-  friend class Ledger;
-  void check_overlaps(const std::vector<Slot>& slots, At at) const;
-  void check_parameter(const std::string& name, const Tensor& parameter, At at) const;
-  void collect_gradients(At at);
-  bool all_finite(At at);
+  class Running;
+  void advance(double loss, At at);
+  void collect(At at);
+  bool check(At at);
+  void commit();
+  void let_go();
   void check_freshness();
+  bool all_finite(At at) const;
+  void tell(void (StepObserver::*event)(const OptimizerBase&)) const;
+
+  void check_parameter(const std::string& name, const Tensor& parameter, At at) const;
   void overlay(const Mixes& mixes) const;
   void resolve(const Mixes& mixes, At at) const;
   static Mixes mix(const Groups& groups, std::vector<Slot>& slots);
@@ -278,13 +212,13 @@ class OptimizerBase : Pinned {
                    const std::vector<std::pair<std::string, std::vector<double>>>& saved,
                    std::vector<Slot>& slots, At at);
   std::vector<Slot*> matching(std::string_view pattern, At at);  // ValueError if there are none
-  void let_go();
 
+  Groups groups_;  // in the order in which they were asked for
+  descent::detail::Tiles tiles_;
   std::vector<const char*> reported_;
   std::size_t said_ = 0;  // so many of them before the step, or by one that was carried out
   std::function<void(const std::string&)> report_;
-  std::weak_ptr<Ledger> ledger_;
-  std::shared_ptr<OptimizerBase> self_;  // owns nothing: its weak copies end with this
+  std::weak_ptr<StepObserver> observer_;
 };
 
 }}  // namespace descent::optim

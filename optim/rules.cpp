@@ -1,5 +1,6 @@
 #include "descent/optim/rules.hpp"
 
+#include "descent/core/ops/factory.hpp"
 #include "descent/optim/adam.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {

@@ -13,9 +13,6 @@ namespace {
 void need_positive(const char* what, double value, At at) {
   detail::require(value > 0 && std::isfinite(value), what, value, "a number above 0", at);
 }
-void need_nonnegative(const char* what, double value, At at) {
-  detail::require(value >= 0 && std::isfinite(value), what, value, "a number of at least 0", at);
-}
 void need_share(const char* what, double value, At at) {
   detail::require(value >= 0 && value <= 1, what, value, "[0, 1]", at);
 }
@@ -70,7 +67,7 @@ Schedule Schedule::then(int64_t n, Schedule next, At at) const {
 }
 
 Schedule constant(double factor, int64_t steps, At at) {
-  need_nonnegative("constant: factor", factor, at);
+  detail::require_nonnegative("constant: factor", factor, at);
   steps_from(0, "constant: steps", steps, at);
   return [factor, steps](int64_t n) { return n < steps ? factor : 1; };
 }
@@ -104,8 +101,8 @@ Schedule inverse_time(double rate, DecayOptions o, At at) {
 }
 
 Schedule linear(double start, double end, int64_t steps, At at) {
-  need_nonnegative("linear: start", start, at);
-  need_nonnegative("linear: end", end, at);
+  detail::require_nonnegative("linear: start", start, at);
+  detail::require_nonnegative("linear: end", end, at);
   return Path{{0, steps_from(1, "linear: steps", steps, at)}, {start, end}, straight};
 }
 
@@ -121,7 +118,7 @@ Schedule inverse_sqrt(int64_t warmup, At at) {
 Schedule polynomial(int64_t steps, double power, double end, At at) {
   const double last = steps_from(1, "polynomial: steps", steps, at);
   need_positive("polynomial: power", power, at);
-  need_nonnegative("polynomial: end", end, at);
+  detail::require_nonnegative("polynomial: end", end, at);
   return [last, power, end](double n) {
     return end + (1 - end) * std::pow((last - std::min(n, last)) / last, power);
   };
@@ -191,12 +188,12 @@ Schedule operator*(Schedule a, Schedule b) {
 }
 
 Scheduler::Scheduler(OptimizerBase& optimizer, Schedule rate, At at)
-    : optimizer_(optimizer, "Scheduler"), rate_(std::move(rate)) {
+    : optimizer_(optimizer, "Scheduler: its optimizer has gone"), rate_(std::move(rate)) {
   set_step(0, at);
 }
 
 Scheduler::Scheduler(OptimizerBase& optimizer, Cycle cycle, At at)
-    : optimizer_(optimizer, "Scheduler"),
+    : optimizer_(optimizer, "Scheduler: its optimizer has gone"),
       rate_(std::move(cycle.rate)),
       momentum_(std::move(cycle.momentum)) {
   set_step(0, at);
@@ -214,14 +211,16 @@ void Scheduler::set_step(int64_t n, At at) {
 }
 
 Plateau::Plateau(OptimizerBase& optimizer, PlateauOptions o, At at)
-    : optimizer_(optimizer, "Plateau"), options_(o), best_(o.maximize ? -HUGE_VAL : HUGE_VAL) {
+    : optimizer_(optimizer, "Plateau: its optimizer has gone"),
+      options_(o),
+      best_(o.maximize ? -HUGE_VAL : HUGE_VAL) {
   detail::require(o.factor >= 0 && o.factor < 1, "Plateau: factor", o.factor, "[0, 1)", at);
   steps_from(0, "Plateau: patience", o.patience, at);
   detail::require(o.threshold >= 0 && o.threshold < (o.absolute ? HUGE_VAL : 1),
                   "Plateau: threshold", o.threshold, "at least 0, and below 1 as a share", at);
   steps_from(0, "Plateau: cooldown", o.cooldown, at);
-  need_nonnegative("Plateau: min_factor", o.min_factor, at);
-  need_nonnegative("Plateau: eps", o.eps, at);
+  detail::require_nonnegative("Plateau: min_factor", o.min_factor, at);
+  detail::require_nonnegative("Plateau: eps", o.eps, at);
 }
 
 void Plateau::step(double metric, At at) {
@@ -245,34 +244,6 @@ void Plateau::restore(const State& s, At at) {
   best_ = s.best;
   bad_ = s.bad_steps;
   cooldown_ = s.cooldown;
-}
-
-std::string plot(const Schedule& schedule, int64_t steps, PlotOptions o, At at) {
-  steps_from(1, "plot: steps", steps, at);
-  detail::require(o.width >= 20 && o.width <= 1000, "plot: width", o.width, "[20, 1000]", at);
-  detail::require(o.height >= 2 && o.height <= 1000, "plot: height", o.height, "[2, 1000]", at);
-  const int64_t last = steps - 1, gaps = o.width - 13;  // after "     0.001 ┤"
-  std::vector<double> values;
-  for (int64_t i = 0; i <= gaps; ++i) {  // at round(last i / gaps), which cannot overflow
-    const int64_t n = last / gaps * i + (last % gaps * i + gaps / 2) / gaps;
-    values.push_back(schedule(n, at));
-    detail::require(std::isfinite(values.back()), "plot: a value", values.back(), "a number", at);
-  }
-  const auto [low, high] = std::minmax_element(values.begin(), values.end());
-  const auto eighths = [&, low = *low, range = *high - *low](double value) {
-    return range > 0 ? 1 + std::lround((value - low) / range * (8 * o.height - 1)) : 4 * o.height;
-  };
-  const char* const blocks[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-  std::string text;
-  for (long row = o.height - 1; row >= 0; --row) {
-    const auto here = [&](double value) { return (eighths(value) - 1) / 8 == row; };
-    text += here(*high)  ? fmt::format("{:>10.4g} ┤", *high)
-            : here(*low) ? fmt::format("{:>10.4g} ┤", *low)
-                         : fmt::format("{:>10} │", "");
-    for (double value : values) text += blocks[std::clamp(eighths(value) - 8 * row, 0L, 8L)];
-    text.erase(text.find_last_not_of(' ') + 1) += '\n';
-  }
-  return text + fmt::format("{0:>10} └{0:─>{1}}\n{0:>12}0{2:>{3}}\n", "", gaps + 1, last, gaps);
 }
 
 }}  // namespace descent::optim

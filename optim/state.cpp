@@ -1,3 +1,5 @@
+#include "descent/core/tensor/state.hpp"
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -21,49 +23,27 @@ struct Saved {
   std::vector<std::pair<std::string, std::vector<double>>> groups;  // names and options
   std::vector<detail::Slot> slots;
 };
-/// One entry of it.
-struct Entry {
-  std::string key;
-  Tensor value, like;  // what there is now, and what one has to look like; undefined: anything
-  bool always;         // or as far as there is one
-  std::function<void(const Tensor&)> put;
-};
-
-std::vector<Entry> entries(const detail::RuleInfo& info, Saved& saved, At at) {
-  std::vector<Entry> all;
+/// Names all of it.
+void visit(StateVisitor& v, const detail::RuleInfo& info, Saved& saved) {
   const std::string rule = std::string(info.name) + "/";
-  auto number = [&]<class T>(const std::string& key, T& place) {
-    const Tensor now = tensor(place, dtype_of<T>());
-    all.push_back({rule + key, now, now, true, [&](const Tensor& t) { place = t.item<T>(); }});
-  };
-  auto state = [&](const std::string& prefix, const Names& names, std::vector<Tensor>& tensors,
-                   std::size_t always, const Tensor& like) {
-    for (std::size_t i = 0; i < tensors.size(); ++i)
-      all.push_back({prefix + names.at[i], tensors[i], like, i < always,
-                     [&x = tensors[i]](const Tensor& t) { x = t; }});
-  };
-  number("steps", saved.steps);
-  number("lr_factor", saved.lr_factor);
+  v(rule + "steps", saved.steps);
+  v(rule + "lr_factor", saved.lr_factor);
   for (auto& [pattern, values] : saved.groups)
     for (std::size_t i = 0; i < values.size(); ++i)
-      number("[" + pattern + "]/" + info.hyper.at[i], values[i]);
+      v(rule + "[" + pattern + "]/" + info.hyper.at[i], values[i]);
   for (detail::Slot& slot : saved.slots) {
-    const std::string prefix = rule + slot.name + "/";
     const Shape& shape = slot.parameter.shape();
-    const std::vector<int64_t> sizes(shape.begin(), shape.end());
-    number(slot.name + "/step", slot.step);
-    number(slot.name + "/lr_multiplier", slot.lr_multiplier);
-    const Tensor now = tensor(sizes, {shape.rank()});
-    all.push_back({prefix + "shape", now, now, true, [&slot, sizes, at](const Tensor& t) {
-                     if (t.to_vector<int64_t>() != sizes)
-                       fail<ValueError>(at, "load_state_dict: {} is {} here, not there", slot.name,
-                                        sizes);
-                   }});
-    state(prefix, info.state, slot.state, info.required,
-          zeros({}, slot.parameter.dtype()).expand(shape));
-    state(prefix, info.whole, slot.whole, 0, Tensor());
+    const std::string prefix = rule + slot.name + "/";
+    v(prefix + "step", slot.step);
+    v(prefix + "lr_multiplier", slot.lr_multiplier);
+    v.same(prefix + "shape", {shape.begin(), shape.end()}, slot.name);
+    const Tensor like = zeros({}, slot.parameter.dtype()).expand(shape);
+    for (std::size_t i = 0; i < slot.state.size(); ++i)
+      if (i < info.required) v(prefix + info.state.at[i], slot.state[i], like);
+      else v.optional(prefix + info.state.at[i], slot.state[i], like);
+    for (std::size_t i = 0; i < slot.whole.size(); ++i)
+      v.optional(prefix + info.whole.at[i], slot.whole[i], Tensor());
   }
-  return all;
 }
 
 /// The groups that a state dict of `rule` has, "<number> <pattern>", by their numbers.
@@ -105,30 +85,13 @@ NamedTensors OptimizerBase::state_dict() const {
     }
     saved.groups.emplace_back(fmt::format("{} {}", g + 1, groups_[g]->pattern), values);
   }
-  NamedTensors all;
-  for (const Entry& e : entries(info_, saved, At::unknown()))
-    if (e.always || e.value.defined())
-      all.emplace_back(e.key, (e.value.defined() ? e.value : e.like).clone());
-  return all;
-}
-
-NamedTensors detail::copied(const NamedTensors& like, const NamedTensors& state,
-                            const std::string& who, At at) {
-  const std::vector<Tensor> found = fitting(like, state, who, true, at);
-  NamedTensors copies;
-  for (std::size_t i = 0; i < like.size(); ++i) {
-    const std::string& name = like[i].first;
-    const Tensor& t = copies.emplace_back(name, found[i].detach().clone()).second;
-    if (t.dtype() != int64 || t.dim() != 0) continue;
-    if (const auto n = t.item<int64_t>(); n < 0 || n > int64_t{1} << 53)  // formulas take doubles
-      fail<ValueError>(at, "load_state_dict: {} is {}: need a count up to 2^53", name, n);
-  }
-  return copies;
+  StateVisitor v;
+  visit(v, info_, saved);
+  return v.state_dict();
 }
 
 void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   check_rule(state, info_.name, at);
-  const std::map<std::string, Tensor> there(state.begin(), state.end());
   const std::vector<double> options(info_.hyper.count);
   Saved saved{0, 1, {{"*", options}}, slots_};
   Groups groups;
@@ -137,24 +100,13 @@ void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
     matching(groups.emplace_back(std::make_unique<detail::Group>(info_, pattern_of(name)))->pattern,
              at);
   }
-  std::vector<Entry> wanted;
-  NamedTensors like;
-  for (Entry& e : entries(info_, saved, at)) {
-    const auto found = there.find(e.key);
-    if (found == there.end() && !e.always) {
-      e.put({});
-      continue;
-    }
-    like.emplace_back(e.key, e.like.defined() ? e.like : found->second);
-    wanted.push_back(std::move(e));
-  }
-  const NamedTensors copies = detail::copied(like, state, info_.name, at);
-  for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i].put(copies[i].second);
+  StateVisitor v;
+  visit(v, info_, saved);
+  v.load(state, info_.name, at);
   detail::check_lr_factor(saved.lr_factor, at);
   for (const Slot& slot : saved.slots)
-    detail::require(slot.lr_multiplier >= 0 && std::isfinite(slot.lr_multiplier),
-                    ("load_state_dict: lr_multiplier of " + slot.name).c_str(), slot.lr_multiplier,
-                    "a number of at least 0", at);
+    detail::require_nonnegative(("load_state_dict: lr_multiplier of " + slot.name).c_str(),
+                                slot.lr_multiplier, at);
   take_groups(std::move(groups), saved.groups, saved.slots, at);
   // Nothing fails from here on.
   slots_ = std::move(saved.slots);

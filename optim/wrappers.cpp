@@ -8,7 +8,9 @@
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 Accumulate::Accumulate(OptimizerBase& optimizer, int64_t batches, Step step, At at)
-    : optimizer_(optimizer, "Accumulate"), batches_(batches), step_(std::move(step)) {
+    : optimizer_(optimizer, "Accumulate: its optimizer has gone"),
+      batches_(batches),
+      step_(std::move(step)) {
   detail::require(batches >= 1, "Accumulate: batches", double(batches), "at least 1", at);
   if (!step_) step_ = [this](const Tensor& loss) { optimizer_.get().step(loss); };
 }
@@ -67,7 +69,9 @@ bool Accumulate::flush() {
 }
 
 Lookahead::Lookahead(OptimizerBase& inner, LookaheadOptions o, At at)
-    : inner_(inner, "Lookahead"), options_(o), state_{{"Lookahead/steps", tensor(int64_t{0})}} {
+    : inner_(inner, "Lookahead: its optimizer has gone"),
+      options_(o),
+      state_{{"Lookahead/steps", tensor(int64_t{0})}} {
   detail::require(o.k >= 1, "Lookahead: k", double(o.k), "at least 1", at);
   detail::require(o.alpha >= 0 && o.alpha <= 1, "Lookahead: alpha", o.alpha, "[0, 1]", at);
 }
@@ -115,15 +119,15 @@ NamedTensors Lookahead::state_dict() const {
 }
 
 void Lookahead::load_state_dict(const NamedTensors& state, At at) {
-  NamedTensors own, inner;
-  for (const auto& entry : state)
-    (entry.first.starts_with("Lookahead/") ? own : inner).push_back(entry);
-  own = detail::copied(complete(), own, "Lookahead", at);
+  const auto [own, inner] = parted(state, "Lookahead/");
+  NamedTensors loaded = complete();
+  load_state(loaded, own, "Lookahead", at);
   inner_.get(at).load_state_dict(inner, at);
-  state_ = std::move(own);
+  state_ = std::move(loaded);
 }
 
-SAM::SAM(OptimizerBase& base, SAMOptions o, At at) : base_(base, "SAM"), options_(o) {
+SAM::SAM(OptimizerBase& base, SAMOptions o, At at)
+    : base_(base, "SAM: its optimizer has gone"), options_(o) {
   detail::require(o.rho >= 0 && std::isfinite(o.rho), "SAM: rho", o.rho, "at least 0, finite", at);
 }
 

@@ -110,4 +110,22 @@ std::vector<Tensor> split(const In& x, const std::vector<int64_t>& sizes, int64_
   return parts;
 }
 
+Tensor parameters_to_vector(const NamedTensors& parameters, At at) {
+  std::vector<Tensor> parts;
+  for (const auto& [name, p] : parameters) parts.push_back(p.detach().reshape({-1}, at));
+  return cat(parts, 0, at).clone(at);
+}
+
+void vector_to_parameters(const In& vector, const NamedTensors& parameters) {
+  int64_t n = 0, begin = 0;
+  for (const auto& [name, p] : parameters) n += p.numel();
+  if (!(vector.shape() == Shape{n}))
+    fail<ShapeError>(vector.at, "vector_to_parameters: {} for parameters of {} elements",
+                     vector.shape(), n);
+  for (const auto& [name, p] : parameters) {
+    p.copy_({vector.narrow(0, begin, p.numel()).reshape(p.shape()), vector.at});
+    begin += p.numel();
+  }
+}
+
 }  // namespace descent

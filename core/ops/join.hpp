@@ -2,7 +2,7 @@
 /// @file
 /// Tensors put together and taken apart along an axis.
 
-#include "descent/core/tensor/tensor.hpp"
+#include "descent/core/tensor/named.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -13,6 +13,13 @@ namespace [[gnu::visibility("default")]] descent {
 /// n tensors of one shape and dtype along a new axis of size n before axis `dim`, in
 /// [-rank - 1, rank]. Otherwise as cat.
 [[nodiscard]] Tensor stack(const std::vector<Tensor>& tensors, int64_t dim = 0, At at = At::here());
+
+/// The elements of all parameters as one vector, in their order: a copy. DtypeError unless they
+/// have one dtype, ValueError if there are none.
+[[nodiscard]] Tensor parameters_to_vector(const NamedTensors& parameters, At at = At::here());
+/// Puts the elements of such a vector back into the parameters, in place. ShapeError unless it has
+/// as many.
+void vector_to_parameters(const In& vector, const NamedTensors& parameters);
 
 /// Views of `size` indices each along `dim`; the last one may be smaller.
 [[nodiscard]] std::vector<Tensor> split(const In& x, int64_t size, int64_t dim = 0);

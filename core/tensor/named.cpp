@@ -1,6 +1,8 @@
 #include "descent/core/tensor/named.hpp"
 
+#include <algorithm>
 #include <map>
+#include <tuple>
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -33,6 +35,34 @@ bool matches(std::string_view pattern, std::string_view name) {
 NamedTensors cloned(NamedTensors tensors) {
   for (auto& [name, t] : tensors) t = t.detach().clone();
   return tensors;
+}
+
+std::pair<NamedTensors, NamedTensors> parted(const NamedTensors& all, std::string_view prefix) {
+  std::pair<NamedTensors, NamedTensors> parts;
+  for (const auto& entry : all)
+    (entry.first.starts_with(prefix) ? parts.first : parts.second).push_back(entry);
+  return parts;
+}
+
+void zero_gradients(const NamedTensors& parameters) {
+  std::vector<std::pair<Tensor, Tensor>> zeroed;
+  for (const auto& [name, p] : parameters)
+    if (p.grad().defined())
+      zeroed.emplace_back(p,
+                          detail::empty("zero_grad", p.shape(), p.dtype(), At::unknown()).fill_(0));
+  for (const auto& [p, g] : zeroed) p.set_grad(g);
+}
+
+std::pair<std::size_t, std::size_t> detail::sharing(const NamedTensors& tensors) {
+  std::vector<std::tuple<const std::byte*, const std::byte*, std::size_t>> all;
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    if (const auto* h = Peek::header(tensors[i].second); h->numel > 0)
+      all.emplace_back(h->data, h->data + h->numel * itemsize(h->dtype), i);
+  std::ranges::sort(all);
+  for (std::size_t i = 1; i < all.size(); ++i)
+    if (std::get<0>(all[i]) < std::get<1>(all[i - 1]))
+      return {std::get<2>(all[i - 1]), std::get<2>(all[i])};
+  return {0, 0};
 }
 
 std::vector<Tensor> fitting(const NamedTensors& own, const NamedTensors& state,

@@ -58,8 +58,7 @@ template <class T> void make_room(std::vector<T>& list, std::size_t more) {
 
 }  // namespace
 
-Ledger::Ledger(LedgerOptions options, At at)
-    : options_(std::move(options)), self_(this, [](Ledger*) {}) {
+Ledger::Ledger(LedgerOptions options, At at) : options_(std::move(options)) {
   detail::require(options_.every >= 1, "Ledger: every", static_cast<double>(options_.every),
                   "at least 1", at);
   detail::require(options_.max_bytes >= 0, "Ledger: max_bytes",
@@ -70,34 +69,27 @@ Ledger::Ledger(LedgerOptions options, At at)
 
 Ledger::~Ledger() = default;
 
-void OptimizerBase::trace(Ledger* to, At at) {
-  Ledger* before = ledger();
-  if (to) {
-    const auto other = to->optimizer_.lock();
-    if (other && other.get() != this)
-      fail<ValueError>(at,
-                       "trace: this ledger follows another optimizer, {}: take one for each, or "
-                       "trace(nullptr) there",
-                       other->info_.name);
-    if (!to->entries_.empty() && to->rule_ != &info_)
-      fail<ValueError>(at, "trace: this ledger holds steps of {}: take another one for {}",
-                       to->rule_->name, info_.name);
-    to->optimizer_ = self_;
-    to->rule_ = &info_;
-    to->replay_ = replay();
-  }
-  if (before && before != to) before->optimizer_.reset();
-  ledger_ = to ? to->self_ : std::weak_ptr<Ledger>();
+void Ledger::follow(const OptimizerBase& opt, At at) {
+  const auto other = optimizer_.lock();
+  if (other && other != opt.self)
+    fail<ValueError>(at,
+                     "trace: this ledger follows another optimizer, {}: take one for each, or "
+                     "trace(nullptr) there",
+                     rule_->name);
+  if (!entries_.empty() && rule_ != &opt.info())
+    fail<ValueError>(at, "trace: this ledger holds steps of {}: take another one for {}",
+                     rule_->name, opt.info().name);
+  optimizer_ = opt.self;
+  rule_ = &opt.info();
+  replay_ = opt.replay();
 }
-
-Ledger* OptimizerBase::ledger() const { return ledger_.lock().get(); }
 
 // ---- recording
 
 void Ledger::before_clip(const OptimizerBase& opt) {
-  if (opt.steps_ % options_.every != 0 || is_full(opt)) return;
+  if (opt.steps() % options_.every != 0 || is_full(opt)) return;
   std::vector<Raw> raw;
-  for (const detail::Slot& slot : opt.slots_) {
+  for (const detail::Slot& slot : opt.slots()) {
     const Tensor g = slot.parameter.grad();
     if (!g.defined() || !matches(options_.parameters, slot.name)) continue;
     const auto age = descent::detail::gradient_age(slot.parameter);
@@ -115,7 +107,7 @@ const Ledger::Raw* Ledger::raw_of(const std::string& name, descent::detail::Grad
 }
 
 bool Ledger::records(const OptimizerBase& opt, const detail::Slot& slot) const {
-  return opt.steps_ % options_.every == 0 && slot.grad.defined() &&
+  return opt.steps() % options_.every == 0 && slot.grad.defined() &&
          matches(options_.parameters, slot.name);
 }
 
@@ -130,33 +122,33 @@ int64_t Ledger::entry_bytes(std::size_t elements) const {
 /// Whether an earlier step has found no room for its entries, and those are still there: a state
 /// that was loaded may have led back behind it.
 bool Ledger::is_full(const OptimizerBase& opt) const {
-  return full_at_ > 0 && opt.steps_ + 1 >= full_at_;
+  return full_at_ > 0 && opt.steps() + 1 >= full_at_;
 }
 
-void Ledger::before_step(OptimizerBase& opt) {
+void Ledger::before_step(const OptimizerBase& opt) {
   open_.clear();
   theta_before_.clear();
   gradients_.clear();
   make_room(losses_, 1);
   open_bytes_ = 0;
-  for (const detail::Slot& slot : opt.slots_)
+  for (const detail::Slot& slot : opt.slots())
     if (records(opt, slot))
       open_bytes_ +=
           entry_bytes(options_.elements.empty() ? static_cast<std::size_t>(slot.parameter.numel())
                                                 : options_.elements.size());
   if (is_full(opt)) return;
   int64_t bytes = bytes_ + open_bytes_;  // without the entries that this step makes anew
-  for (auto e = entries_.rbegin(); e != entries_.rend() && e->step > opt.steps_; ++e)
+  for (auto e = entries_.rbegin(); e != entries_.rend() && e->step > opt.steps(); ++e)
     bytes -= entry_bytes(e->elements.size());
   if (bytes > options_.max_bytes) {
     opt.report(fmt::format(
         "step: the ledger is full: step {} would bring it to {} MB of at most {}, and it "
         "records no more: choose parameters by a pattern, elements, or every n-th step",
-        opt.steps_ + 1, bytes >> 20, options_.max_bytes >> 20));
-    full_at_ = opt.steps_ + 1;
+        opt.steps() + 1, bytes >> 20, options_.max_bytes >> 20));
+    full_at_ = opt.steps() + 1;
     return;
   }
-  for (const detail::Slot& slot : opt.slots_)
+  for (const detail::Slot& slot : opt.slots())
     if (records(opt, slot)) open_entry(opt, slot);
   make_room(entries_, open_.size());
 }
@@ -164,19 +156,18 @@ void Ledger::before_step(OptimizerBase& opt) {
 void Ledger::open_entry(const OptimizerBase& opt, const detail::Slot& slot) {
   const Tensor theta = slot.parameter.detach().clone(), g = slot.grad;
   Entry& entry = open_.emplace_back();
-  entry.step = opt.steps_ + 1;
+  entry.step = opt.steps() + 1;
   entry.parameter = slot.name;
   entry.dtype = theta.dtype();
   entry.shape = theta.shape();
-  entry.loss = opt.loss_;
+  entry.loss = opt.loss();
   for (std::size_t i = 0; i < slot.state.size(); ++i)
     entry.in_use.push_back(slot.state[i].defined() || slot.next_state[i].defined());
   entry.theta_norm = norm(theta).item();
   entry.gradient_norm = norm(g).item();
   theta_before_.push_back(theta);
   gradients_.push_back(g);
-  std::vector<double> hyper = opt.hyper(slot.mix);
-  hyper[0] *= opt.lr_factor_ * slot.lr_multiplier;
+  const std::vector<double> hyper = opt.options_of(slot);
   const Raw* raw = raw_of(slot.name, slot.next_seen);
   auto add = [&](int64_t i) {
     Element& e = entry.elements.emplace_back();
@@ -200,7 +191,7 @@ void Ledger::open_entry(const OptimizerBase& opt, const detail::Slot& slot) {
 /// f(entry, its slot, its place) for each entry of the running step.
 template <class F> void Ledger::for_each_open(const OptimizerBase& opt, F f) {
   std::size_t at = 0;
-  for (const detail::Slot& slot : opt.slots_)
+  for (const detail::Slot& slot : opt.slots())
     if (at < open_.size() && open_[at].parameter == slot.name) {
       f(open_[at], slot, at);
       ++at;
@@ -230,11 +221,11 @@ void Ledger::after_step(const OptimizerBase& opt) noexcept {
         e.state_after[k] = element(slot.state[k], e.index);
     }
   });
-  const int64_t step = opt.steps_;
+  const int64_t step = opt.steps();
   while (!losses_.empty() && losses_.back().first >= step) losses_.pop_back();  // done anew
   for (; !entries_.empty() && entries_.back().step >= step; entries_.pop_back())
     bytes_ -= entry_bytes(entries_.back().elements.size());
-  losses_.emplace_back(step, opt.loss_);
+  losses_.emplace_back(step, opt.loss());
   if (step < full_at_) full_at_ = 0;
   for (const Entry& entry : open_) bytes_ += entry_bytes(entry.elements.size());
   std::move(open_.begin(), open_.end(), std::back_inserter(entries_));
@@ -253,13 +244,13 @@ double Ledger::real_decrease(int64_t step) const {
 // ---- explaining
 
 std::pair<Lines, bool> Ledger::replay(const Entry& entry, const Element& element) const {
-  Lines lines;
+  Recording recording;
   detail::Moment moment = element.before;
   {
     const simd::FlushDenormals flush;  // as in the step, which makes a denormal gradient 0 by a
     const volatile double sign = 1;    // product with 1 or -1 that no compiler leaves out
     moment.g *= sign;
-    replay_(entry.dtype, moment, lines);
+    replay_(entry.dtype, moment, recording);
   }
   auto same = [](double a, double b) {
     return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b) || (a != a && b != b);
@@ -267,7 +258,7 @@ std::pair<Lines, bool> Ledger::replay(const Entry& entry, const Element& element
   bool all = same(moment.theta, element.theta_after);
   for (std::size_t i = 0; i < moment.state.size(); ++i)
     all &= same(moment.state[i], element.state_after[i]);
-  return {std::move(lines), all};
+  return {lines_of(recording), all};
 }
 
 namespace {

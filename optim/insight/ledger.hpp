@@ -1,4 +1,5 @@
 #pragma once
+#include "descent/optim/insight/lines.hpp"
 #include "descent/optim/optimizer.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
@@ -18,7 +19,7 @@ struct LedgerOptions {
 ///     opt.trace(ledger);
 ///     ... opt.step(loss) ...
 ///     ledger.explain("fc1.bias[3]", 11);
-class Ledger : Pinned {
+class Ledger final : public StepObserver {
  public:
   /// One element of a parameter in one step.
   struct Element {
@@ -45,7 +46,7 @@ class Ledger : Pinned {
 
   /// ValueError unless every >= 1, max_bytes >= 0 and no index is negative.
   explicit Ledger(LedgerOptions options = {}, At at = At::here());
-  ~Ledger();
+  ~Ledger() override;
 
   const std::vector<Entry>& entries() const { return entries_; }
   /// loss(step) - loss(step + 1), both as step() was told; NaN if it was not.
@@ -69,15 +70,15 @@ class Ledger : Pinned {
   [[nodiscard]] std::string json_lines() const;
 
  private:
-  friend class OptimizerBase;
-  void before_clip(const OptimizerBase& opt);
-  void before_step(OptimizerBase& opt);
-  void prepared(const OptimizerBase& opt);
-  void after_step(const OptimizerBase& opt) noexcept;
+  void follow(const OptimizerBase& opt, At at) override;
+  void leave() noexcept override { optimizer_.reset(); }
+  void before_clip(const OptimizerBase& opt) override;
+  void before_step(const OptimizerBase& opt) override;
+  void prepared(const OptimizerBase& opt) override;
+  void after_step(const OptimizerBase& opt) noexcept override;
 
   LedgerOptions options_;
-  std::shared_ptr<Ledger> self_;  // owns nothing: its weak copies end with this
-  std::weak_ptr<OptimizerBase> optimizer_;
+  std::weak_ptr<const void> optimizer_;  // that it follows
   const detail::RuleInfo* rule_ = nullptr;
   detail::Replay replay_ = nullptr;
   std::vector<Entry> entries_;

@@ -1,0 +1,79 @@
+#include "descent/core/tensor/state.hpp"
+
+#include <algorithm>
+#include <map>
+
+namespace [[gnu::visibility("default")]] descent {
+
+template <class T> static Tensor as_tensor(const Shape& shape, const T* values) {
+  const Tensor t = detail::empty("state_dict", shape, dtype_of<T>(), At::unknown());
+  std::copy_n(values, t.numel(), t.mutable_data<T>());
+  return t;
+}
+
+template <class T> void StateVisitor::number(std::string name, T& place) {
+  const Tensor now = as_tensor({}, &place);
+  entries_.push_back(
+      {std::move(name), now, now, true, [&place](const Tensor& t) { place = t.item<T>(); }});
+}
+
+void StateVisitor::operator()(std::string name, int64_t& count) { number(std::move(name), count); }
+void StateVisitor::operator()(std::string name, double& x) { number(std::move(name), x); }
+void StateVisitor::operator()(std::string name, bool& flag) { number(std::move(name), flag); }
+
+void StateVisitor::operator()(std::string name, Tensor& tensor, const Tensor& like) {
+  entries_.push_back({std::move(name), tensor.defined() ? tensor : like, like, true,
+                      [&tensor](const Tensor& t) { tensor = t; }});
+}
+
+void StateVisitor::operator()(NamedTensors& tensors) {
+  for (auto& [name, tensor] : tensors) (*this)(name, tensor);
+}
+
+void StateVisitor::optional(std::string name, Tensor& tensor, const Tensor& like) {
+  entries_.push_back(
+      {std::move(name), tensor, like, false, [&tensor](const Tensor& t) { tensor = t; }});
+}
+
+void StateVisitor::same(std::string name, std::vector<int64_t> numbers, std::string what) {
+  const Tensor now = as_tensor({static_cast<int64_t>(numbers.size())}, numbers.data());
+  const auto check = [numbers = std::move(numbers), what = std::move(what)](const Tensor& t,
+                                                                            At at) {
+    if (t.to_vector<int64_t>() != numbers)
+      fail<ValueError>(at, "load_state_dict: {} is {} here, not there", what, numbers);
+  };
+  entries_.push_back({std::move(name), now, now, true, [](const Tensor&) {}, check});
+}
+
+NamedTensors StateVisitor::state_dict() const {
+  NamedTensors all;
+  for (const Entry& e : entries_)
+    if (e.now.defined()) all.emplace_back(e.name, e.now.detach().clone());
+  return all;
+}
+
+void StateVisitor::load(const NamedTensors& state, const std::string& who, At at) const {
+  const std::map<std::string, Tensor> there(state.begin(), state.end());
+  NamedTensors wanted;
+  std::vector<const Entry*> places;
+  for (const Entry& e : entries_)
+    if (const auto found = there.find(e.name); e.always || found != there.end()) {
+      wanted.emplace_back(e.name, e.like.defined() ? e.like : found->second);
+      places.push_back(&e);
+    }
+  std::vector<Tensor> values = fitting(wanted, state, who, true, at);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = values[i].detach().clone();
+    if (places[i]->check) places[i]->check(values[i], at);
+    if (values[i].dtype() != int64 || values[i].dim() != 0) continue;
+    if (const auto n = values[i].item<int64_t>(); n < 0 || n > int64_t{1} << 53)
+      fail<ValueError>(at, "load_state_dict: {} is {}: need a count up to 2^53", wanted[i].first,
+                       n);
+  }
+  // Nothing fails from here on.
+  for (const Entry& e : entries_)
+    if (!e.always) e.put({});
+  for (std::size_t i = 0; i < values.size(); ++i) places[i]->put(values[i]);
+}
+
+}  // namespace descent
