@@ -91,7 +91,7 @@ Tensor Idx::to(DType dtype, At at) const {
         at, "read_idx: {} holds floating numbers: read them as float32 or float64, not as int64",
         path);
   Tensor out = empty(shape, dtype, at);
-  descent::detail::visit<Kinds::any>("read_idx", dtype, at, [&]<class To>(To) {
+  visit<Kinds::any>("read_idx", dtype, at, [&]<class To>(To) {
     visit_type(type, [&]<class From>(From) {
       To* p = out.mutable_data<To>();
       for (std::size_t i = 0; i < bytes.size(); i += sizeof(From))

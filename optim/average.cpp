@@ -23,7 +23,7 @@ void detail::blend(Named into, Named from, double w) {
   check_blend(into, from);
   NoGradGuard no_grad;
   for (std::size_t i = 0; i < std::min(into.size(), from.size()); ++i)
-    descent::detail::blend("average", into[i].second, from[i].second, w);
+    descent::blend("average", into[i].second, from[i].second, w);
 }
 
 detail::Kept::Kept(const NamedTensors& all) : tensors(all), copies(cloned(all)) {}

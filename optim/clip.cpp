@@ -14,15 +14,11 @@ template <class F> static void change_gradients(const NamedTensors& parameters, 
   NoGradGuard no_grad;
   std::vector<std::pair<Tensor*, Tensor>> all;
   for (const auto& [name, p] : parameters)
-    if (Tensor* g = descent::detail::gradient_of(p))
+    if (Tensor* g = gradient_of(p))
       all.emplace_back(g, Peek::unique(*g) ? Tensor() : g->detach().clone());
   for (auto& [g, copy] : all) {
     if (copy.defined()) *g = std::move(copy);
-    descent::detail::visit<Kinds::floating>(
-        "clip", g->dtype(), At::unknown(), [change, &gradient = *g]<class T>(T) {
-          descent::detail::transform<T>([change](T x) { return change(x); }, gradient,
-                                        descent::detail::Operand<T>(gradient));
-        });
+    map_in_place("clip", *g, change);
   }
 }
 

@@ -112,9 +112,9 @@ class Optimizer final : public OptimizerBase {
       if constexpr (Is::direction_has_fields) widen_fields(slot);
       const Tensor u = zeros(slot.parameter.shape(), slot.parameter.dtype());
       const Rule own = rule_of(slot);
-      const int64_t n = u.numel(), grain = descent::detail::kGrain;
-      parallel_for(descent::detail::tiles_of(n), [&](int64_t i) {
-        const detail::Tile tile{0, i * grain, std::min(grain, n - i * grain)};
+      Tiles tiles;
+      tiles.add(0, u.numel());
+      tiles.for_each([&](const detail::Tile& tile) {
         if (u.dtype() == float32) Loop::template direct<float>(own, slot, tile, u);
         else Loop::template direct<double>(own, slot, tile, u);
       });

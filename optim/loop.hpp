@@ -68,7 +68,7 @@ template <template <class> class R, class Rule = R<double>> struct Loop {
 
  private:
   template <class F> static F* elements(const Tile& tile, const Tensor& x) {
-    return descent::detail::elements_of<F>(x) + tile.begin;
+    return elements_of<F>(x) + tile.begin;
   }
 
   /// What `update` receives in g's place, from all state and fields.

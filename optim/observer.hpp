@@ -16,7 +16,7 @@ class OptimizerBase;
 
 /// Sees the steps of the optimizer that it was given to, by OptimizerBase::trace. What throws here
 /// keeps the optimizer from doing what it was about to do.
-class StepObserver : public descent::detail::Referred<StepObserver> {
+class StepObserver : public Referred<StepObserver> {
  public:
   virtual ~StepObserver();
   /// An optimizer asks to be followed, as long as it lives; throws to refuse.

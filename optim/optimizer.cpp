@@ -59,7 +59,7 @@ void OptimizerBase::add(const NamedTensors& parameters, At at) {
   std::vector<Slot> all = slots_;
   std::ranges::move(added, std::back_inserter(all));
   // Two parameters in the same memory would be updated twice, on two threads at once.
-  if (const auto [a, b] = descent::detail::sharing(named(all)); b > 0 || a > 0)
+  if (const auto [a, b] = sharing(named(all)); b > 0 || a > 0)
     fail<ValueError>(at, "{}: {} and {} share elements: need parameters of their own", info_.name,
                      all[a].name, all[b].name);
   Mixes mixes = mix(groups_, all);
@@ -223,8 +223,7 @@ bool OptimizerBase::all_finite(At at) const {
   }
   std::atomic<const detail::Tile*> bad = nullptr;
   tiles_.for_each([&](const detail::Tile& tile) {
-    if (descent::detail::first_nonfinite(slots_[tile.array].grad, tile.begin, tile.count) < 0)
-      return;
+    if (first_nonfinite(slots_[tile.array].grad, tile.begin, tile.count) < 0) return;
     const detail::Tile* first = bad.load();  // the first in order, whichever thread finds it
     while ((!first || &tile < first) && !bad.compare_exchange_weak(first, &tile)) {}
   });
@@ -232,7 +231,7 @@ bool OptimizerBase::all_finite(At at) const {
   if (nonfinite_ == NonFinite::skip) return false;
   const auto [array, begin, count] = *bad.load();
   const Slot& slot = slots_[array];
-  const int64_t i = descent::detail::first_nonfinite(slot.grad, begin, count);
+  const int64_t i = first_nonfinite(slot.grad, begin, count);
   const double value = slot.grad.reshape({slot.grad.numel()}).select(0, i).item();
   fail<NumericError>(at,
                      "step: the gradient of {} is {} at element {}{}: nothing was updated; "
@@ -252,7 +251,7 @@ void OptimizerBase::check_freshness() {
       continue;
     }
     any = true;
-    const auto now = descent::detail::gradient_age(slot.parameter), seen = slot.seen;
+    const auto now = gradient_age(slot.parameter), seen = slot.seen;
     all_old &= seen.added > 0 && now == seen;
     const bool piled_up = now != seen && now.life == seen.life &&
                           now.changes - seen.changes == now.added - seen.added;
@@ -314,7 +313,7 @@ void OptimizerBase::commit() {
     std::swap(slot.whole, slot.next_whole);
     for (std::size_t i = 0; i < slot.state.size(); ++i)
       if (slot.next_state[i].defined()) std::swap(slot.state[i], slot.next_state[i]);
-    descent::detail::will_write("step", slot.parameter, At::unknown());
+    will_write("step", slot.parameter, At::unknown());
   }
 }
 

@@ -56,22 +56,22 @@ struct Slot {
   std::size_t mix = 0;
   double lr_multiplier = 1;
   int64_t step = 0;
-  std::vector<Tensor> state, whole;   // undefined until needed
-  descent::detail::GradientAge seen;  // of the gradient that the last step used
-  Tensor grad;                        // contiguous; undefined if there is none
+  std::vector<Tensor> state, whole;  // undefined until needed
+  GradientAge seen;                  // of the gradient that the last step used
+  Tensor grad;                       // contiguous; undefined if there is none
   // What these become if the step is carried out; an undefined state stays as it is.
   std::vector<Tensor> next_state, next_whole;
   int64_t next_step = 0;  // 1 where a rule that can do without state begins to have some
-  descent::detail::GradientAge next_seen;
+  GradientAge next_seen;
   std::vector<Tensor> fields;
   std::vector<double> quantities;
 };
 
 /// A part of a parameter: what one thread updates at a time.
-using Tile = descent::detail::Tiles::Tile;
+using Tile = Tiles::Tile;
 
 /// A reference to an optimizer.
-using OptimizerRef = descent::detail::Reference<OptimizerBase>;
+using OptimizerRef = Reference<OptimizerBase>;
 }  // namespace detail
 
 /// A parameter as a rule's `prepare` sees it: whole. It fills `quantities` and `fields`.
@@ -86,7 +86,7 @@ struct Whole {
 };
 
 /// All of an optimizer that is not a formula: which parameters, their groups, state and steps.
-class OptimizerBase : public descent::detail::Referred<OptimizerBase> {
+class OptimizerBase : public Referred<OptimizerBase> {
  public:
   virtual ~OptimizerBase();
 
@@ -214,7 +214,7 @@ class OptimizerBase : public descent::detail::Referred<OptimizerBase> {
   std::vector<Slot*> matching(std::string_view pattern, At at);  // ValueError if there are none
 
   Groups groups_;  // in the order in which they were asked for
-  descent::detail::Tiles tiles_;
+  Tiles tiles_;
   std::vector<const char*> reported_;
   std::size_t said_ = 0;  // so many of them before the step, or by one that was carried out
   std::function<void(const std::string&)> report_;

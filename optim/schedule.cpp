@@ -199,7 +199,7 @@ Scheduler::Scheduler(OptimizerBase& optimizer, Cycle cycle, At at)
   set_step(0, at);
 }
 
-void Scheduler::step(At at) { set_step(descent::detail::checked_add(step_, 1, "step", at), at); }
+void Scheduler::step(At at) { set_step(checked_add(step_, 1, "step", at), at); }
 
 void Scheduler::set_step(int64_t n, At at) {
   steps_from(0, "set_step: step", n, at);

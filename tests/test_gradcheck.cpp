@@ -177,19 +177,13 @@ void reductions(Tally& t) {
           t, "max" + at, [=](const Tensors& x) { return max(x[0], dims, keepdim); }, shapes);
       any_of(
           t, "min" + at, [=](const Tensors& x) { return min(x[0], dims, keepdim); }, shapes);
-      any_of(t, "var" + at,
-             [=](const Tensors& x) {
-               return var(x[0], dims, {0, keepdim});
-             },
+      any_of(t, "var" + at, [=](const Tensors& x) { return var(x[0], dims, keepdim, {0}); },
              {{2, 3, 4}});
       any_of(
           t, "logsumexp" + at, [=](const Tensors& x) { return logsumexp(x[0], dims, keepdim); },
           shapes);
       for (double p : {1.0, 2.0, 3.0, static_cast<double>(INFINITY)})
-        any_of(t, "norm" + at,
-               [=](const Tensors& x) {
-                 return norm(x[0], dims, {p, keepdim});
-               },
+        any_of(t, "norm" + at, [=](const Tensors& x) { return norm(x[0], dims, keepdim, {p}); },
                {{2, 3, 4}});
     }
   }

@@ -29,7 +29,7 @@ class Probe : Pinned {
   double operator()(double by) {
     {
       NoGradGuard no_grad;
-      detail::will_write("gradcheck", moved_, At::unknown());
+      will_write("gradcheck", moved_, At::unknown());
     }
     place_ = home_ + by;
     return f_(inputs_).item();

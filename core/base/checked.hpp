@@ -4,25 +4,27 @@
 
 #include "descent/core/base/error.hpp"
 
-namespace [[gnu::visibility("default")]] descent { namespace detail {
+namespace [[gnu::visibility("default")]] descent {
 
+namespace detail {
 /// By value: an argument of `fail` has an address, which would keep it out of registers.
 [[noreturn, gnu::cold]] void fail_size(const char* what, int64_t a, const char* sign, int64_t b,
                                        At at);
+}  // namespace detail
 
 // The only arithmetic that a size may go through. `what` names the operation, as in "reshape".
 
 /// a + b, or SizeError if it does not fit in an int64_t.
 inline int64_t checked_add(int64_t a, int64_t b, const char* what, At at = At::here()) {
   int64_t sum;
-  if (__builtin_add_overflow(a, b, &sum)) fail_size(what, a, "+", b, at);
+  if (__builtin_add_overflow(a, b, &sum)) detail::fail_size(what, a, "+", b, at);
   return sum;
 }
 
 /// a * b, or SizeError if it does not fit in an int64_t.
 inline int64_t checked_mul(int64_t a, int64_t b, const char* what, At at = At::here()) {
   int64_t product;
-  if (__builtin_mul_overflow(a, b, &product)) fail_size(what, a, "*", b, at);
+  if (__builtin_mul_overflow(a, b, &product)) detail::fail_size(what, a, "*", b, at);
   return product;
 }
 
@@ -33,4 +35,4 @@ inline int64_t checked_size(std::size_t n, const char* what, At at = At::here())
   return static_cast<int64_t>(n);
 }
 
-}}  // namespace descent::detail
+}  // namespace descent

@@ -45,6 +45,8 @@ enum class Kinds { floating, numeric, any };
 namespace detail {
 [[noreturn]] void refuse_dtype(const char* op, Kinds kinds, DType dtype, At at);
 
+}  // namespace detail
+
 /// f(T{}) for the C++ type T behind `dtype`; a dtype outside `K` is a DtypeError. Whatever computes
 /// elements is such an f: here it gets the mode that it computes in.
 template <Kinds K, class F> decltype(auto) visit(const char* op, DType dtype, At at, F&& f) {
@@ -55,8 +57,7 @@ template <Kinds K, class F> decltype(auto) visit(const char* op, DType dtype, At
     if (dtype == int64) return f(int64_t{});
   if constexpr (K == Kinds::any)
     if (dtype == boolean) return f(bool{});
-  refuse_dtype(op, K, dtype, at);
+  detail::refuse_dtype(op, K, dtype, at);
 }
-}  // namespace detail
 
 }  // namespace descent

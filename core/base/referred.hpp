@@ -1,12 +1,13 @@
 #pragma once
+/// @file
+/// References to objects that may go first.
+
 #include <memory>
 #include <string>
 
 #include "descent/core/base/error.hpp"
 
-// References to objects that may go first.
-
-namespace [[gnu::visibility("default")]] descent { namespace detail {
+namespace [[gnu::visibility("default")]] descent {
 
 /// Base of what others refer to without owning it: weak copies of `self` end with it.
 template <class T> struct Referred : Pinned {
@@ -28,4 +29,4 @@ template <class T> class Reference {
   std::string gone_;
 };
 
-}}  // namespace descent::detail
+}  // namespace descent

@@ -26,16 +26,6 @@ constinit thread_local bool destroying = false;
 
 }  // namespace
 
-GradientAge gradient_age(const Tensor& leaf) {
-  const LeafNode* node = leaf_node(leaf);
-  return node ? node->age : GradientAge();
-}
-
-Tensor* gradient_of(const Tensor& leaf) {
-  LeafNode* node = leaf_node(leaf);
-  return node && node->grad.defined() ? &node->grad : nullptr;
-}
-
 void drop(Node* node) {
   if (!release(node->refs)) return;
   node->next = std::exchange(doomed, node);
@@ -115,6 +105,16 @@ ListNode::ListNode(const char* name_, At at_, const std::vector<Tensor>& x, Deri
 }
 
 }  // namespace detail
+
+GradientAge gradient_age(const Tensor& leaf) {
+  const detail::LeafNode* node = detail::leaf_node(leaf);
+  return node ? node->age : GradientAge();
+}
+
+Tensor* gradient_of(const Tensor& leaf) {
+  detail::LeafNode* node = detail::leaf_node(leaf);
+  return node && node->grad.defined() ? &node->grad : nullptr;
+}
 
 GradModeGuard::GradModeGuard(bool on) : before_(std::exchange(detail::grad_mode, on)) {}
 GradModeGuard::~GradModeGuard() { detail::grad_mode = before_; }

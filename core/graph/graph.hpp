@@ -34,6 +34,18 @@ struct EnableGradGuard : GradModeGuard {
 /// Whether ops on this thread are recorded.
 [[nodiscard]] bool grad_enabled();
 
+/// What has happened to a leaf's gradient: how often it changed, and how many gradients were added
+/// up in it since it was last set or forgotten. A leaf that is frozen and trained again begins
+/// another life.
+struct GradientAge {
+  uint32_t changes = 0, added = 0, life = 0;
+  bool operator==(const GradientAge&) const = default;
+};
+/// That of a leaf; of another tensor, what it is at first.
+[[nodiscard]] GradientAge gradient_age(const Tensor& leaf);
+/// Where a leaf keeps its gradient, to change it and not its age; null if there is none.
+[[nodiscard]] Tensor* gradient_of(const Tensor& leaf);
+
 namespace detail {
 
 struct Hooks {
@@ -77,14 +89,6 @@ struct Node : Pinned {
   Shape shape;
   DType dtype = float32;
 };
-/// What has happened to a leaf's gradient: how often it changed, and how many gradients were added
-/// up in it since it was last set or forgotten. A leaf that is frozen and trained again begins
-/// another life.
-struct GradientAge {
-  uint32_t changes = 0, added = 0, life = 0;
-  bool operator==(const GradientAge&) const = default;
-};
-
 /// Where a gradient ends up.
 struct LeafNode final : Node {
   LeafNode(const Tensor& x, At at_);
@@ -102,9 +106,6 @@ struct LeafNode final : Node {
 };
 /// x's node if x is a leaf that requires a gradient, else null.
 LeafNode* leaf_node(const Tensor& x);
-GradientAge gradient_age(const Tensor& leaf);
-/// Where a leaf keeps its gradient, to change it and not its age; null if there is none.
-Tensor* gradient_of(const Tensor& leaf);
 /// Makes `value` the output of `node`.
 Tensor attach(Tensor value, Node* node);
 

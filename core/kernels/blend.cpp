@@ -2,7 +2,7 @@
 
 #include "descent/core/kernels/elementwise.hpp"
 
-namespace [[gnu::visibility("default")]] descent { namespace detail {
+namespace [[gnu::visibility("default")]] descent {
 
 template <class T, class From>
 static void blend_as(const Tensor& into, const Tensor& from, double weight) {
@@ -12,7 +12,7 @@ static void blend_as(const Tensor& into, const Tensor& from, double weight) {
     const auto b = static_cast<T>(b_);
     return weight == 1 ? b : (near ? a : b) + share * (b - a);
   };
-  transform<T>(mix, into, Operand<T>(into), Operand<From>(from));
+  detail::transform<T>(mix, into, detail::Operand<T>(into), detail::Operand<From>(from));
 }
 
 void blend(const char* op, const Tensor& into, const Tensor& from, double weight) {
@@ -23,4 +23,4 @@ void blend(const char* op, const Tensor& into, const Tensor& from, double weight
   });
 }
 
-}}  // namespace descent::detail
+}  // namespace descent

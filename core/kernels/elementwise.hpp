@@ -12,6 +12,12 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
+/// The first element of a tensor, for loops over elements that know its dtype and its strides: no
+/// change is noted.
+template <class T> T* elements_of(const Tensor& t) {
+  return reinterpret_cast<T*>(Peek::header(t)->data);
+}
+
 namespace detail {
 
 /// How to walk an output and N - 1 inputs of one shape together: neighbouring axes that lie evenly
@@ -74,10 +80,6 @@ template <class T> inline void copy_exactly(const T* from, int64_t n, T* to) {
   for (; n >= lanes; n -= lanes, from += lanes, to += lanes)
     __builtin_memcpy(to, from, lanes * sizeof(T));
   for (; n > 0; --n) *to++ = *from++;
-}
-
-template <class T> T* elements_of(const Tensor& t) {
-  return reinterpret_cast<T*>(Peek::header(t)->data);
 }
 
 /// An input of a kernel: a tensor whose elements are T, or a number.
@@ -202,7 +204,7 @@ Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b, At at = A
 template <Kinds K = Kinds::floating, class F>
 [[nodiscard]] Tensor map(const char* op, const In& x, F f) {
   detail::check(op, x);
-  return detail::visit<K>(op, x.dtype(), x.at, [&](auto zero) {
+  return visit<K>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     using Out = std::decay_t<decltype(f(zero))>;
     Tensor out = detail::empty_like(op, x, dtype_of<Out>());
@@ -215,7 +217,7 @@ template <Kinds K = Kinds::floating, class F>
 template <Kinds K = Kinds::floating, class F>
 [[nodiscard]] Tensor zip(const char* op, const In& a, const In& b, F f) {
   detail::check_pair(op, a, b);
-  return detail::visit<K>(op, a.dtype(), a.at, [&](auto zero) {
+  return visit<K>(op, a.dtype(), a.at, [&](auto zero) {
     using T = decltype(zero);
     using Out = std::decay_t<decltype(f(zero, zero))>;
     Tensor out = detail::empty_broadcast(op, a, b, dtype_of<Out>());
@@ -228,7 +230,7 @@ template <Kinds K = Kinds::floating, class F>
 [[nodiscard]] Tensor zip(const char* op, const In& a, Number b, F f) {
   detail::check(op, a);
   detail::check_scalar(op, a.dtype(), b, a.at);
-  return detail::visit<K>(op, a.dtype(), a.at, [&](auto zero) {
+  return visit<K>(op, a.dtype(), a.at, [&](auto zero) {
     using T = decltype(zero);
     using Out = std::decay_t<decltype(f(zero, zero))>;
     T number = b.to<T>();
@@ -236,6 +238,15 @@ template <Kinds K = Kinds::floating, class F>
     Tensor out = detail::empty_like(op, a, dtype_of<Out>());
     detail::transform<Out>(f, out, detail::Operand<T>(a), detail::Operand<T>(header));
     return out;
+  });
+}
+
+/// x[i] = f(x[i]) for each element of x, of a dtype among `K`. The graph takes `op` for the writer.
+template <Kinds K = Kinds::floating, class F>
+void map_in_place(const char* op, const Tensor& x, F f) {
+  visit<K>(op, x.dtype(), At::unknown(), [&]<class T>(T) {
+    will_write(op, x, At::unknown());
+    detail::transform<T>([f](T v) { return f(v); }, x, detail::Operand<T>(x));
   });
 }
 

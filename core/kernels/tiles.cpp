@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-namespace [[gnu::visibility("default")]] descent { namespace detail {
+namespace [[gnu::visibility("default")]] descent {
 
 void Tiles::clear() {
   tiles_.clear();
@@ -11,11 +11,11 @@ void Tiles::clear() {
 }
 
 void Tiles::add(std::size_t array, int64_t n) {
-  for (int64_t begin = 0; begin < n; begin += kGrain) {
-    const Tile tile{array, begin, std::min(kGrain, n - begin)};
+  for (int64_t begin = 0; begin < n; begin += detail::kGrain) {
+    const Tile tile{array, begin, std::min(detail::kGrain, n - begin)};
     if (room_ < tile.count) {
       bundles_.push_back({tiles_.size(), tiles_.size()});
-      room_ = kGrain;
+      room_ = detail::kGrain;
     }
     room_ -= tile.count;
     tiles_.push_back(tile);
@@ -49,4 +49,4 @@ int64_t first_nonfinite(const Tensor& x, int64_t begin, int64_t count) {
                               : search(elements_of<double>(x), uint64_t{0x7ff0000000000000});
 }
 
-}}  // namespace descent::detail
+}  // namespace descent

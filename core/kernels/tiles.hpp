@@ -1,11 +1,12 @@
 #pragma once
+/// @file
+/// A loop over the elements of many tensors at once, as an optimizer's step is one.
+
 #include <vector>
 
 #include "descent/core/kernels/elementwise.hpp"
 
-// A loop over the elements of many tensors at once, as an optimizer's step is one.
-
-namespace [[gnu::visibility("default")]] descent { namespace detail {
+namespace [[gnu::visibility("default")]] descent {
 
 /// Arrays of any sizes, cut into tiles for several threads. Small ones are bundled, so that a small
 /// model's step wakes no thread.
@@ -43,4 +44,4 @@ class Tiles {
 /// tensor is floating and contiguous.
 int64_t first_nonfinite(const Tensor& x, int64_t begin, int64_t count);
 
-}}  // namespace descent::detail
+}  // namespace descent

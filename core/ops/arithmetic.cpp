@@ -168,7 +168,7 @@ Tensor where(const In& condition, const In& a, const In& b) {
   const Shape ab = broadcast_shapes("where", a.shape(), b.shape(), a.at);
   const Shape shape = broadcast_shapes("where", condition.shape(), ab, condition.at);
   Tensor out = detail::empty("where", shape, a.dtype(), a.at);
-  detail::visit<Kinds::any>("where", a.dtype(), a.at, [&](auto zero) {
+  visit<Kinds::any>("where", a.dtype(), a.at, [&](auto zero) {
     using T = decltype(zero);
     detail::transform<T>([](Byte c, T u, T v) { return c != 0 ? u : v; }, out,
                          detail::Operand<Byte>(condition), detail::Operand<T>(a),
@@ -242,12 +242,12 @@ const Tensor& apply(const char* op, const Tensor& self, const In& other, F f) {
                      "{}: the right side requires a gradient, which a change in place would lose: "
                      "use NoGradGuard or detach()",
                      op);
-  detail::visit<K>(op, self.dtype(), other.at, [&](auto zero) {
+  visit<K>(op, self.dtype(), other.at, [&](auto zero) {
     using T = decltype(zero);
     Tensor copy;
     const Tensor& there = other;
     const Tensor& source = overlaps(self, other) ? copy = there.detach().clone() : there;
-    detail::will_write(op, self, other.at);
+    will_write(op, self, other.at);
     detail::transform<T>(f, self, detail::Operand<T>(self), detail::Operand<T>(source));
   });
   return self;
@@ -257,10 +257,10 @@ const Tensor& apply(const char* op, const Tensor& self, const In& other, F f) {
 template <Kinds K = Kinds::numeric, class F>
 const Tensor& apply(const char* op, const Tensor& self, Scalar number, F f) {
   detail::check(op, {self, number.at});
-  detail::visit<K>(op, self.dtype(), number.at, [&](auto zero) {
+  visit<K>(op, self.dtype(), number.at, [&](auto zero) {
     using T = decltype(zero);
     detail::check_scalar(op, self.dtype(), number.value, number.at);
-    detail::will_write(op, self, number.at);
+    will_write(op, self, number.at);
     T value = number.value.to<T>();
     const detail::Header header = detail::header_of(value);
     detail::transform<T>(f, self, detail::Operand<T>(self), detail::Operand<T>(header));

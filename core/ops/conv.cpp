@@ -15,9 +15,9 @@ using detail::Conv;
 /// A new tensor made by compute(elements); zeros if there are no images.
 template <class F> Tensor computed(const Conv& c, const Shape& shape, const In& like, F compute) {
   Tensor out = detail::empty("conv2d", shape, like.dtype(), like.at);
-  detail::visit<Kinds::floating>("conv2d", like.dtype(), like.at, [&](auto zero) {
+  visit<Kinds::floating>("conv2d", like.dtype(), like.at, [&](auto zero) {
     if (c.images == 0) out.fill_(0);
-    else compute(detail::elements_of<decltype(zero)>(out));
+    else compute(elements_of<decltype(zero)>(out));
   });
   return out;
 }
@@ -32,8 +32,8 @@ Tensor forward(const Conv& c, const In& x, const In& weight, const Bias&... bias
   Tensor y = computed(c, shape, x, [&]<class T>(T* to) {
     const T* b = nullptr;
     Tensor b_;
-    ((b = detail::elements_of<T>(b_ = detail::packed(bias))), ...);
-    detail::convolve<T>(c, detail::elements_of<T>(x_), detail::elements_of<T>(w_), b, to);
+    ((b = elements_of<T>(b_ = detail::packed(bias))), ...);
+    detail::convolve<T>(c, elements_of<T>(x_), elements_of<T>(w_), b, to);
   });
   return record(
       "conv2d", std::move(y),
@@ -49,7 +49,7 @@ Tensor input_grad(const Conv& c, const In& g, const In& weight) {
   const Tensor g_ = detail::packed(g), w_ = detail::packed(weight);
   const Shape shape{c.images, c.groups * c.in, c.windows.height, c.windows.width};
   Tensor dx = computed(c, shape, g, [&]<class T>(T* to) {
-    detail::convolve_input<T>(c, detail::elements_of<T>(g_), detail::elements_of<T>(w_), to);
+    detail::convolve_input<T>(c, elements_of<T>(g_), elements_of<T>(w_), to);
   });
   return record(
       "conv2d_input", std::move(dx),
@@ -62,7 +62,7 @@ Tensor weight_grad(const Conv& c, const In& x, const In& g) {
   const Tensor x_ = detail::packed(x), g_ = detail::packed(g);
   const auto [height, width] = c.windows.kernel;
   Tensor dw = computed(c, {c.groups * c.out, c.in, height, width}, x, [&]<class T>(T* to) {
-    detail::convolve_weight<T>(c, detail::elements_of<T>(x_), detail::elements_of<T>(g_), to);
+    detail::convolve_weight<T>(c, elements_of<T>(x_), elements_of<T>(g_), to);
   });
   return record("conv2d_weight", std::move(dw),
                 wrt(x, [c, g = saved(g)](const Tensor& h) { return input_grad(c, g, h); }),

@@ -109,8 +109,8 @@ int128 rounded(const Number& number, bool up) {
 template <class Whole, class Real>
 Tensor sequence(const char* op, int64_t count, DType dtype, At at, Whole whole, Real real) {
   Tensor out = detail::empty(op, {count}, dtype, at);
-  detail::visit<Kinds::numeric>(op, dtype, at, [&]<class T>(T) {
-    T* p = detail::elements_of<T>(out);
+  visit<Kinds::numeric>(op, dtype, at, [&]<class T>(T) {
+    T* p = elements_of<T>(out);
     for (int64_t i = 0; i < count; ++i) {
       if constexpr (std::is_same_v<T, int64_t>) p[i] = static_cast<int64_t>(whole(i));
       else p[i] = static_cast<T>(real(i));

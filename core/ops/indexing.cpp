@@ -106,9 +106,9 @@ void for_each_picked(const Tensor& x, int dim, const Tensor& index, const Tensor
     part[axis] = std::min(count, size - begin);
     const auto walk = detail::plan<3>(part, others * part[axis],
                                       {Peek::header(still), Peek::header(y), Peek::header(index)});
-    T* const first_x = detail::elements_of<T>(still) + begin * strides[axis];
-    T* const first_y = detail::elements_of<T>(y) + begin * y.strides()[axis];
-    const int64_t* first = detail::elements_of<int64_t>(index) + begin * index.strides()[axis];
+    T* const first_x = elements_of<T>(still) + begin * strides[axis];
+    T* const first_y = elements_of<T>(y) + begin * y.strides()[axis];
+    const int64_t* first = elements_of<int64_t>(index) + begin * index.strides()[axis];
     const int64_t* stride = walk.stride[0];
     detail::for_each_run(walk, 0, walk.numel, [&](int64_t n, const std::array<int64_t, 3>& offset) {
       T *picked = first_x + offset[0], *partner = first_y + offset[1];
@@ -131,7 +131,7 @@ Tensor scattered(const char* op, const In& x, const Tensor& into, int dim, const
                  const In& src) {
   detail::check(op, index);
   detail::check(op, src);
-  detail::visit<Kinds::numeric>(op, src.dtype(), src.at, [&](auto zero) {
+  visit<Kinds::numeric>(op, src.dtype(), src.at, [&](auto zero) {
     for_each_picked<Add, decltype(zero)>(into, dim, index, src);
   });
   return record(op, into, wrt(x, [](const Tensor& g) { return g; }),
@@ -144,9 +144,8 @@ Tensor gathered(const char* op, const In& x, int dim, const In& index) {
   detail::check(op, x);
   detail::check(op, index);
   Tensor out = detail::empty(op, index.shape(), x.dtype(), x.at);
-  detail::visit<Kinds::any>(op, x.dtype(), x.at, [&](auto zero) {
-    for_each_picked<Fetch, decltype(zero)>(x, dim, index, out);
-  });
+  visit<Kinds::any>(op, x.dtype(), x.at,
+                    [&](auto zero) { for_each_picked<Fetch, decltype(zero)>(x, dim, index, out); });
   return record(op, out, wrt(x, [shape = x.shape(), dim, index = saved(index)](const Tensor& g) {
                   const Tensor zero = zeros(shape, g.dtype());
                   return scattered("gather_backward", zero, zero, dim, index, g);
@@ -166,7 +165,7 @@ Tensor positions(const char* op, const In& x) {
   const bool* flag = flags.data<bool>();
   const int64_t count = std::count(flag, flag + flags.numel(), true);
   Tensor out = detail::empty(op, {count}, int64, x.at);
-  int64_t* position = detail::elements_of<int64_t>(out);
+  int64_t* position = elements_of<int64_t>(out);
   for (int64_t i = 0, found = 0; found < count; ++i) {  // no branch to mispredict
     position[found] = i;
     found += flag[i];
@@ -237,7 +236,7 @@ Tensor nonzero(const In& x) {
   const Tensor found = positions("nonzero", x);
   const int64_t* position = found.data<int64_t>();
   Tensor out = detail::empty("nonzero", {found.numel(), x.dim()}, int64, x.at);
-  int64_t* to = detail::elements_of<int64_t>(out);
+  int64_t* to = elements_of<int64_t>(out);
   for (int64_t i = 0; i < found.numel(); ++i) {
     const Shape indices = detail::indices_of(position[i], x.shape());
     to = std::copy(indices.begin(), indices.end(), to);

@@ -61,7 +61,7 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim, At at) {
   std::vector<int64_t> start;
   for (const Tensor& x : tensors) {
     start.push_back(shape[d]);
-    shape[d] = detail::checked_add(shape[d], x.shape()[d], "cat", at);
+    shape[d] = checked_add(shape[d], x.shape()[d], "cat", at);
   }
   return joined("cat", tensors, shape, at,
                 [d, start, end = shape[d]](const In& whole, std::size_t i) {
@@ -77,7 +77,7 @@ Tensor stack(const std::vector<Tensor>& tensors, int64_t dim, At at) {
   check_fit("stack", tensors, -1, at);
 
   Shape shape = first.shape();
-  shape.insert(d, detail::checked_size(tensors.size(), "stack", at));
+  shape.insert(d, checked_size(tensors.size(), "stack", at));
   return joined("stack", tensors, shape, at, [d](const In& whole, std::size_t i) {
     return select(whole, d, static_cast<int64_t>(i));
   });

@@ -24,9 +24,8 @@ struct Labels {
   };
   /// Checked for change.
   template <class T> Elements<T> elements() const {
-    return {detail::elements_of<int64_t>(*target),
-            weight->numel() == 0 ? nullptr : detail::elements_of<T>(*weight),
-            detail::elements_of<T>(weights)};
+    return {elements_of<int64_t>(*target), weight->numel() == 0 ? nullptr : elements_of<T>(*weight),
+            elements_of<T>(weights)};
   }
 
   const char* op;
@@ -69,10 +68,10 @@ Labels::Labels(const char* op_, const char* name, const In& scores, const In& ta
   n = scores.shape()[0], k = scores.shape()[1];
   weights = empty({n}, scores.dtype());
   double sum = 0;
-  detail::visit<Kinds::floating>(op, scores.dtype(), scores.at, [&](auto zero) {
+  visit<Kinds::floating>(op, scores.dtype(), scores.at, [&](auto zero) {
     using T = decltype(zero);
     const auto e = elements<T>();
-    T* row = detail::elements_of<T>(weights);
+    T* row = elements_of<T>(weights);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t label = e.label[i];
       row[i] = 0;
@@ -111,11 +110,11 @@ Tensor nll_rows(const Labels& l, const In& x) {
   detail::enter("nll_loss");
   const Tensor source = detail::packed(x);
   Tensor losses = empty({l.n}, x.dtype());
-  detail::visit<Kinds::floating>(l.op, x.dtype(), x.at, [&](auto zero) {
+  visit<Kinds::floating>(l.op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     const auto e = l.elements<T>();
-    const T* from = detail::elements_of<T>(source);
-    T* loss = detail::elements_of<T>(losses);
+    const T* from = elements_of<T>(source);
+    T* loss = elements_of<T>(losses);
     for (int64_t i = 0; i < l.n; ++i)
       loss[i] = e.label[i] == l.ignored ? T(0) : -e.weight[i] * from[i * l.k + e.label[i]];
   });
@@ -124,11 +123,11 @@ Tensor nll_rows(const Labels& l, const In& x) {
 Tensor nll_slope(const Labels& l, const In& g) {
   detail::enter("nll_loss backward");
   Tensor slope = zeros({l.n, l.k}, g.dtype());
-  detail::visit<Kinds::floating>(l.op, g.dtype(), g.at, [&](auto zero) {
+  visit<Kinds::floating>(l.op, g.dtype(), g.at, [&](auto zero) {
     using T = decltype(zero);
     const auto e = l.elements<T>();
-    const T* outer = detail::elements_of<T>(g);
-    T* to = detail::elements_of<T>(slope);
+    const T* outer = elements_of<T>(g);
+    T* to = elements_of<T>(slope);
     for (int64_t i = 0; i < l.n; ++i)
       if (e.label[i] != l.ignored)
         to[i * l.k + e.label[i]] = -e.weight[i] * outer[i * g.strides()[0]];
@@ -151,7 +150,7 @@ struct Entropy {
     T on, spread;  // 1 - s and s/K
   };
   template <class T> Elements<T> elements() const {
-    T* row = detail::elements_of<T>(rows);
+    T* row = elements_of<T>(rows);
     return {l.elements<T>(),
             row,
             row + l.n,
@@ -172,14 +171,14 @@ template <class T> Tensor entropies(const Entropy& s, const In& logits) {
   detail::enter(e.spread != 0 ? detail::Path("cross_entropy smoothed")
                               : detail::Path("cross_entropy"));
   const int64_t k = s.l.k, ignored = s.l.ignored;
-  const T* z = detail::elements_of<T>(source);
-  T* loss = detail::elements_of<T>(losses);
+  const T* z = elements_of<T>(source);
+  T* loss = elements_of<T>(losses);
   const T everything = e.class_weight
                            ? detail::reduce_row<detail::Plus>(e.class_weight, k, detail::Value{})
                            : static_cast<T>(k);
   detail::each_strip(s.l.n, k, [&](int64_t begin, int64_t count) {
     const Tensor scratch = empty({count * k}, logits.dtype());
-    T* y = detail::elements_of<T>(scratch);
+    T* y = elements_of<T>(scratch);
     simd::call([&] {
       detail::exp_rows(z + begin * k, count, k, y, e.top + begin, e.log_sum + begin);
       for (int64_t i = begin; i < begin + count; ++i) {
@@ -206,8 +205,8 @@ template <class T> Tensor entropy_slope(const Entropy& s, const In& logits, cons
   const Tensor source = detail::packed(logits), slope = empty({s.l.n, s.l.k}, logits.dtype());
   const auto e = s.elements<T>();
   const int64_t k = s.l.k, ignored = s.l.ignored, step = g.strides()[0];
-  const T *z = detail::elements_of<T>(source), *outer = detail::elements_of<T>(g);
-  T* to = detail::elements_of<T>(slope);
+  const T *z = elements_of<T>(source), *outer = elements_of<T>(g);
+  T* to = elements_of<T>(slope);
   detail::each_strip(s.l.n, k, [&](int64_t begin, int64_t count) {
     simd::call([&] {
       for (int64_t i = begin; i < begin + count; ++i) {
@@ -239,7 +238,7 @@ Tensor entropy_backward(const Entropy& s, const In& logits, const In& g) {
   detail::enter("cross_entropy backward");
   detail::check(op, logits);
   detail::check(op, g);
-  Tensor slope = detail::visit<Kinds::floating>(op, logits.dtype(), logits.at, [&](auto zero) {
+  Tensor slope = visit<Kinds::floating>(op, logits.dtype(), logits.at, [&](auto zero) {
     return entropy_slope<decltype(zero)>(s, logits, g);
   });
   auto by_g = [s, logits = saved(logits)](const Tensor& h) {
@@ -269,7 +268,7 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
                      o.label_smoothing);
   const Labels l("cross_entropy", "logits", logits, target, o.weight, o.ignore_index, o.reduction);
   const Entropy s(l, o.label_smoothing);
-  Tensor losses = detail::visit<Kinds::floating>(l.op, logits.dtype(), logits.at, [&](auto zero) {
+  Tensor losses = visit<Kinds::floating>(l.op, logits.dtype(), logits.at, [&](auto zero) {
     return entropies<decltype(zero)>(s, logits);
   });
   return reduced(l, logits, std::move(losses), [s, logits = saved(logits)](const Tensor& g) {

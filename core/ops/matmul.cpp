@@ -45,7 +45,7 @@ template <class T> Matrices<T> matrices_of(const Tensor& x, bool turned, int bat
   if (!stored_by_rows) detail::enter("matmul transposed");
   const Tensor& source = in_place ? x : copy = detail::packed(x);
 
-  Matrices<T> m{detail::elements_of<T>(source), rows, columns, 0, stored_by_rows == turned, {}};
+  Matrices<T> m{elements_of<T>(source), rows, columns, 0, stored_by_rows == turned, {}};
   if (stored_by_rows) m.ld = rows == 1 || !in_place ? columns : row_step;
   else m.ld = columns == 1 ? rows : column_step;
   if (turned) std::swap(m.rows, m.columns);
@@ -152,7 +152,7 @@ template <class T> void Product<T>::run() {
 Tensor product(const char* op, const In& a, const In& b, bool turned, const In* bias,
                const Shape& shape) {
   Tensor out = detail::empty(op, shape, a.dtype(), a.at);
-  detail::visit<Kinds::floating>(op, a.dtype(), a.at, [&](auto zero) {
+  visit<Kinds::floating>(op, a.dtype(), a.at, [&](auto zero) {
     using T = decltype(zero);
     if (bias) detail::enter("linear bias");
     if (a.shape().back() == 0) {
@@ -165,7 +165,7 @@ Tensor product(const char* op, const In& a, const In& b, bool turned, const In* 
       try {
         Product<T>{matrices_of<T>(a, false, batch, copies[0]),
                    matrices_of<T>(b, turned, batch, copies[1]),
-                   bias ? detail::elements_of<T>(row) : nullptr, detail::elements_of<T>(out), shape}
+                   bias ? elements_of<T>(row) : nullptr, elements_of<T>(out), shape}
             .run();
       } catch (const OutOfMemory& cause) { throw OutOfMemory(cause, op, a.at); }
     }

@@ -33,8 +33,8 @@ struct Pool {
                        op, dilation, whole);
     const int64_t down = std::min(dilation.h * (kernel.h - 1), h - 1 + padding.h),
                   across = std::min(dilation.w * (kernel.w - 1), w - 1 + padding.w);
-    const int64_t below = detail::checked_mul(down, w, op, x.at);
-    if (detail::checked_add(below, across, op, x.at) > INT32_MAX)  // what Wide<float> holds
+    const int64_t below = checked_mul(down, w, op, x.at);
+    if (checked_add(below, across, op, x.at) > INT32_MAX)  // what Wide<float> holds
       fail<SizeError>(x.at, "{}: kernel {} spans too much of x {}: need less than 2^31 pixels", op,
                       kernel, whole);
     shape[-2] = out.h, shape[-1] = out.w;
@@ -230,10 +230,10 @@ template <Use use> Tensor use_maxima(const char* op, const Pool& p, const In& x,
   detail::check(op, other);
   const Tensor image = detail::packed(x), source = detail::packed(other);
   Tensor result = detail::empty(op, use == Use::route ? p.whole : p.shape, x.dtype(), x.at);
-  detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
+  visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
-    const T *from = detail::elements_of<T>(image), *given = detail::elements_of<T>(source);
-    T* to = detail::elements_of<T>(result);
+    const T *from = elements_of<T>(image), *given = elements_of<T>(source);
+    T* to = elements_of<T>(result);
     constexpr Ways ways = kMaxima[static_cast<int>(use)];
     if (use == Use::pick || !p.square() || !detail::take(ways.squares)) {
       detail::enter(ways.sweep);
@@ -329,10 +329,10 @@ Tensor averaged(const char* op, const Pool& p, bool pad_counts, const In& x) {
   constexpr Ways ways = spread ? Ways{"avg_pool2d spread squares", "avg_pool2d spread sweep"}
                                : Ways{"avg_pool2d squares", "avg_pool2d sweep"};
   Tensor result = detail::empty(op, spread ? p.whole : p.shape, x.dtype(), x.at);
-  detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
+  visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
-    const T* from = detail::elements_of<T>(source);
-    T* to = detail::elements_of<T>(result);
+    const T* from = elements_of<T>(source);
+    T* to = elements_of<T>(result);
     if (!p.square() || !detail::take(ways.squares)) {
       detail::enter(ways.sweep);
       average<spread>(p, pad_counts, from, to);

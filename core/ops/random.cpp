@@ -36,7 +36,7 @@ template <class T> constexpr int kGroupValues = sizeof(T) == 8 ? kGroupWords / 2
 template <class T, class Make>
 Tensor drawn(const char* op, const Shape& shape, Generator& generator, At at, Make make) {
   Tensor out = detail::empty(op, shape, dtype_of<T>(), at);
-  T* const to = detail::elements_of<T>(out);
+  T* const to = elements_of<T>(out);
   constexpr int64_t kValues = kGroupValues<T>, kTile = 16384;
   const int64_t n = out.numel();
   const auto groups = static_cast<uint64_t>(detail::ceil_div(n, kValues));
@@ -136,7 +136,7 @@ Generator& default_generator() {
 void manual_seed(uint64_t seed) { default_generator().seed(seed); }
 
 Tensor rand(const Shape& shape, DType dtype, Generator& generator, At at) {
-  return detail::visit<Kinds::floating>("rand", dtype, at, [&]<class T>(T) {
+  return visit<Kinds::floating>("rand", dtype, at, [&]<class T>(T) {
     auto make = [](const Group& group, T* values) __attribute__((always_inline)) {
       for (int i = 0; i < kGroupValues<T>; ++i) values[i] = uniform<T>(group, i);
     };
@@ -145,7 +145,7 @@ Tensor rand(const Shape& shape, DType dtype, Generator& generator, At at) {
 }
 
 Tensor randn(const Shape& shape, DType dtype, Generator& generator, At at) {
-  return detail::visit<Kinds::floating>("randn", dtype, at, [&]<class T>(T) {
+  return visit<Kinds::floating>("randn", dtype, at, [&]<class T>(T) {
     auto make = [](const Group& group, T* values) __attribute__((always_inline)) {
       constexpr int kPairs = kGroupValues<T> / 2;
       for (int i = 0; i < kPairs; ++i) {
@@ -170,7 +170,7 @@ Tensor bernoulli(const Shape& shape, double p, Generator& generator, At at) {
 Tensor randint(int64_t low, int64_t high, const Shape& shape, Generator& generator, At at) {
   if (low >= high) fail<ValueError>(at, "randint: [{}, {}) is empty: need low < high", low, high);
   Tensor out = detail::empty("randint", shape, int64, at);
-  auto* p = detail::elements_of<int64_t>(out);
+  auto* p = elements_of<int64_t>(out);
   const uint64_t range = static_cast<uint64_t>(high) - static_cast<uint64_t>(low);
   for (int64_t i = 0; i < out.numel(); ++i)
     p[i] = static_cast<int64_t>(static_cast<uint64_t>(low) + generator.bounded(range));
@@ -180,7 +180,7 @@ Tensor randint(int64_t low, int64_t high, const Shape& shape, Generator& generat
 Tensor randperm(int64_t n, Generator& generator, At at) {
   if (n < 0) fail<ValueError>(at, "randperm: n is {}: need n >= 0", n);
   Tensor out = arange(n, int64, at);
-  auto* order = detail::elements_of<int64_t>(out);
+  auto* order = elements_of<int64_t>(out);
   for (int64_t i = n; i > 1; --i)
     std::swap(order[i - 1], order[generator.bounded(static_cast<uint64_t>(i))]);
   return out;

@@ -39,8 +39,8 @@ Tensor nonzero(const Tensor& y) { return where(y == 0, 1, y); }
 
 /// Whether all of the elements, which are few, are as `right` says.
 template <class F> bool every(const Tensor& y, F right) {
-  return detail::visit<Kinds::floating>("every", y.dtype(), At::unknown(), [&]<class T>(T) {
-    const T* p = detail::elements_of<T>(y);
+  return visit<Kinds::floating>("every", y.dtype(), At::unknown(), [&]<class T>(T) {
+    const T* p = elements_of<T>(y);
     bool all = true;
     for (int64_t i = 0, n = y.numel(); i < n; ++i) all &= right(p[i]);
     return all;
@@ -96,10 +96,10 @@ Tensor position(const char* op, const In& x, const Dims& dims, KeepDim keepdim) 
   int64_t step = 1;  // between neighbours along the reduced axes
   for (int i = x.dim() - 1; i >= 0 && !axes.contain(i); --i) step *= x.shape()[i];
   const int64_t n = axes.count, per_tile = std::max<int64_t>(detail::kGrain / n, 1);
-  detail::visit<Kinds::numeric>(op, x.dtype(), x.at, [&](auto zero) {
+  visit<Kinds::numeric>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
-    const T *from = detail::elements_of<T>(source), *extremes = detail::elements_of<T>(best);
-    int64_t* to = detail::elements_of<int64_t>(out);
+    const T *from = elements_of<T>(source), *extremes = elements_of<T>(best);
+    int64_t* to = elements_of<int64_t>(out);
     parallel_for(detail::ceil_div(out.numel(), per_tile), [&](int64_t tile) {
       const int64_t end = std::min((tile + 1) * per_tile, out.numel());
       for (int64_t k = tile * per_tile; k < end; ++k) {
@@ -178,7 +178,7 @@ void add_exactly(double base, double shift, double& mean, double& rest) {
 /// x minus the means, a linear function of x: the means are its own.
 Tensor centered(const In& x, const Axes& axes, const Moments& m) {
   Tensor off = detail::empty_like("var", x, x.dtype());
-  detail::visit<Kinds::floating>("var", x.dtype(), x.at, [&]<class T>(T) {
+  visit<Kinds::floating>("var", x.dtype(), x.at, [&]<class T>(T) {
     detail::transform<T>([](T v, double mean) { return static_cast<T>(v - mean); }, off,
                          detail::Operand<T>(x), detail::Operand<double>(m.mean));
   });
@@ -199,8 +199,8 @@ bool groups_are_rows(const Axes& axes) {
 
 /// The mean is counted from a number of the group, so that equal ones are exactly it.
 template <class T> void moments_of_rows(const T* x, int64_t n, const Moments& m) {
-  auto *mean = detail::elements_of<double>(m.mean), *rest = detail::elements_of<double>(m.rest),
-       *squares = detail::elements_of<double>(m.squares);
+  auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest),
+       *squares = elements_of<double>(m.squares);
   const int64_t rows = m.mean.numel(), per_tile = std::max<int64_t>(detail::kGrain / n, 1);
   parallel_for(detail::ceil_div(rows, per_tile), [=](int64_t tile) {
     simd::call([=] {
@@ -227,8 +227,8 @@ Moments moments(const In& x, const Axes& axes) {
   if (groups_are_rows(axes)) {
     m.squares = empty(shape, float64);
     const Tensor source = detail::packed(x);
-    if (x.dtype() == float32) moments_of_rows(detail::elements_of<float>(source), axes.count, m);
-    else moments_of_rows(detail::elements_of<double>(source), axes.count, m);
+    if (x.dtype() == float32) moments_of_rows(elements_of<float>(source), axes.count, m);
+    else moments_of_rows(elements_of<double>(source), axes.count, m);
     return m;
   }
   // The first of each group, as in rows; without it, the sum of equal floats is exact in doubles.
@@ -240,7 +240,7 @@ Moments moments(const In& x, const Axes& axes) {
   auto wide = [](auto v) { return static_cast<double>(v); };
   const Tensor sums = reduce<Plus, Kinds::floating>("var", shifted, axes, shape, wide);
   const double *from = base.data<double>(), *sum = sums.data<double>();
-  auto *mean = detail::elements_of<double>(m.mean), *rest = detail::elements_of<double>(m.rest);
+  auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest);
   for (int64_t i = 0; i < sums.numel(); ++i)
     add_exactly(from[i], sum[i] / static_cast<double>(axes.count), mean[i], rest[i]);
   const In off(centered(value, axes, m), x.at);
@@ -382,13 +382,13 @@ template <bool logarithm> Tensor normalized(const char* op, const In& x, int64_t
   detail::enter(logarithm ? detail::Path("log_softmax") : detail::Path("softmax"));
   const Tensor source = detail::packed(x);
   Tensor out = detail::empty_like(op, x, x.dtype());
-  detail::visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
+  visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     if (out.numel() == 0) return;
     const int64_t size = x.dim() == 0 ? 1 : x.shape().back();
     detail::each_strip(x.numel() / size, size, [&](int64_t begin, int64_t count) {
-      const T* from = detail::elements_of<T>(source) + begin * size;
-      T* to = detail::elements_of<T>(out) + begin * size;
+      const T* from = elements_of<T>(source) + begin * size;
+      T* to = elements_of<T>(out) + begin * size;
       simd::call([&] { strip<logarithm>(from, count, size, to); });
     });
   });

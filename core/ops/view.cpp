@@ -28,7 +28,7 @@ Shape resolved(const In& x, const Shape& wanted) {
   for (int i = 0; i < shape.rank(); ++i) {
     if (shape[i] == -1 && unknown < 0) unknown = i;
     else if (shape[i] < 0) known = -1;
-    else if (known >= 0) known = detail::checked_mul(known, shape[i], "reshape", x.at);
+    else if (known >= 0) known = checked_mul(known, shape[i], "reshape", x.at);
   }
   if (unknown >= 0 && known > 0) shape[unknown] = x.numel() / known;
   const bool fits = known >= 0 && (unknown < 0 || known > 0) &&

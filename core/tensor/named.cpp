@@ -53,7 +53,7 @@ void zero_gradients(const NamedTensors& parameters) {
   for (const auto& [p, g] : zeroed) p.set_grad(g);
 }
 
-std::pair<std::size_t, std::size_t> detail::sharing(const NamedTensors& tensors) {
+std::pair<std::size_t, std::size_t> sharing(const NamedTensors& tensors) {
   std::vector<std::tuple<const std::byte*, const std::byte*, std::size_t>> all;
   for (std::size_t i = 0; i < tensors.size(); ++i)
     if (const auto* h = Peek::header(tensors[i].second); h->numel > 0)

@@ -38,10 +38,8 @@ struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
 /// Puts zeros in the place of every gradient that there is: of all or, if memory runs out, of none.
 void zero_gradients(const NamedTensors& parameters);
 
-namespace detail {
 /// Two that have elements in common, by their places; none: {0, 0}.
 [[nodiscard]] std::pair<std::size_t, std::size_t> sharing(const NamedTensors& tensors);
-}  // namespace detail
 
 /// What `state` has under the names of `own`, in their order; undefined where it has nothing and
 /// need not (`strict` = false). ValueError, as `who`, that lists all that does not fit: names that

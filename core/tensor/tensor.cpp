@@ -97,13 +97,15 @@ void refuse_input(const char* op, const In& x) {
                    x.version, saved_by ? ", or change it after backward" : "");
 }
 
+}  // namespace detail
+
 void will_write(const char* op, const Tensor& x, At at) {
-  if (x.requires_grad() && grad_mode)
+  if (x.requires_grad() && detail::grad_mode)
     fail<GraphError>(at,
                      "{}: a tensor {} that requires a gradient is changed in place: do it under "
                      "NoGradGuard, or on detach()",
                      op, x.shape());
-  Header* h = Peek::header(x);
+  detail::Header* h = Peek::header(x);
   for (int i = 0; !h->contiguous && i < h->shape.rank(); ++i)
     if (h->strides[i] == 0 && h->shape[i] > 1)
       fail<ShapeError>(at,
@@ -113,8 +115,6 @@ void will_write(const char* op, const Tensor& x, At at) {
   ++h->storage->version;
   h->storage->writer = op;
 }
-
-}  // namespace detail
 
 void Tensor::refuse_undefined(const char* op, At at) {
   fail<ValueError>(at, "{}: this tensor is undefined (as a gradient is before backward())", op);
@@ -137,7 +137,7 @@ const void* Tensor::elements(const char* op, DType want, At at) const {
 
 void* Tensor::mutable_elements(DType want, At at) const {
   elements("mutable_data", want, at);
-  detail::will_write("mutable_data", *this, at);
+  will_write("mutable_data", *this, at);
   return get().data;
 }
 

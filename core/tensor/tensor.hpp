@@ -142,7 +142,7 @@ class Tensor {
     get("to_vector", at);
     const Tensor source = detach().contiguous(at);
     std::vector<T> values(static_cast<std::size_t>(numel()));
-    detail::visit<Kinds::any>("to_vector", dtype(), at, [&](auto zero) {
+    visit<Kinds::any>("to_vector", dtype(), at, [&](auto zero) {
       const auto* p = source.data<decltype(zero)>();
       for (std::size_t i = 0; i < values.size(); ++i) {
         detail::check_element<T>("to_vector", p[i], static_cast<int64_t>(i), shape(), at);
@@ -155,7 +155,7 @@ class Tensor {
   /// `to_vector`.
   template <class T = double> [[nodiscard]] T item(At at = At::here()) const {
     const detail::Header& h = sole_element(at);
-    return detail::visit<Kinds::any>("item", h.dtype, at, [&](auto zero) {
+    return visit<Kinds::any>("item", h.dtype, at, [&](auto zero) {
       const auto v = *reinterpret_cast<const decltype(zero)*>(h.data);
       detail::check_element<T>("item", v, 0, {}, at);
       return static_cast<T>(v);
@@ -389,8 +389,9 @@ namespace detail {
 Tensor empty(const char* op, const Shape& shape, DType dtype, At at);
 /// The same of x's shape.
 Tensor empty_like(const char* op, const In& x, DType dtype);
+}  // namespace detail
+
 /// Announces a change of `x` in place: GraphError where the graph would not notice.
 void will_write(const char* op, const Tensor& x, At at);
-}  // namespace detail
 
 }  // namespace descent

@@ -92,7 +92,7 @@ void Ledger::before_clip(const OptimizerBase& opt) {
   for (const detail::Slot& slot : opt.slots()) {
     const Tensor g = slot.parameter.grad();
     if (!g.defined() || !matches(options_.parameters, slot.name)) continue;
-    const auto age = descent::detail::gradient_age(slot.parameter);
+    const auto age = gradient_age(slot.parameter);
     const Raw* clipped = raw_of(slot.name, age);  // before: then g is not what there was
     raw.push_back(clipped ? *clipped : Raw{slot.name, age, g.clone()});
   }
@@ -100,7 +100,7 @@ void Ledger::before_clip(const OptimizerBase& opt) {
 }
 
 /// What a gradient of this age was before it was clipped; null if it was not.
-const Ledger::Raw* Ledger::raw_of(const std::string& name, descent::detail::GradientAge age) const {
+const Ledger::Raw* Ledger::raw_of(const std::string& name, GradientAge age) const {
   for (const Raw& raw : raw_)
     if (raw.name == name && raw.age == age) return &raw;
   return nullptr;

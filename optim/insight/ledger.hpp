@@ -86,11 +86,11 @@ class Ledger final : public StepObserver {
   /// A gradient before it was clipped, and of what age it is.
   struct Raw {
     std::string name;
-    descent::detail::GradientAge age;
+    GradientAge age;
     Tensor gradient;
   };
   [[nodiscard]] bool is_full(const OptimizerBase& opt) const;
-  const Raw* raw_of(const std::string& name, descent::detail::GradientAge age) const;
+  const Raw* raw_of(const std::string& name, GradientAge age) const;
   [[nodiscard]] bool records(const OptimizerBase& opt, const detail::Slot& slot) const;
   [[nodiscard]] int64_t entry_bytes(std::size_t elements) const;
   void open_entry(const OptimizerBase& opt, const detail::Slot& slot);
