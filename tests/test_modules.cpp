@@ -56,9 +56,9 @@ TEST_CASE("a module of any signature names its path, trains, and tells what it r
   CHECK(net(x).shape() == Shape{5, 3});
   CHECK(net.named_parameters()[0].first == "both.left.weight");
   net(x).sum().backward();
-  for (const auto& [name, p] : net.named_parameters()) {
-    CAPTURE(name);
-    CHECK(p.grad().defined());
+  for (const auto& named : net.named_parameters()) {
+    CAPTURE(named.first);
+    CHECK(named.second.grad().defined());
   }
   const std::string wrong = refusal<ShapeError>([&] { net.both(zeros({5, 4}), zeros({5, 3})); });
   CHECK(wrong.starts_with("linear: x [5, 3] and weight [3, 2] do not chain"));
