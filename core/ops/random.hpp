@@ -1,7 +1,7 @@
 #pragma once
 #include <array>
 
-#include "descent/core/tensor/tensor.hpp"
+#include "descent/core/tensor/named.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -18,6 +18,9 @@ class Generator {
   struct State {
     uint64_t seed = 0, offset = 0;
     bool operator==(const State&) const = default;
+    template <class V> void visit(V& v) {
+      v("Generator/seed", seed), v("Generator/offset", offset);
+    }
   };
 
   explicit Generator(uint64_t seed = 0) : state_{seed, 0} {}
@@ -26,6 +29,10 @@ class Generator {
   void seed(uint64_t seed) { state_ = {seed, 0}; }
   State state() const;
   void set_state(State state) { state_ = state; }
+  /// "Generator/seed" and "Generator/offset", their bits as int64.
+  [[nodiscard]] NamedTensors state_dict() const;
+  /// ValueError, and nothing changed, if it does not fit.
+  void load_state_dict(const NamedTensors& state, At at = At::here());
 
   /// 64 random bits; uses one block.
   uint64_t next();
