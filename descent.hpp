@@ -25,6 +25,7 @@
 #include "descent/core/ops/random.hpp"
 #include "descent/core/runtime/memory.hpp"
 #include "descent/core/runtime/threads.hpp"
+#include "descent/core/tensor/state.hpp"
 #include "descent/data/csv.hpp"
 #include "descent/data/dataset.hpp"
 #include "descent/data/idx.hpp"

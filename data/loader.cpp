@@ -23,7 +23,7 @@ DataLoader::DataLoader(int64_t examples, const LoaderOptions& options, At at)
   batches_ = examples / batch_size_ + (examples % batch_size_ != 0 && !options.drop_last);
 }
 
-void DataLoader::set_state(const LoaderState& state, At at) {
+void DataLoader::go_to(const LoaderState& state, At at) {
   if (state.epoch < 0 || state.epoch >= UINT32_MAX || state.batch < 0 || state.batch >= batches_)
     fail<ValueError>(at, "DataLoader: there is no batch {} in epoch {}: an epoch has {}",
                      state.batch, state.epoch, batches_);

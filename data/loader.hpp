@@ -5,6 +5,7 @@
 #include <functional>
 #include <iterator>
 
+#include "descent/core/tensor/state.hpp"
 #include "descent/data/dataset.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
@@ -20,11 +21,13 @@ struct LoaderOptions {
   uint64_t seed = 0;       ///< of the orders
 };
 
-/// Where a loader stands: the next batch it will give. With the options, all that a checkpoint
-/// needs.
+/// Where a loader stands: the next batch it will give.
 struct LoaderState {
   int64_t epoch = 0;  ///< from 0
   int64_t batch = 0;  ///< in the epoch, from 0
+  template <class V> void visit(V& v) {
+    v("DataLoader/epoch", epoch), v("DataLoader/batch", batch);
+  }
 };
 
 /// Batches of a dataset: `for (auto [x, y] : loader)` is one epoch.
@@ -77,17 +80,23 @@ class DataLoader {
   /// Batches per epoch.
   [[nodiscard]] int64_t size() const { return batches_; }
 
-  /// Where it stands: behind the batch in hand, which counts as used. A loop that was left, or that
-  /// the dataset ended by throwing, goes on there after `set_state(state())`.
+  /// Where it stands: behind the batch in hand, which counts as used.
   [[nodiscard]] LoaderState state() const { return state_; }
-  /// The next loop goes on from there, in the middle of an epoch if need be. ValueError if there is
-  /// no such batch.
-  void set_state(const LoaderState& state, At at = At::here());
+  /// "DataLoader/epoch" and "DataLoader/batch" (int64): with the options, all that a checkpoint
+  /// needs. A loop that was left, or that the dataset ended by throwing, goes on there after
+  /// `load_state_dict(state_dict())`.
+  [[nodiscard]] NamedTensors state_dict() const { return saved_state(state_); }
+  /// The next loop goes on from there, in the middle of an epoch if need be. ValueError, and
+  /// nothing changed, if it does not fit or there is no such batch.
+  void load_state_dict(const NamedTensors& state, At at = At::here()) {
+    go_to(with_state(state_, state, "DataLoader", at), at);
+  }
   /// The next loop is epoch k.
-  void set_epoch(int64_t k, At at = At::here()) { set_state({k, 0}, at); }
+  void set_epoch(int64_t k, At at = At::here()) { go_to({k, 0}, at); }
 
  private:
   DataLoader(int64_t examples, const LoaderOptions& options, At at);
+  void go_to(const LoaderState& state, At at);
 
   LoaderOptions options_;
   At at_;

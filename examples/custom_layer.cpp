@@ -65,7 +65,7 @@ static void train(const Options& options) {
   // One more step, by an optimizer that goes on where the first one stood, and what it did.
   Signum resumed(net.named_parameters());
   resumed.load_state_dict(opt.state_dict());
-  optim::Scheduler(resumed, decay).set_step(schedule.current_step());
+  optim::Scheduler(resumed, decay).load_state_dict(schedule.state_dict());
   optim::Ledger ledger({.parameters = "2.bias"});
   resumed.trace(ledger);
   resumed.step();  // the gradients are those of the last batch

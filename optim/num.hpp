@@ -21,13 +21,21 @@ template <class F> F choose(bool condition, F a, F b) {
   const Bits mask = -Bits{condition};
   return std::bit_cast<F>((std::bit_cast<Bits>(a) & mask) | (std::bit_cast<Bits>(b) & ~mask));
 }
+
+/// a += b and the like, for a T that has a + b.
+template <class T> struct Assigning {
+  friend T& operator+=(T& a, const T& b) { return a = a + b; }
+  friend T& operator-=(T& a, const T& b) { return a = a - b; }
+  friend T& operator*=(T& a, const T& b) { return a = a * b; }
+  friend T& operator/=(T& a, const T& b) { return a = a / b; }
+};
 }  // namespace detail
 
 /// See `divisor`.
 template <class T> struct Divisor { T x; };
 
 /// One element. Scalars are combined in double and rounded to F once, where they meet it.
-template <class F> struct Num {
+template <class F> struct Num : detail::Assigning<Num<F>> {
   struct Raw {};
   Num() = default;
   constexpr Num(double x) : v(static_cast<F>(x)) {}
@@ -38,10 +46,6 @@ template <class F> struct Num {
   friend Num operator*(Num a, Num b) { return {Raw{}, a.v * b.v}; }
   friend Num operator/(Num a, Num b) { return {Raw{}, a.v / b.v}; }
   friend Num operator-(Num a) { return {Raw{}, -a.v}; }
-  Num& operator+=(Num b) { return *this = *this + b; }
-  Num& operator-=(Num b) { return *this = *this - b; }
-  Num& operator*=(Num b) { return *this = *this * b; }
-  Num& operator/=(Num b) { return *this = *this / b; }
   friend bool operator==(Num a, Num b) { return a.v == b.v; }
   friend bool operator<(Num a, Num b) { return a.v < b.v; }  // <=> is a branch, and not vectorised
   friend bool operator>(Num a, Num b) { return a.v > b.v; }
@@ -107,7 +111,7 @@ using Flag = Choice<bool, 2>;
 
 /// A hyper-parameter of a group of parameters: a number, and whether the group has set it.
 /// Otherwise it is what the groups before or the defaults say.
-class Setting {
+class Setting : public detail::Assigning<Setting> {
  public:
   constexpr Setting(double value) : value_(value), set_(true) {}
   constexpr Setting(const Setting&) = default;
@@ -117,10 +121,6 @@ class Setting {
     return *this;
   }
   constexpr operator double() const { return value_; }
-  Setting& operator+=(double x) { return *this = value_ + x; }
-  Setting& operator-=(double x) { return *this = value_ - x; }
-  Setting& operator*=(double x) { return *this = value_ * x; }
-  Setting& operator/=(double x) { return *this = value_ / x; }
 
  private:
   double value_;

@@ -36,7 +36,7 @@ using Recording = std::vector<Assignment>;
 /// A number of precision F (float or double) with the expression that it is. One with a name is a
 /// variable: assigning to it adds to `recording`. A copy is a value, not the variable. Its
 /// arithmetic is Num<F>'s.
-template <class F> class Recorded {
+template <class F> class Recorded : public detail::Assigning<Recorded<F>> {
  public:
   Recorded(double constant);
   Recorded(const char* name, F value, Recording* recording);
@@ -55,10 +55,6 @@ template <class F> class Recorded {
   friend Recorded operator/(const Recorded& a, const Recorded& b) { return apply("/", a, &b); }
   friend Recorded pow(const Recorded& a, const Recorded& b) { return apply("^", a, &b); }
   friend Recorded operator-(const Recorded& a) { return apply("-", a); }
-  Recorded& operator+=(const Recorded& b) { return *this = *this + b; }
-  Recorded& operator-=(const Recorded& b) { return *this = *this - b; }
-  Recorded& operator*=(const Recorded& b) { return *this = *this * b; }
-  Recorded& operator/=(const Recorded& b) { return *this = *this / b; }
   friend std::partial_ordering operator<=>(const Recorded& a, const Recorded& b) {
     return a.value_ <=> b.value_;
   }

@@ -236,14 +236,17 @@ void Plateau::step(double metric, At at) {
   cooldown_ = reduces ? options_.cooldown : std::max<int64_t>(cooldown_ - 1, 0);
 }
 
-void Plateau::restore(const State& s, At at) {
-  detail::require(s.best == s.best, "Plateau: best", s.best, "a number", at);
-  steps_from(0, "Plateau: bad_steps", s.bad_steps, at);
-  steps_from(0, "Plateau: cooldown", s.cooldown, at);
-  optimizer_.get(at).set_lr_factor(s.factor, at);
-  best_ = s.best;
-  bad_ = s.bad_steps;
-  cooldown_ = s.cooldown;
+NamedTensors Plateau::state_dict() const {
+  Plateau now = *this;
+  now.factor_ = optimizer_.get().lr_factor();
+  return saved_state(now);
+}
+
+void Plateau::load_state_dict(const NamedTensors& state, At at) {
+  Plateau loaded = with_state(*this, state, "Plateau", at);
+  detail::require(loaded.best_ == loaded.best_, "Plateau: best", loaded.best_, "a number", at);
+  optimizer_.get(at).set_lr_factor(loaded.factor_, at);
+  *this = std::move(loaded);
 }
 
 }}  // namespace descent::optim

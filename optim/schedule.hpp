@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 
+#include "descent/core/tensor/state.hpp"
 #include "descent/optim/optimizer.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
@@ -112,6 +113,13 @@ class Scheduler {
   void step(At at = At::here());
   [[nodiscard]] int64_t current_step() const { return step_; }
   void set_step(int64_t n, At at = At::here());
+  /// "Scheduler/step" (int64).
+  [[nodiscard]] NamedTensors state_dict() const { return saved_state(*this); }
+  /// Sets that step. ValueError, and nothing changed, if it does not fit.
+  void load_state_dict(const NamedTensors& state, At at = At::here()) {
+    set_step(with_state(*this, state, "Scheduler", at).step_, at);
+  }
+  template <class V> void visit(V& v) { v("Scheduler/step", step_); }
 
  private:
   detail::OptimizerRef optimizer_;
@@ -137,24 +145,23 @@ struct PlateauOptions {
 /// >= 0, threshold < 1 as a share.
 class Plateau {
  public:
-  struct State {
-    double best;
-    int64_t bad_steps, cooldown;  ///< bad in a row; steps of the cooldown that are left
-    double factor;                ///< the optimizer's
-  };
   explicit Plateau(OptimizerBase& optimizer, PlateauOptions options = {}, At at = At::here());
   void step(double metric, At at = At::here());
-  [[nodiscard]] State state() const {
-    return {best_, bad_, cooldown_, optimizer_.get().lr_factor()};
+  /// "Plateau/best", ".../bad_steps" (in a row), ".../cooldown" (what is left of it), and the
+  /// optimizer's factor, ".../factor".
+  [[nodiscard]] NamedTensors state_dict() const;
+  /// ValueError, and nothing changed, unless it fits, the factor is at least 0, and `best` is a
+  /// number.
+  void load_state_dict(const NamedTensors& state, At at = At::here());
+  template <class V> void visit(V& v) {
+    v("Plateau/best", best_), v("Plateau/bad_steps", bad_);
+    v("Plateau/cooldown", cooldown_), v("Plateau/factor", factor_);
   }
-  /// ValueError, and nothing changed, unless the factor and the counts are at least 0, and `best`
-  /// is a number.
-  void restore(const State& state, At at = At::here());
 
  private:
   detail::OptimizerRef optimizer_;
   PlateauOptions options_;
-  double best_;
+  double best_, factor_ = 1;  // the factor, as it was saved
   int64_t bad_ = 0, cooldown_ = 0;
 };
 

@@ -120,8 +120,7 @@ NamedTensors Lookahead::state_dict() const {
 
 void Lookahead::load_state_dict(const NamedTensors& state, At at) {
   const auto [own, inner] = parted(state, "Lookahead/");
-  NamedTensors loaded = complete();
-  load_state(loaded, own, "Lookahead", at);
+  NamedTensors loaded = with_state(complete(), own, "Lookahead", at);
   inner_.get(at).load_state_dict(inner, at);
   state_ = std::move(loaded);
 }

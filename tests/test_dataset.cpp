@@ -36,6 +36,11 @@ struct Halves {
   }
 };
 
+/// A loader's state dict.
+NamedTensors place(int64_t epoch, int64_t batch) {
+  return {{"DataLoader/epoch", tensor(epoch)}, {"DataLoader/batch", tensor(batch)}};
+}
+
 std::string message(const std::function<void()>& f) {
   try {
     f();
@@ -85,14 +90,14 @@ TEST_CASE("a loader goes on in the middle of an epoch where its state says") {
   const data::LoaderOptions options{.batch_size = 3, .shuffle = true, .seed = 3};
   data::DataLoader whole(numbered(10), options), cut(numbered(10), options);
   const auto expected = epoch(whole);
-  data::LoaderState state;
+  NamedTensors state;
   for (auto [x, y] : cut) {
     if (x.to_vector<double>() != expected[1]) continue;
-    state = cut.state();
+    state = cut.state_dict();
     break;
   }
   data::DataLoader resumed(numbered(10), options);
-  resumed.set_state(state);
+  resumed.load_state_dict(state);
   CHECK(epoch(resumed) == std::vector<Doubles>{expected[2], expected[3]});
   CHECK(epoch(resumed) == epoch(whole));  // the next one
   CHECK(cut.state().epoch == 0);
@@ -106,7 +111,7 @@ TEST_CASE("a state that is set inside a loop leaves nothing behind") {
   data::DataLoader loader(numbered(9), {.batch_size = 3});
   for (auto [x, y] : loader) {
     if (x.to_vector<double>()[0] == 3) break;
-    loader.set_state({7, 2});
+    loader.load_state_dict(place(7, 2));
   }
   CHECK(epoch(loader).size() == 3);
 }
@@ -154,7 +159,7 @@ TEST_CASE("a dataset that throws leaves the loader at the batch that failed") {
   CHECK(loader.state().epoch == 0);
   CHECK(loader.state().batch == static_cast<int64_t>(got.size()));
   *broken = false;
-  loader.set_state(loader.state());  // without it the next loop is the next epoch
+  loader.load_state_dict(loader.state_dict());  // without it the next loop is the next epoch
   collect(loader, got);
   CHECK(got == want);
   collect(loader, next);
@@ -315,7 +320,7 @@ TEST_CASE("what cannot be loaded is refused") {
         }) == "split: fractions [0.5, 0.4]: need fractions of at least 0 that add up to 1");
   CHECK(message([] {
           data::DataLoader loader(numbered(3));
-          loader.set_state({0, 3});
+          loader.load_state_dict(place(0, 3));
         }) == "DataLoader: there is no batch 3 in epoch 0: an epoch has 3");
   CHECK(message([] {
           data::DataLoader loader(numbered(3));

@@ -877,7 +877,7 @@ TEST_CASE("what stands around an optimizer that has gone says so, and keeps what
   gone("Scheduler", [&] { scheduler.step(); });
   CHECK(scheduler.current_step() == 0);
   for (int i = 0; i < 20; ++i) gone("Plateau", [&] { plateau.step(1); });
-  gone("Plateau", [&] { plateau.state(); });
+  gone("Plateau", [&] { plateau.state_dict(); });
   gone("Accumulate", [&] { accumulate.backward(x.a.sum(), 1); });
   gone("Lookahead", [&] { lookahead.step(); });
   gone("Lookahead", [&] { lookahead.inner(); });

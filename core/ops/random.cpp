@@ -8,6 +8,7 @@
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/vmath.hpp"
 #include "descent/core/ops/factory.hpp"
+#include "descent/core/tensor/state.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {
@@ -103,6 +104,11 @@ template <class T> [[gnu::always_inline]] inline std::pair<T, T> normals(T u, T 
 // The builtins make drawing safe for several threads and leave Generator copyable.
 Generator::State Generator::state() const {
   return {state_.seed, __atomic_load_n(&state_.offset, __ATOMIC_RELAXED)};
+}
+
+NamedTensors Generator::state_dict() const { return saved_state(state()); }
+void Generator::load_state_dict(const NamedTensors& state, At at) {
+  load_state(state_, state, "Generator", at);
 }
 
 Generator::State Generator::reserve(uint64_t blocks) {

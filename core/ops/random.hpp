@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "descent/core/tensor/tensor.hpp"
+#include "descent/core/tensor/named.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -22,6 +22,9 @@ class Generator {
     uint64_t seed = 0;    ///< which stream
     uint64_t offset = 0;  ///< where it goes on
     bool operator==(const State&) const = default;
+    template <class V> void visit(V& v) {
+      v("Generator/seed", seed), v("Generator/offset", offset);
+    }
   };
 
   /// At the beginning of the stream of `seed`.
@@ -32,6 +35,10 @@ class Generator {
   /// Where the stream stands, and going there.
   State state() const;
   void set_state(State state) { state_ = state; }
+  /// "Generator/seed" and "Generator/offset", their bits as int64.
+  [[nodiscard]] NamedTensors state_dict() const;
+  /// ValueError, and nothing changed, if it does not fit.
+  void load_state_dict(const NamedTensors& state, At at = At::here());
 
   /// 64 random bits; uses one block.
   uint64_t next();

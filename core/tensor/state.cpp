@@ -11,19 +11,34 @@ template <class T> static Tensor as_tensor(const Shape& shape, const T* values) 
   return t;
 }
 
+static auto count_check(const std::string& name) {
+  return [name](const Tensor& t, At at) {
+    if (const auto n = t.item<int64_t>(); n < 0 || n > int64_t{1} << 53)
+      fail<ValueError>(at, "load_state_dict: {} is {}: need a count up to 2^53", name, n);
+  };
+}
+
 template <class T> void StateVisitor::number(std::string name, T& place) {
   const Tensor now = as_tensor({}, &place);
   entries_.push_back(
       {std::move(name), now, now, true, [&place](const Tensor& t) { place = t.item<T>(); }});
 }
 
-void StateVisitor::operator()(std::string name, int64_t& count) { number(std::move(name), count); }
+void StateVisitor::operator()(std::string name, int64_t& count) {
+  number(name, count);
+  entries_.back().check = count_check(name);
+}
+void StateVisitor::operator()(std::string name, uint64_t& bits) {
+  number(std::move(name), reinterpret_cast<int64_t&>(bits));
+}
 void StateVisitor::operator()(std::string name, double& x) { number(std::move(name), x); }
 void StateVisitor::operator()(std::string name, bool& flag) { number(std::move(name), flag); }
 
 void StateVisitor::operator()(std::string name, Tensor& tensor, const Tensor& like) {
-  entries_.push_back({std::move(name), tensor.defined() ? tensor : like, like, true,
+  const bool is_count = like.dtype() == int64 && like.dim() == 0;
+  entries_.push_back({name, tensor.defined() ? tensor : like, like, true,
                       [&tensor](const Tensor& t) { tensor = t; }});
+  if (is_count) entries_.back().check = count_check(name);
 }
 
 void StateVisitor::operator()(NamedTensors& tensors) {
@@ -65,10 +80,6 @@ void StateVisitor::load(const NamedTensors& state, const std::string& who, At at
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i] = values[i].detach().clone();
     if (places[i]->check) places[i]->check(values[i], at);
-    if (values[i].dtype() != int64 || values[i].dim() != 0) continue;
-    if (const auto n = values[i].item<int64_t>(); n < 0 || n > int64_t{1} << 53)
-      fail<ValueError>(at, "load_state_dict: {} is {}: need a count up to 2^53", wanted[i].first,
-                       n);
   }
   // Nothing fails from here on.
   for (const Entry& e : entries_)

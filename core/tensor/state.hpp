@@ -18,11 +18,13 @@ class StateVisitor {
  public:
   /// A count, from 0 to 2^53, which formulas take as a double: int64 [].
   void operator()(std::string name, int64_t& count);
+  /// 64 bits, whatever they are: int64 [].
+  void operator()(std::string name, uint64_t& bits);
   /// float64 [].
   void operator()(std::string name, double& x);
   /// bool [].
   void operator()(std::string name, bool& flag);
-  /// Of the dtype and shape that it has.
+  /// Of the dtype and shape that it has; int64 [] is a count.
   void operator()(std::string name, Tensor& tensor) { (*this)(std::move(name), tensor, tensor); }
   /// Of those of `like`, which it counts as where it is undefined.
   void operator()(std::string name, Tensor& tensor, const Tensor& like);
@@ -70,12 +72,19 @@ void load_state(T& object, const NamedTensors& state, const std::string& who, At
   v.load(state, who, at);
 }
 
-/// The same for these tensors, by their own names.
+/// The same for tensors, by their own names.
 inline void load_state(NamedTensors& tensors, const NamedTensors& state, const std::string& who,
                        At at) {
   StateVisitor v;
   v(tensors);
   v.load(state, who, at);
+}
+
+/// A copy of `object` with this state: where it has to be checked further before it counts.
+template <class T>
+[[nodiscard]] T with_state(T object, const NamedTensors& state, const std::string& who, At at) {
+  load_state(object, state, who, at);
+  return object;
 }
 
 }  // namespace descent

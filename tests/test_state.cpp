@@ -1,0 +1,230 @@
+#include <bit>
+#include <doctest/doctest.h>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "optim.hpp"
+
+// Every class that remembers something saves it in one way: what follows a load has the same bits,
+// and a state that does not fit is refused and changes nothing.
+
+using namespace descent;
+
+namespace {
+
+bool same(const NamedTensors& a, const NamedTensors& b) {
+  const auto equal = [](const auto& x, const auto& y) {
+    const auto bits = [](const Tensor& t) {
+      std::vector<uint64_t> all;
+      for (double v : t.to(float64).to_vector<double>()) all.push_back(std::bit_cast<uint64_t>(v));
+      return all;
+    };
+    return x.first == y.first && x.second.dtype() == y.second.dtype() &&
+           x.second.shape() == y.second.shape() && bits(x.second) == bits(y.second);
+  };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), equal);
+}
+
+/// Two parameters and what trains them.
+struct Training {
+  Tensor p = matrix(3, 4, -0.5), q = matrix(4, 2, 0.25);
+  NamedTensors parameters{{"p", p}, {"q", q}};
+  optim::Adam opt{parameters, {.lr = 0.01}};
+  int t = 0;
+  void step() {
+    set_gradients(parameters, ++t);
+    opt.step();
+  }
+  Values elements() const {
+    Values all = p.to_vector<double>();
+    for (double x : q.to_vector<double>()) all.push_back(x);
+    return all;
+  }
+  /// What another one has come to, but for the object in question.
+  void follow(const Training& other) {
+    const NoGradGuard no_grad;
+    p.copy_(other.p), q.copy_(other.q);
+    opt.load_state_dict(other.opt.state_dict());
+    t = other.t;
+  }
+};
+
+/// A state that lacks the first entry, has another one, and has the last in another dtype.
+NamedTensors spoiled(NamedTensors state) {
+  state.back().second = state.back().second.to(float32).clone();
+  state[0].first = "strange";
+  return state;
+}
+
+/// `object` refuses its state spoiled, says all that is wrong, and is as it was.
+template <class T> void check_refusal(T& object, const std::string& who) {
+  CAPTURE(who);
+  const NamedTensors before = object.state_dict();
+  std::string text;
+  try {
+    object.load_state_dict(spoiled(before));
+  } catch (const ValueError& e) { text = e.what(); }
+  CAPTURE(text);
+  CHECK(text.starts_with("load_state_dict: the state does not fit " + who + ":"));
+  CHECK(text.find(before.front().first + " is missing") != std::string::npos);
+  CHECK(text.find("strange is unexpected") != std::string::npos);
+  if (before.size() > 1)
+    CHECK(text.find(before.back().first + " is " + str(before.back().second.dtype())) !=
+          std::string::npos);
+  CHECK(same(object.state_dict(), before));
+}
+
+/// What a class may remember, of every kind.
+struct Thing {
+  int64_t count = 3;
+  double number = 0.1;
+  bool flag = true;
+  Tensor x = tensor({1.0, 2.0}, float64), late;
+  template <class V> void visit(V& v) {
+    v("count", count), v("number", number), v("flag", flag), v("x", x);
+    v.optional("late", late, Tensor());
+    v.same("sizes", {2}, "thing");
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a scheduler goes on from its state") {
+  Training first, second;
+  const auto curve = optim::warmup(3) * optim::exponential(0.9);
+  optim::Scheduler a(first.opt, curve), b(second.opt, curve);
+  for (int i = 0; i < 5; ++i) a.step();
+  b.load_state_dict(a.state_dict());
+  CHECK(second.opt.lr_factor() == first.opt.lr_factor());
+  a.step(), b.step();
+  CHECK(second.opt.lr_factor() == first.opt.lr_factor());
+  CHECK(same(a.state_dict(), b.state_dict()));
+  check_refusal(a, "Scheduler");
+  CHECK_THROWS_WITH_AS(b.load_state_dict({{"Scheduler/step", tensor(int64_t{-1})}}),
+                       doctest::Contains("Scheduler/step is -1: need a count"), ValueError);
+  CHECK(b.current_step() == 6);
+}
+
+TEST_CASE("a plateau goes on from its state") {
+  Training first, second;
+  const optim::PlateauOptions o{.factor = 0.5, .patience = 1, .cooldown = 1};
+  optim::Plateau a(first.opt, o), b(second.opt, o);
+  for (double metric : {3.0, 2.0, 2.5, 2.5, 2.5}) a.step(metric);
+  b.load_state_dict(a.state_dict());
+  for (double metric : {2.5, 2.5, 1.0, 2.5, 2.5, 2.5}) {
+    CHECK(second.opt.lr_factor() == first.opt.lr_factor());
+    a.step(metric), b.step(metric);
+  }
+  CHECK(same(a.state_dict(), b.state_dict()));
+  check_refusal(a, "Plateau");
+}
+
+TEST_CASE("an average goes on from its state") {
+  Training first, second;
+  optim::WeightAverage a(first.parameters, {.decay = 0.75}), b(second.parameters, {.decay = 0.75});
+  for (int i = 0; i < 3; ++i) first.step(), a.update();
+  second.follow(first);
+  b.load_state_dict(a.state_dict());
+  first.step(), a.update(), second.step(), b.update();
+  CHECK(same(a.state_dict(), b.state_dict()));
+  CHECK(b.updates() == 4);
+  check_refusal(a, "this average");
+}
+
+TEST_CASE("what is around an optimizer goes on from its state") {
+  Training first, second;
+  optim::Lookahead a(first.opt, {.k = 2}), b(second.opt, {.k = 2});
+  const auto step = [](Training& x, optim::Lookahead& look) {
+    set_gradients(x.parameters, ++x.t);
+    look.step();
+  };
+  for (int i = 0; i < 3; ++i) step(first, a);
+  second.follow(first);
+  b.load_state_dict(a.state_dict());
+  step(first, a), step(second, b);  // the fourth, which moves the slow weights
+  CHECK(second.elements() == first.elements());
+  CHECK(same(a.state_dict(), b.state_dict()));
+  NamedTensors wrong = a.state_dict();
+  wrong[0].first = "Lookahead/strange";
+  CHECK_THROWS_WITH_AS(a.load_state_dict(wrong),
+                       doctest::Contains("Lookahead/strange is unexpected"), ValueError);
+  CHECK(same(a.state_dict(), b.state_dict()));
+
+  optim::SAM sharp(first.opt), other(second.opt);
+  other.load_state_dict(sharp.state_dict());
+  CHECK(same(sharp.state_dict(), other.state_dict()));
+  check_refusal(sharp, "Adam");
+}
+
+TEST_CASE("a loader goes on from its state") {
+  const data::TensorDataset dataset(arange(10).to(float64).reshape({10, 1}), arange(10));
+  const data::LoaderOptions o{.batch_size = 3, .shuffle = true, .seed = 5};
+  data::DataLoader a(dataset, o), b(dataset, o);
+  const auto rest = [](data::DataLoader& loader) {
+    Values all;
+    for (auto [x, y] : loader)
+      for (double v : x.to_vector<double>()) all.push_back(v);
+    return all;
+  };
+  rest(a);
+  Values left;
+  bool saved = false;
+  for (auto [x, y] : a)
+    if (std::exchange(saved, true))
+      for (double v : x.to_vector<double>()) left.push_back(v);
+    else b.load_state_dict(a.state_dict());
+  CHECK(rest(b) == left);
+  CHECK(rest(b) == rest(a));
+  check_refusal(a, "DataLoader");
+}
+
+TEST_CASE("a generator goes on from its state, whatever its seed is") {
+  Generator a(std::numeric_limits<uint64_t>::max()), b;
+  randn({7}, float64, a);
+  b.load_state_dict(a.state_dict());
+  CHECK(b.state() == a.state());
+  CHECK(randn({5}, float64, a).to_vector<double>() == randn({5}, float64, b).to_vector<double>());
+  check_refusal(a, "Generator");
+}
+
+TEST_CASE("a visitor names all that a class may remember") {
+  Thing a, b{.count = 0, .number = 0, .flag = false, .x = tensor({0.0, 0.0}, float64), .late = {}};
+  const NamedTensors early = saved_state(a);
+  CHECK(early.size() == 5);  // without `late`
+  a.late = tensor({5.0});
+  load_state(b, saved_state(a), "Thing", At::unknown());
+  CHECK(same(saved_state(a), saved_state(b)));
+  CHECK(b.flag);
+  a.x.fill_(9);  // b has copies
+  CHECK(b.x.to_vector<double>() == Values{1, 2});
+  load_state(b, early, "Thing", At::unknown());
+  CHECK_FALSE(b.late.defined());
+
+  NamedTensors other = early;
+  other.back().second = tensor(std::vector<int64_t>{3});
+  b.count = 8;
+  CHECK_THROWS_WITH_AS(load_state(b, other, "Thing", At::unknown()),
+                       "load_state_dict: thing is [2] here, not there", ValueError);
+  CHECK(b.count == 8);
+}
+
+TEST_CASE("parameters become one vector, and a vector parameters") {
+  const Tensor p = matrix(2, 2, 0), q = leaf({5});
+  const NamedTensors all{{"p", p}, {"q", q}};
+  Tensor v = parameters_to_vector(all);
+  CHECK(v.shape() == Shape{5});
+  CHECK(v.select(0, 4).item() == 5);
+  CHECK_FALSE(v.requires_grad());
+  const NoGradGuard no_grad;
+  v *= 2;
+  CHECK(q.item() == 5);
+  vector_to_parameters(v, all);
+  CHECK(q.item() == 10);
+  CHECK(p.to_vector<double>()[3] == 2);
+  CHECK_THROWS_WITH_AS(vector_to_parameters(zeros({4}, float64), all),
+                       doctest::Contains("[4] for parameters of 5 elements"), ShapeError);
+  CHECK_THROWS_AS(parameters_to_vector({}), ValueError);
+  CHECK_THROWS_AS(parameters_to_vector({{"p", p}, {"h", zeros({1})}}), DtypeError);
+}
