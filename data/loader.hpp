@@ -25,6 +25,7 @@ struct LoaderOptions {
 struct LoaderState {
   int64_t epoch = 0;  ///< from 0
   int64_t batch = 0;  ///< in the epoch, from 0
+  /// Names its parts for whoever saves it.
   template <class V> void visit(V& v) {
     v("DataLoader/epoch", epoch), v("DataLoader/batch", batch);
   }

@@ -38,7 +38,9 @@ struct EnableGradGuard : GradModeGuard {
 /// up in it since it was last set or forgotten. A leaf that is frozen and trained again begins
 /// another life.
 struct GradientAge {
-  uint32_t changes = 0, added = 0, life = 0;
+  uint32_t changes = 0;  ///< of the gradient
+  uint32_t added = 0;    ///< gradients in it
+  uint32_t life = 0;     ///< which of the leaf's lives
   bool operator==(const GradientAge&) const = default;
 };
 /// That of a leaf; of another tensor, what it is at first.

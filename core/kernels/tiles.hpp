@@ -16,10 +16,13 @@ namespace [[gnu::visibility("default")]] descent {
 ///     tiles.for_each([&](const Tiles::Tile& t) { work(tensors[t.array], t.begin, t.count); });
 class Tiles {
  public:
+  /// Some neighbouring elements of one array.
   struct Tile {
-    std::size_t array;
-    int64_t begin, count;  // its elements, at most kGrain
+    std::size_t array;  ///< its number
+    int64_t begin;      ///< its first element
+    int64_t count;      ///< at most 2^15
   };
+  /// Forgets all arrays.
   void clear();
   /// The n elements of array number `array`.
   void add(std::size_t array, int64_t n);

@@ -22,6 +22,7 @@ class Generator {
     uint64_t seed = 0;    ///< which stream
     uint64_t offset = 0;  ///< where it goes on
     bool operator==(const State&) const = default;
+    /// Names its parts for whoever saves it.
     template <class V> void visit(V& v) {
       v("Generator/seed", seed), v("Generator/offset", offset);
     }

@@ -76,14 +76,17 @@ struct Scalar {
 /// What `Tensor::register_hook` takes: a gradient, and the one in its place or an undefined tensor.
 /// A place along an axis, and where the caller stands.
 struct Index {
+  /// From any integer: x[0].
   template <std::integral T>
   Index(T i, At at_ = At::here()) : value(static_cast<int64_t>(i)), at(at_) {}
-  int64_t value;
-  At at;
+  int64_t value;  ///< negative ones count from the back
+  At at;          ///< where the caller stands
 };
 
+/// Sees a gradient on its way back; what it returns, if that is defined, goes on in its place.
 using TensorHook = std::function<Tensor(const Tensor& grad)>;
 /// What `Tensor::register_post_accumulate_grad_hook` takes.
+/// Sees a leaf whose gradient has been added to.
 using AccumulateHook = std::function<void(const Tensor& leaf)>;
 
 /// A handle on an n-dimensional array, its gradient and its place in the graph. Copies share all
@@ -227,6 +230,7 @@ class Tensor {
   [[nodiscard]] Tensor operator[](Index i) const { return select(0, i.value, i.at); }
 
   // ---- of each element; see pointwise.hpp and arithmetic.hpp
+  /// The functions of these names.
   [[nodiscard]] Tensor exp(At at = At::here()) const;
   [[nodiscard]] Tensor log(At at = At::here()) const;
   [[nodiscard]] Tensor sqrt(At at = At::here()) const;
