@@ -16,7 +16,7 @@ class OptimizerBase;
 
 /// Sees the steps of the optimizer that it was given to, by OptimizerBase::trace. What throws here
 /// keeps the optimizer from doing what it was about to do.
-class StepObserver : public Referred<StepObserver> {
+class StepObserver : public Referred {
  public:
   virtual ~StepObserver();
   /// An optimizer asks to be followed, as long as it lives; throws to refuse.

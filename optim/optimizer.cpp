@@ -339,7 +339,7 @@ void OptimizerBase::trace(StepObserver* to, At at) {
   if (to) to->follow(*this, at);
   StepObserver* before = observer();
   if (before && before != to) before->leave();
-  observer_ = to ? to->self : nullptr;
+  observer_ = Weak(to);
 }
 
 double OptimizerBase::clip_grad_norm(double max_norm, ClipNormOptions options, At at) {

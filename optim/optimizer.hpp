@@ -86,7 +86,7 @@ struct Whole {
 };
 
 /// All of an optimizer that is not a formula: which parameters, their groups, state and steps.
-class OptimizerBase : public Referred<OptimizerBase> {
+class OptimizerBase : public Referred {
  public:
   virtual ~OptimizerBase();
 
@@ -180,8 +180,8 @@ class OptimizerBase : public Referred<OptimizerBase> {
   std::size_t first_alike(std::size_t mix) const;  // the first mix with the same options
   Whole whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const;
   void widen_fields(Slot& slot) const;  // to the parameter's shape, for the loops
-  StepObserver* observer() const { return observer_.lock().get(); }  // null if none is there
-  bool first_time(const char* kind);                                 // of a report
+  StepObserver* observer() const { return observer_.get(); }  // null if none is there
+  bool first_time(const char* kind);                          // of a report
 
   const detail::RuleInfo& info_;
   std::vector<Slot> slots_;
@@ -218,7 +218,7 @@ class OptimizerBase : public Referred<OptimizerBase> {
   std::vector<const char*> reported_;
   std::size_t said_ = 0;  // so many of them before the step, or by one that was carried out
   std::function<void(const std::string&)> report_;
-  std::weak_ptr<StepObserver> observer_;
+  Weak<StepObserver> observer_;
 };
 
 }}  // namespace descent::optim

@@ -71,7 +71,7 @@ Ledger::~Ledger() = default;
 
 void Ledger::follow(const OptimizerBase& opt, At at) {
   const auto other = optimizer_.lock();
-  if (other && other != opt.self)
+  if (other && other != opt.life)
     fail<ValueError>(at,
                      "trace: this ledger follows another optimizer, {}: take one for each, or "
                      "trace(nullptr) there",
@@ -79,7 +79,7 @@ void Ledger::follow(const OptimizerBase& opt, At at) {
   if (!entries_.empty() && rule_ != &opt.info())
     fail<ValueError>(at, "trace: this ledger holds steps of {}: take another one for {}",
                      rule_->name, opt.info().name);
-  optimizer_ = opt.self;
+  optimizer_ = opt.life;
   rule_ = &opt.info();
   replay_ = opt.replay();
 }

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "../paths.hpp"
+#include "paths.hpp"
 
 namespace paths {
 namespace {
