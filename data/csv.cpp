@@ -15,8 +15,9 @@
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
-constexpr std::size_t kLongestRow = 1 << 20, kLongestFile = std::size_t{4} << 30;  // bytes
-constexpr std::size_t kChunk = 1 << 16;
+constexpr std::size_t kLongestRowBytes = 1 << 20,
+                      kLongestFileBytes = std::size_t{4} << 30;  // bytes
+constexpr std::size_t kChunkBytes = 1 << 16;
 
 /// A text as errors show it: short, and in printable characters.
 std::string printable(std::string_view text) {
@@ -165,16 +166,17 @@ class Reader {
   void advance(std::size_t bytes) {
     rest_.remove_prefix(bytes);
     row_bytes_ += bytes;
-    if (row_bytes_ > kLongestRow) refuse("the row is longer than 1 MiB");
+    if (row_bytes_ > kLongestRowBytes) refuse("the row is longer than 1 MiB");
   }
 
   /// Whether the file goes on: then something of it is in hand.
   bool more() {
     if (!rest_.empty()) return true;
-    chunk_ = file_.take(kChunk);
+    chunk_ = file_.take(kChunkBytes);
     rest_ = chunk_;
     file_bytes_ += chunk_.size();
-    if (file_bytes_ > kLongestFile) file_.refuse(kLongestFile, "the file is larger than 4 GiB");
+    if (file_bytes_ > kLongestFileBytes)
+      file_.refuse(kLongestFileBytes, "the file is larger than 4 GiB");
     return !rest_.empty();
   }
 

@@ -12,8 +12,8 @@
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
-constexpr std::size_t kFirstChunk = 1 << 16, kLargestChunk = 1 << 30;
-constexpr std::size_t kInput = 1 << 16;  // bytes to inflate, read at a time
+constexpr std::size_t kFirstChunkBytes = 1 << 16, kLargestChunkBytes = 1 << 30;
+constexpr std::size_t kInputBytes = 1 << 16;  // bytes to inflate, read at a time
 constexpr unsigned char kMagic[] = {0x1f, 0x8b};
 
 void end_inflation(z_stream* stream) {
@@ -39,7 +39,7 @@ InputFile::InputFile(const char* op, const std::string& path, At at)
   const std::size_t n = read(magic, sizeof magic);
   std::rewind(file_.get());
   if (n < sizeof magic || std::memcmp(magic, kMagic, n) != 0) return;
-  buffer_ = std::make_unique<unsigned char[]>(kInput);
+  buffer_ = std::make_unique<unsigned char[]>(kInputBytes);
   gzip_.reset(new z_stream{});
   if (inflateInit2(gzip_.get(), MAX_WBITS + 16) != Z_OK) throw std::bad_alloc();
 }
@@ -48,7 +48,8 @@ std::string InputFile::take(std::size_t count) {
   std::string bytes;
   std::size_t have = 0;
   while (have == bytes.size() && have < count) {
-    bytes.resize(have + std::min({count - have, std::max(have, kFirstChunk), kLargestChunk}));
+    bytes.resize(have +
+                 std::min({count - have, std::max(have, kFirstChunkBytes), kLargestChunkBytes}));
     const std::size_t chunk = bytes.size() - have;
     have += gzip_ ? inflate(&bytes[have], chunk) : read(&bytes[have], chunk);
   }
@@ -69,7 +70,7 @@ std::size_t InputFile::inflate(char* to, std::size_t count) {
   while (stream.avail_out > 0) {
     if (stream.avail_in == 0) {
       stream.next_in = buffer_.get();
-      stream.avail_in = static_cast<uInt>(read(buffer_.get(), kInput));
+      stream.avail_in = static_cast<uInt>(read(buffer_.get(), kInputBytes));
     }
     if (stream.total_in == 0) {  // between two gzip streams
       if (stream.avail_in == 0) break;

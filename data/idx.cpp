@@ -11,7 +11,7 @@
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
-constexpr std::size_t kLimit = std::size_t{4} << 30;
+constexpr std::size_t kMostBytes = std::size_t{4} << 30;
 
 /// f(T{}) for the T that this byte of a header stands for, if there is one.
 template <class F> void visit_type(int type, F f) {
@@ -59,7 +59,7 @@ Idx read_header(InputFile& file, const std::string& path) {
   std::size_t extent = item_size(type);  // in bytes
   for (std::size_t i = 0; i < sizes.size(); i += 4) {
     const std::size_t size = big_endian<uint32_t>(&sizes[i]);
-    if (size > kLimit / extent)
+    if (size > kMostBytes / extent)
       file.refuse(4 + i, fmt::format("size {} of axis {} makes more than 4 GiB", size, i / 4));
     extent *= std::max<std::size_t>(size, 1);  // an axis of 0 must not hide sizes too large
     idx.shape.push_back(static_cast<int64_t>(size));

@@ -11,18 +11,19 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
-constexpr int64_t kWhole = 1000;  // elements of a tensor that is shown whole
-constexpr int64_t kEdge = 3;      // steps shown at each end of an axis of a larger one
-constexpr int64_t kLine = 80;     // columns
+constexpr int64_t kWholeElements = 1000;  // elements of a tensor that is shown whole
+constexpr int64_t kEdgeSteps = 3;         // steps shown at each end of an axis of a larger one
+constexpr int64_t kLineColumns = 80;      // columns
 constexpr int kDecimals = 4;
 
 /// The ends of each long axis of x, without their middle.
 Tensor edges(Tensor x) {
   for (int d = 0; d < x.dim(); ++d) {
     const int64_t n = x.shape()[d];
-    if (n <= 2 * kEdge) continue;
+    if (n <= 2 * kEdgeSteps) continue;
     std::vector<int64_t> ends;
-    for (int64_t i = 0; i < 2 * kEdge; ++i) ends.push_back(i < kEdge ? i : n - 2 * kEdge + i);
+    for (int64_t i = 0; i < 2 * kEdgeSteps; ++i)
+      ends.push_back(i < kEdgeSteps ? i : n - 2 * kEdgeSteps + i);
     x = index_select(x, d, tensor(ends));
   }
   return x;
@@ -95,14 +96,14 @@ struct Layout {
     const std::string step =
         "," + std::string(static_cast<std::size_t>(std::max(1, whole.rank() - 1 - d)), '\n') +
         std::string(indent, ' ');
-    const int64_t room = kLine - static_cast<int64_t>(indent);
+    const int64_t room = kLineColumns - static_cast<int64_t>(indent);
     const int64_t per_line =
         std::max<int64_t>(1, room / (static_cast<int64_t>(cells[0].size()) + 2));
     out += '[';
     for (int64_t i = 0; i < shown[d]; ++i) {
       const std::string separator = last && i % per_line != 0 ? ", " : step;
       if (i > 0) out += separator;
-      if (i == kEdge && shown[d] != whole[d]) out += "..." + separator;
+      if (i == kEdgeSteps && shown[d] != whole[d]) out += "..." + separator;
       axis(d + 1);
     }
     out += ']';
@@ -116,7 +117,7 @@ std::string str(const Tensor& x) {
   const std::string kind = fmt::format("{} {}{}", str(x.dtype()), str(x.shape()),
                                        x.requires_grad() ? ", requires_grad" : "");
   if (x.numel() == 0) return "[]  " + kind;
-  const Tensor shown = x.numel() > kWhole ? edges(x.detach()) : x.detach();
+  const Tensor shown = x.numel() > kWholeElements ? edges(x.detach()) : x.detach();
   Layout layout{shown.shape(), x.shape(), cells_of(shown), 0, ""};
   layout.axis(0);
   return layout.out + (x.dim() == 0 ? "  " : "\n") + kind;

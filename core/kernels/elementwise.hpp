@@ -42,11 +42,11 @@ Walk<N> plan(const Shape& shape, int64_t numel, const std::array<const Header*, 
 }
 
 /// Elements per tile: tiles are cut by the problem, so results do not depend on the threads.
-inline constexpr int64_t kGrain = 1 << 15;
+inline constexpr int64_t kTileElements = 1 << 15;
 /// a / b, rounded up; a >= 0, b > 0.
 inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b > 0); }
 /// Tiles for n elements.
-inline int64_t tiles_of(int64_t n) { return ceil_div(n, kGrain); }
+inline int64_t tiles_of(int64_t n) { return ceil_div(n, kTileElements); }
 
 /// Calls body(n, offset) for the runs of [begin, end): n elements along the innermost axis,
 /// starting offset[k] elements into operand k.
@@ -130,16 +130,16 @@ void map_all(std::index_sequence<I...> each, F f, const Header* h, Out* o, Opera
   // What broadcasts to h and has as many elements has them one for one.
   auto even = [h](const Header& x) { return x.contiguous && x.numel == h->numel; };
   if (h->contiguous && ((stride[I + 1] == 0 || even(*in.header)) && ...)) {
-    if (h->numel <= kGrain) return map_run(each, f, h->numel, stride, o, in.data()...);
+    if (h->numel <= kTileElements) return map_run(each, f, h->numel, stride, o, in.data()...);
     parallel_for(tiles_of(h->numel), [=](int64_t tile) mutable {
-      const int64_t begin = tile * kGrain, n = std::min(kGrain, h->numel - begin);
+      const int64_t begin = tile * kTileElements, n = std::min(kTileElements, h->numel - begin);
       map_run(each, f, n, stride, o + begin, in.data() + begin * stride[I + 1]...);
     });
     return;
   }
   const Walk<N> w = plan<N>(h->shape, h->numel, {h, in.header...});
   parallel_for(tiles_of(h->numel), [=, &w](int64_t tile) mutable {
-    const int64_t begin = tile * kGrain, end = std::min(begin + kGrain, h->numel);
+    const int64_t begin = tile * kTileElements, end = std::min(begin + kTileElements, h->numel);
     for_each_run(w, begin, end, [&](int64_t n, const std::array<int64_t, N>& offset) {
       map_run(each, f, n, w.stride[0], o + offset[0], in.data() + offset[I + 1]...);
     });

@@ -40,7 +40,7 @@ Pass Passes::next() {
   Pass p{1, count_ > 1 ? size_[1] : 1, size_[0], 0, 0};
   for (int i = 2; i < count_; ++i) p.outer *= size_[i];
   enter(p.inner == 1 ? Path("reduce rows") : Path("reduce columns"));
-  p.height = p.inner == 1 ? kGrain : kRun * kRun;
+  p.height = p.inner == 1 ? kTileElements : kRun * kRun;
   if (p.n > 2 && take("reduce cut", p.n > p.height)) p.height = std::min(p.height, p.n - 1);
   p.cuts = std::max<int64_t>(ceil_div(p.n, p.height), 1);
   if (p.cuts > 1) {

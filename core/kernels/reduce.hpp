@@ -44,10 +44,10 @@ struct Value {
   }
 };
 
-inline constexpr int64_t kLanes = 32;   // a row is reduced as a matrix of so many columns
-inline constexpr int64_t kRun = 32;     // partial results combined one after the other
-inline constexpr int64_t kWidth = 128;  // columns reduced side by side
-static_assert(kLanes * kRun * kRun == kGrain);
+inline constexpr int64_t kLanes = 32;          // a row is reduced as a matrix of so many columns
+inline constexpr int64_t kRun = 32;            // partial results combined one after the other
+inline constexpr int64_t kWidthColumns = 128;  // columns reduced side by side
+static_assert(kLanes * kRun * kRun == kTileElements);
 
 /// body(j) for j in [0, n), inlined, as loops that vectorise: the first has a multiple of kLanes
 /// turns, and rows of less are common.
@@ -60,11 +60,11 @@ template <class Body> [[gnu::always_inline]] inline void each_lane(int64_t n, Bo
   for (; j < n; ++j) body(j);
 }
 
-/// total[j] = the rows x[i * stride + j] combined; width <= kWidth columns.
+/// total[j] = the rows x[i * stride + j] combined; width <= kWidthColumns columns.
 template <class Fold, class T, class Map, class A>
 [[gnu::always_inline]] inline void reduce_columns(const T* x, int64_t rows, int64_t stride,
                                                   int64_t width, Map map, A* total) {
-  A run[kWidth];
+  A run[kWidthColumns];
   each_lane(width, [&](int64_t j) { total[j] = Fold::template identity<A>(); });
   for (int64_t begin = 0; begin < rows; begin += kRun) {
     const int64_t end = begin + kRun < rows ? begin + kRun : rows;
@@ -131,9 +131,9 @@ class Passes {
 
 template <class Fold, class T, class Map, class A>
 void run_pass(const Pass& p, const T* x, Map map, A* out) {
-  const int64_t strips = ceil_div(p.inner, kWidth), pieces = p.outer * p.cuts * strips;
-  const int64_t work = std::min(p.n, p.height) * std::min(p.inner, kWidth);
-  const int64_t per_tile = std::max<int64_t>(kGrain / std::max<int64_t>(work, 1), 1);
+  const int64_t strips = ceil_div(p.inner, kWidthColumns), pieces = p.outer * p.cuts * strips;
+  const int64_t work = std::min(p.n, p.height) * std::min(p.inner, kWidthColumns);
+  const int64_t per_tile = std::max<int64_t>(kTileElements / std::max<int64_t>(work, 1), 1);
   parallel_for(ceil_div(pieces, per_tile), [&](int64_t tile) {
     simd::call([&] {
       int64_t piece = tile * per_tile;
@@ -141,13 +141,13 @@ void run_pass(const Pass& p, const T* x, Map map, A* out) {
       int64_t strip = piece % strips, cut = piece / strips % p.cuts, o = piece / strips / p.cuts;
       for (; piece < end; ++piece) {
         const int64_t begin = cut * p.height, rows = std::min(p.height, p.n - begin);
-        const T* from = x + (o * p.n + begin) * p.inner + strip * kWidth;
-        A* to = out + (o * p.cuts + cut) * p.inner + strip * kWidth;
+        const T* from = x + (o * p.n + begin) * p.inner + strip * kWidthColumns;
+        A* to = out + (o * p.cuts + cut) * p.inner + strip * kWidthColumns;
         if (p.inner == 1) {
           *to = reduce_row<Fold>(from, rows, map);
         } else {
-          A total[kWidth];
-          const int64_t columns = std::min(kWidth, p.inner - strip * kWidth);
+          A total[kWidthColumns];
+          const int64_t columns = std::min(kWidthColumns, p.inner - strip * kWidthColumns);
           reduce_columns<Fold>(from, rows, p.inner, columns, map, total);
           each_lane(columns, [&](int64_t j) { to[j] = total[j]; });
         }
@@ -188,13 +188,14 @@ Tensor reduce(const char* op, const In& x, const Axes& axes, const Shape& shape,
 
 // ---- softmax
 
-inline constexpr int64_t kRows = 256;       // rows that share one loop of exp: most are short
-inline constexpr int64_t kStrip = 1 << 13;  // elements in so many, if they are short: they stay in
-                                            // cache
+inline constexpr int64_t kStripRows = 256;  // rows that share one loop of exp: most are short
+inline constexpr int64_t kStripElements = 1 << 13;  // elements in so many, if they are short: they
+                                                    // stay in cache
 
-/// f(begin, count) for strips of at most kRows of `rows` rows of `size` elements, threaded.
+/// f(begin, count) for strips of at most kStripRows of `rows` rows of `size` elements, threaded.
 template <class F> void each_strip(int64_t rows, int64_t size, F f) {
-  const int64_t count = std::clamp<int64_t>(kStrip / std::max<int64_t>(size, 1), 1, kRows);
+  const int64_t count =
+      std::clamp<int64_t>(kStripElements / std::max<int64_t>(size, 1), 1, kStripRows);
   parallel_for(ceil_div(rows, count),
                [&](int64_t tile) { f(tile * count, std::min(count, rows - tile * count)); });
 }

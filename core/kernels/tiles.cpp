@@ -11,11 +11,11 @@ void Tiles::clear() {
 }
 
 void Tiles::add(std::size_t array, int64_t n) {
-  for (int64_t begin = 0; begin < n; begin += detail::kGrain) {
-    const Tile tile{array, begin, std::min(detail::kGrain, n - begin)};
+  for (int64_t begin = 0; begin < n; begin += detail::kTileElements) {
+    const Tile tile{array, begin, std::min(detail::kTileElements, n - begin)};
     if (room_ < tile.count) {
       bundles_.push_back({tiles_.size(), tiles_.size()});
-      room_ = detail::kGrain;
+      room_ = detail::kTileElements;
     }
     room_ -= tile.count;
     tiles_.push_back(tile);

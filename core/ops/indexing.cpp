@@ -91,7 +91,7 @@ void for_each_picked(const Tensor& x, int dim, const Tensor& index, const Tensor
   const int64_t size = shape[axis], others = index.numel() / size;
   // Rows are not cut into pieces of less than a few cache lines.
   const int64_t least = axis == fixed ? size : axis == shape.rank() - 1 ? 64 : 1;
-  const int64_t count = std::max(least, detail::kGrain / others);
+  const int64_t count = std::max(least, detail::kTileElements / others);
 
   // x seen in this shape, standing still along `dim`, where the index says how far to go.
   const detail::Header* h = Peek::header(x);

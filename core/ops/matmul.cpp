@@ -57,11 +57,11 @@ template <class T> Matrices<T> matrices_of(const Tensor& x, bool turned, int bat
 // ---- tiles
 
 /// Fewer tiles than this leave threads idle, ...
-constexpr int64_t kTiles = 8;
+constexpr int64_t kLeastTiles = 8;
 /// ... smaller ones cost more than they save (see `work`), ...
-constexpr double kGrain = 800'000;
+constexpr double kTileProducts = 800'000;
 /// ... and longer sides gain nothing. Each tile packs its operands anew: short sides cost most.
-constexpr int64_t kSide = 512;
+constexpr int64_t kTileSide = 512;
 
 /// What a product costs, in multiply-adds: an element loaded weighs 8, a call to BLAS 4096.
 double work(int64_t m, int64_t n, int64_t k) {
@@ -79,15 +79,15 @@ struct Cut {
 
   Cut(int64_t batch, int64_t m, int64_t n, int64_t k) : rows(m), columns(n) {
     for (;;) {
-      const bool enough = batch * ceil_div(m, rows) * ceil_div(n, columns) >= kTiles;
+      const bool enough = batch * ceil_div(m, rows) * ceil_div(n, columns) >= kLeastTiles;
       int64_t& side = rows > columns ? rows : columns;
       const int64_t other = rows > columns ? columns : rows;
-      if ((enough && side <= kSide) || half(side) == side) break;
-      if (!detail::take("matmul tiles", work(half(side), other, k) >= kGrain)) break;
+      if ((enough && side <= kTileSide) || half(side) == side) break;
+      if (!detail::take("matmul tiles", work(half(side), other, k) >= kTileProducts)) break;
       side = half(side);
     }
     if (batch == 1) return;
-    const double in_a_tile = kGrain / work(rows, columns, k);
+    const double in_a_tile = kTileProducts / work(rows, columns, k);
     if (detail::take("matmul batch", in_a_tile >= 1))
       matrices = std::min(batch, static_cast<int64_t>(in_a_tile) + 1);
   }

@@ -54,8 +54,8 @@ struct Pool {
   int64_t h, w, planes;
 };
 
-constexpr int64_t kStrip = 64;  // places of a window side by side: what is known of them stays
-                                // in cache
+constexpr int64_t kStripPlaces = 64;  // places of a window side by side: what is known of them
+                                      // stays in cache
 
 /// Moves a window over a plane. For each strip of n places, of which the first is `place`:
 /// begin(row, place, n); then, for each pixel of the kernel, pixel(lo, hi, corner, offset), where
@@ -71,8 +71,8 @@ template <class Step, class Begin, class Pixel, class End>
                      first < size ? std::min(kernel, (size - first - 1) / dilation + 1) : 0);
   };
   for (int64_t row = 0; row < p.out.h; ++row)
-    for (int64_t column = 0; column < p.out.w; column += kStrip) {
-      const int64_t n = std::min(kStrip, p.out.w - column), place = row * p.out.w + column;
+    for (int64_t column = 0; column < p.out.w; column += kStripPlaces) {
+      const int64_t n = std::min(kStripPlaces, p.out.w - column), place = row * p.out.w + column;
       const int64_t top = row * o.stride.h - o.padding.h, left = column * step - o.padding.w;
       const int64_t corner = top * p.w + left;
       begin(row, place, n);
@@ -95,7 +95,7 @@ template <class Step, class Begin, class Pixel, class End>
 /// f(plane, step) for each plane, vectorised and threaded; step is the stride along rows, where it
 /// is 1 a constant.
 template <class F> void each_plane(const Pool& p, F f) {
-  const int64_t per_tile = std::max<int64_t>(detail::kGrain / (p.h * p.w), 1);
+  const int64_t per_tile = std::max<int64_t>(detail::kTileElements / (p.h * p.w), 1);
   auto run = [&](auto step) {
     parallel_for(detail::ceil_div(p.planes, per_tile), [&](int64_t tile) {
       const int64_t last = std::min((tile + 1) * per_tile, p.planes);
@@ -117,7 +117,7 @@ void each_square(const Pool& p, From from, To to, Given given, Result result, F 
   if constexpr (writes)
     if (2 * p.out.h < p.h || 2 * p.out.w < p.w) std::fill_n(to, p.planes * p.h * p.w, T(0));
   const int64_t rows = p.planes * p.out.h;
-  const int64_t per_tile = std::max<int64_t>(detail::kGrain / (2 * p.w), 1);
+  const int64_t per_tile = std::max<int64_t>(detail::kTileElements / (2 * p.w), 1);
   parallel_for(detail::ceil_div(rows, per_tile), [&](int64_t tile) {
     const int64_t last = std::min((tile + 1) * per_tile, rows);
     simd::call([&] {
@@ -175,8 +175,8 @@ template <class T> void give(T a, T b, T g, T& to_a, T& to_b) {
 /// it is to `seek` them, how far from the window's corner they are.
 template <bool seek, class T, class Step, class Act>
 [[gnu::always_inline]] inline void each_maximum(const Pool& p, const T* x, Step step, Act act) {
-  T best[kStrip];
-  Wide<T> where[kStrip];
+  T best[kStripPlaces];
+  Wide<T> where[kStripPlaces];
   auto begin = [&](int64_t, int64_t, int64_t n) {
     each_lane(n, [&](int64_t j) { best[j] = -std::numeric_limits<T>::infinity(), where[j] = -1; });
   };
@@ -296,7 +296,7 @@ void average(const Pool& p, bool pad_counts, const T* x, T* result) {
     const T* from = x + plane * (spread ? places : pixels);
     T* to = result + plane * (spread ? pixels : places);
     if (spread) std::fill_n(to, pixels, T(0));
-    T value[kStrip], count[kStrip];  // a window's sum or share, and its pixels
+    T value[kStripPlaces], count[kStripPlaces];  // a window's sum or share, and its pixels
     auto begin = [&](int64_t row, int64_t place, int64_t n) {
       const int64_t height = counted(p.h, o.kernel.h, o.stride.h, o.padding.h, pad_counts, row);
       const T *across = width + place % p.out.w, down = static_cast<T>(height);

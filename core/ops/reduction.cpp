@@ -95,7 +95,7 @@ Tensor position(const char* op, const In& x, const Dims& dims, KeepDim keepdim) 
   Tensor out = detail::empty(op, best.shape(), int64, x.at);
   int64_t step = 1;  // between neighbours along the reduced axes
   for (int i = x.dim() - 1; i >= 0 && !axes.contain(i); --i) step *= x.shape()[i];
-  const int64_t n = axes.count, per_tile = std::max<int64_t>(detail::kGrain / n, 1);
+  const int64_t n = axes.count, per_tile = std::max<int64_t>(detail::kTileElements / n, 1);
   visit<Kinds::numeric>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     const T *from = elements_of<T>(source), *extremes = elements_of<T>(best);
@@ -194,14 +194,14 @@ bool groups_are_rows(const Axes& axes) {
   while (kept < axes.whole.rank() && !axes.contain(kept)) ++kept;
   for (int i = kept; i < axes.whole.rank(); ++i)
     if (!axes.contain(i) && axes.whole[i] != 1) return false;
-  return axes.count > 0 && axes.count <= detail::kGrain;
+  return axes.count > 0 && axes.count <= detail::kTileElements;
 }
 
 /// The mean is counted from a number of the group, so that equal ones are exactly it.
 template <class T> void moments_of_rows(const T* x, int64_t n, const Moments& m) {
   auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest),
        *squares = elements_of<double>(m.squares);
-  const int64_t rows = m.mean.numel(), per_tile = std::max<int64_t>(detail::kGrain / n, 1);
+  const int64_t rows = m.mean.numel(), per_tile = std::max<int64_t>(detail::kTileElements / n, 1);
   parallel_for(detail::ceil_div(rows, per_tile), [=](int64_t tile) {
     simd::call([=] {
       for (int64_t i = tile * per_tile; i < std::min(rows, (tile + 1) * per_tile); ++i) {
@@ -355,7 +355,7 @@ namespace {
 template <bool logarithm, class T>
 [[gnu::always_inline]] inline void strip(const T* __restrict x, int64_t rows, int64_t size,
                                          T* __restrict y) {
-  T top[detail::kRows], sum[detail::kRows];
+  T top[detail::kStripRows], sum[detail::kStripRows];
   detail::exp_rows(x, rows, size, y, top, sum);
   for (int64_t r = 0; r < rows; ++r) {
     const T* from = x + r * size;

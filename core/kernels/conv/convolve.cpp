@@ -181,9 +181,9 @@ template <class T> class GuardedWinograd : public Winograd<T> {
 
 /// At least so many tiles for the threads, but none with fewer places; a single image is cut into
 /// parts of its channels, each of which gathers the windows anew: fewer of these.
-constexpr int64_t kTiles = 8, kPlaces = 16, kParts = 4;
+constexpr int64_t kLeastTiles = 8, kLeastPlaces = 16, kLeastParts = 4;
 /// Sums of a weight's gradient, one for each of some pieces, hold at most so many elements.
-constexpr int64_t kSums = 1 << 22;
+constexpr int64_t kSumElements = 1 << 22;
 
 /// How images are cut into pieces: by their sizes alone, so that bits do not depend on threads.
 struct Pieces {
@@ -193,7 +193,7 @@ struct Pieces {
       : all_images(images_), all_rows(w.rows), images(1), rows(w.rows) {
     const int64_t together = std::clamp<int64_t>(
         places / w.places(), 1,
-        std::min(images_, std::max(ceil_div(images_, kTiles), kPlaces / w.places())));
+        std::min(images_, std::max(ceil_div(images_, kLeastTiles), kLeastPlaces / w.places())));
     const int64_t few_rows = std::clamp<int64_t>(places / w.columns, 1, w.rows);
     if (images_ > 1 && take("conv images", together > 1)) images = std::max<int64_t>(together, 2);
     else if (w.rows > 1 && take("conv rows", few_rows < w.rows))
@@ -230,9 +230,10 @@ template <class T> Planes<T> y_planes(const Conv& c, T* y) {
 template <class T, class Method>
 void forward(const Method& method, const Conv& c, const T* x, const T* bias, T* y) {
   const Pieces pieces(c.images, method.windows, method.piece_places());
-  for_each_tile(pieces.count(), c, c.out, kParts, [&](int64_t i, int64_t group, Channels outs) {
-    method.forward(pieces.at(i), group, outs, x_planes(c, x), bias, y_planes(c, y));
-  });
+  for_each_tile(pieces.count(), c, c.out, kLeastParts,
+                [&](int64_t i, int64_t group, Channels outs) {
+                  method.forward(pieces.at(i), group, outs, x_planes(c, x), bias, y_planes(c, y));
+                });
 }
 
 /// Whether the result is what it should be.
@@ -240,21 +241,21 @@ template <class T, class Method>
 bool weight_gradient(const Method& method, const Conv& c, const T* x, const T* g, T* dweight) {
   const Pieces pieces(c.images, method.windows, method.piece_places());
   const int64_t size = method.weight_size(), count = pieces.count();
-  const int64_t most = std::clamp<int64_t>(kSums / size, 1, kTiles);
+  const int64_t most = std::clamp<int64_t>(kSumElements / size, 1, kLeastTiles);
   const bool shared = count > 1 && take("conv accumulated", count > most);
   const int64_t sums = shared ? std::min(most, count - 1) : count;
   const Scratch<T> sum(Shape{sums, size});
-  for_each_tile(sums, c, c.in, kTiles, [&](int64_t i, int64_t group, Channels ins) {
+  for_each_tile(sums, c, c.in, kLeastTiles, [&](int64_t i, int64_t group, Channels ins) {
     const int64_t first = count * i / sums, last = count * (i + 1) / sums;
     for (int64_t j = first; j < last; ++j)
       method.weight(pieces.at(j), group, ins, x_planes(c, x), y_planes(c, g), T(j > first),
                     sum.data() + i * size);
   });
   parallel_for(tiles_of(size), [&](int64_t t) {
-    T* const total = sum.data() + t * kGrain;
+    T* const total = sum.data() + t * kTileElements;
     for (int64_t i = 1; i < sums; ++i)
-      simd::map([](T a, T b) { return a + b; }, std::min(kGrain, size - t * kGrain), total,
-                static_cast<const T*>(total), static_cast<const T*>(total + i * size));
+      simd::map([](T a, T b) { return a + b; }, std::min(kTileElements, size - t * kTileElements),
+                total, static_cast<const T*>(total), static_cast<const T*>(total + i * size));
   });
   return method.finish(sum.data(), dweight);
 }
@@ -295,7 +296,7 @@ template <class T> void convolve_input(const Conv& c, const T* g, const T* weigh
   else if (with_special_method(kInput, turned, weight, true, with)) return;
   const Im2col<T> method(c, weight);
   const Pieces pieces(c.images, method.windows, method.piece_places());
-  for_each_tile(pieces.across(), c, c.in, kParts, [&](int64_t i, int64_t group, Channels ins) {
+  for_each_tile(pieces.across(), c, c.in, kLeastParts, [&](int64_t i, int64_t group, Channels ins) {
     for (int64_t row = 0; row < pieces.down(); ++row)  // windows overlap: all of an image's rows
       method.input(pieces.at(i * pieces.down() + row), group, ins, y_planes(c, g), x_planes(c, dx));
   });
