@@ -223,9 +223,8 @@ bool ModuleBase::training() const {
 }
 
 void copy_state(ModuleBase& from, ModuleBase& to, At at) {
-  to.load_state_dict(from.state_dict(), {}, at);
-  const auto modes = from.named_modules();
-  const auto own = to.named_modules();
+  const auto modes = from.named_modules(), own = to.named_modules();
+  to.load_state_dict(from.state_dict(), {}, at);  // the last that may fail
   for (std::size_t i = 0; i < own.size() && i < modes.size(); ++i)
     own[i].second->state_->training = modes[i].second->state_->training;
 }

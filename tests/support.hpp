@@ -16,6 +16,13 @@ template <class E, class F> std::string refusal(F f) {
   return "nothing was thrown";
 }
 
+/// While it lives, operations use n threads.
+struct NumThreads {
+  int before = descent::num_threads();
+  explicit NumThreads(int n) { descent::set_num_threads(n); }
+  ~NumThreads() { descent::set_num_threads(before); }
+};
+
 /// What f writes to standard error.
 template <class F> std::string standard_error(F f) {
   std::FILE* file = std::tmpfile();

@@ -19,15 +19,11 @@
 #include "descent/nn/loss.hpp"
 #include "descent/optim/adam.hpp"
 
+#include "support.hpp"
+
 using namespace descent;
 
 namespace {
-
-struct NumThreads {
-  int before = num_threads();
-  explicit NumThreads(int n) { set_num_threads(n); }
-  ~NumThreads() { set_num_threads(before); }
-};
 
 bool same_bits(const Tensor& a, const Tensor& b) {
   const Tensor x = a.detach().contiguous(), y = b.detach().contiguous();

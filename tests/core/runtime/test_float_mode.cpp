@@ -6,15 +6,11 @@
 #include <doctest/doctest.h>
 #include <string>
 
+#include "support.hpp"
+
 using namespace descent;
 
 namespace {
-
-struct NumThreads {
-  int before = num_threads();
-  explicit NumThreads(int n) { set_num_threads(n); }
-  ~NumThreads() { set_num_threads(before); }
-};
 
 #if defined(__x86_64__)
 
