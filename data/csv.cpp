@@ -27,7 +27,7 @@ std::string printable(std::string_view text) {
   return text.size() > 40 ? shown + "..." : shown;
 }
 
-std::string quoted(std::string_view text) { return fmt::format("\"{}\"", printable(text)); }
+std::string quote(std::string_view text) { return fmt::format("\"{}\"", printable(text)); }
 
 /// The number that a field holds: NaN if it is missing, infinity if it is not finite or out of
 /// range; nothing if it is another text.
@@ -72,7 +72,7 @@ class Reader {
             fmt::format("{} fields, the first row has {}{}", row_.size(), width, trailing()));
       for (std::size_t i = 0; i < width; ++i) values.push_back(number(i, csv.columns[i]));
     }
-    csv.values = tensor(values, {rows, static_cast<int64_t>(width)}, at_);
+    csv.values = tensor(values, {rows, static_cast<int64_t>(width)}, float64, at_);
     return csv;
   }
 
@@ -95,7 +95,7 @@ class Reader {
     const std::optional<double> value = parse(row_[column], options_.missing);
     if (value && !std::isinf(*value)) return *value;
     refuse_row(fmt::format("column {}: ({}): {} is not {}{}", column + 1, printable(name),
-                           quoted(row_[column]),
+                           quote(row_[column]),
                            value ? "finite and in float64's range"
                                  : "a number, nor a missing value of the options",
                            trailing_ && column + 1 == row_.size() ? trailing() : ""),
@@ -107,7 +107,7 @@ class Reader {
     if (!trailing_ && !first_trailing_) return "";
     return fmt::format(": row {} ends in {}, which makes an empty last field",
                        trailing_ ? row_number_ : 1,
-                       options_.delimiter == '\t' ? "a tab" : quoted({&options_.delimiter, 1}));
+                       options_.delimiter == '\t' ? "a tab" : quote({&options_.delimiter, 1}));
   }
 
   /// Reads the next row's fields; false at the end of the file.
@@ -207,7 +207,7 @@ Csv read_csv(const std::string& path, const CsvOptions& options, At at) {
   constexpr std::string_view reserved("\"\r\n.+-\0", 7);
   const char c = options.delimiter;
   if (reserved.find(c) != std::string_view::npos || std::isalnum(static_cast<unsigned char>(c)))
-    fail<ValueError>(at, "read_csv: delimiter {} could be part of a field", quoted({&c, 1}));
+    fail<ValueError>(at, "read_csv: delimiter {} could be part of a field", quote({&c, 1}));
   return Reader(path, options, at).read();
 }
 
@@ -215,7 +215,7 @@ Tensor Csv::column(const std::string& name, At at) const {
   const auto found = std::find(columns.begin(), columns.end(), name);
   if (found == columns.end() || std::find(found + 1, columns.end(), name) != columns.end())
     fail<ValueError>(at, "column: {} columns are called {}: there are {}",
-                     std::count(columns.begin(), columns.end(), name), quoted(name), columns);
+                     std::count(columns.begin(), columns.end(), name), quote(name), columns);
   return select(In(values, at), 1, found - columns.begin());
 }
 

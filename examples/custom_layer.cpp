@@ -43,7 +43,7 @@ static void train(const Options& options) {
   const Tensor x = linspace(-3, 3, 256).reshape({256, 1}), y = sin(x * 2);
   nn::Sequential net{Softplus(1, 32), Softplus(32, 32), nn::Linear(32, 1)};
   Signum opt(net.named_parameters(), {.lr = options.lr});
-  const optim::Schedule decay = optim::exponential(0.01, {.period = options.epochs});
+  const optim::Schedule decay = optim::schedule::exponential(0.01, {.period = options.epochs});
   optim::Scheduler schedule(opt, decay);
   data::DataLoader loader(
       data::TensorDataset(x, y),

@@ -58,7 +58,7 @@ static void train(const Options& options) {
   }
 
   optim::Adam opt(net.named_parameters(), {.lr = options.lr});
-  optim::Scheduler schedule(opt, optim::exponential(0.7));
+  optim::Scheduler schedule(opt, optim::schedule::exponential(0.7));
   data::DataLoader loader(
       train_set, {.batch_size = options.batch_size, .shuffle = true, .seed = options.seed});
   double accuracy = 0;

@@ -69,7 +69,7 @@ static double take_step(optim::OptimizerBase& opt, const std::function<Tensor()>
   });
 }
 static optim::Schedule make_schedule(const std::string& name, int64_t steps) {
-  using namespace optim;
+  using namespace optim::schedule;
   const int64_t third = std::max<int64_t>(1, steps / 3);
   if (name == "exponential") return exponential(0.01, {.period = steps});
   if (name == "staircase") return exponential(0.1, {.period = third, .staircase = true});
@@ -113,7 +113,7 @@ struct Run {
   const char* rule;
   int64_t batch_size, epochs;
   double lr;
-  optim::Schedule schedule = optim::constant(1);  // per epoch
+  optim::Schedule schedule = optim::schedule::constant(1);  // per epoch
 };
 
 /// From w = b = 0 by `step()` alone.
@@ -234,7 +234,7 @@ static void compare_runs(const Tensor& x, const Tensor& y, const Run& chosen, ui
   const Run runs[] = {
       chosen,
       {"one example at a time", "sgd", 1, 40, 0.02},
-      {"the same, decaying", "sgd", 1, 400, 0.1, optim::exponential(0.95)},
+      {"the same, decaying", "sgd", 1, 400, 0.1, optim::schedule::exponential(0.95)},
       {"mini-batches of 6", "sgd", 6, 40, 0.1},
       {"a rate too large", "sgd", data::kFullBatch, 100, 1.05},
       {"a rate too small", "sgd", data::kFullBatch, 100, 0.0005},

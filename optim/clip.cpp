@@ -35,7 +35,8 @@ double clip_grad_norm(const NamedTensors& parameters, double max_norm, ClipNormO
   for (const auto& [name, p] : parameters)
     if (const Tensor g = p.grad(); g.defined() && g.numel() > 0)
       norms.push_back(norm(g.to(float64), {}, {.p = o.p}).item());
-  const double n = norm(tensor(norms), {}, {.p = o.p}).item(), factor = max_norm / (n + 1e-6);
+  const double n = norm(tensor(norms, float64), {}, {.p = o.p}).item(),
+               factor = max_norm / (n + 1e-6);
   if (o.error_if_nonfinite && !std::isfinite(n))
     fail<NumericError>(at, "clip_grad_norm: the gradients' norm is {}: nothing was clipped", n);
   detail::scale_gradients(parameters, factor > 1 ? 1 : factor);  // NaN stays

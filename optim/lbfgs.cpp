@@ -76,7 +76,7 @@ double LBFGS::step(const Closure& closure, At at) {
   detail::Kept kept(parameters());  // goes back to them unless the step is carried out
   Memory before = memory_;
   try {
-    memory_ = known();
+    memory_ = copy_memory();
     if (minimize(closure, at)) {
       kept.tensors.clear();
       ++steps_;
@@ -322,13 +322,13 @@ static void visit(StateVisitor& v, auto& memory, Tensor& scalars, Tensor& vector
 }
 
 /// What it remembers of today's parameters: if some came later, it was another space.
-LBFGS::Memory LBFGS::known() const {
+LBFGS::Memory LBFGS::copy_memory() const {
   const Tensor& d = memory_.d;
   return d.defined() && d.numel() != theta().numel() ? Memory{} : memory_;
 }
 
 NamedTensors LBFGS::state_dict() const {
-  Memory m = known();
+  Memory m = copy_memory();
   Tensor scalars, vectors;
   if (m.d.defined()) {
     std::vector<double> numbers{m.t, m.gamma};
@@ -337,7 +337,7 @@ NamedTensors LBFGS::state_dict() const {
       numbers.push_back(pair.rho);
       rows.insert(rows.end(), {pair.y, pair.s});
     }
-    scalars = tensor(numbers);
+    scalars = tensor(numbers, float64);
     vectors = stack(rows, 0);
   }
   StateVisitor v;
@@ -348,7 +348,7 @@ NamedTensors LBFGS::state_dict() const {
 }
 
 void LBFGS::load_state_dict(const NamedTensors& state, At at) {
-  const auto [own, rest] = parted(state, kMemory);
+  const auto [own, rest] = split_by_prefix(state, kMemory);
   int64_t n = 2;  // as many scalars
   for (const auto& [name, t] : own)
     if (name == kMemory + "scalars") n = std::max(n, t.numel());

@@ -45,7 +45,7 @@ struct Path {
 };
 
 /// t of DecayOptions, a function of the step.
-auto decay_time(const DecayOptions& o, const char* period, const char* floor, At at) {
+auto decay_time(const schedule::DecayOptions& o, const char* period, const char* floor, At at) {
   need_share(floor, o.floor, at);
   return [steps = steps_from(1, period, o.period, at), o](double n) {
     return o.staircase ? std::floor(n / steps) : n / steps;
@@ -65,6 +65,12 @@ Schedule Schedule::then(int64_t n, Schedule next, At at) const {
     return i < n ? first(i) : next(i - n);
   };
 }
+
+Schedule operator*(Schedule a, Schedule b) {
+  return [a = std::move(a), b = std::move(b)](int64_t n) { return a(n) * b(n); };
+}
+
+namespace schedule {
 
 Schedule constant(double factor, int64_t steps, At at) {
   detail::require_nonnegative("constant: factor", factor, at);
@@ -183,9 +189,7 @@ Cycle cyclic(double floor, int64_t up, CyclicOptions o, At at) {
       [=](double n) { return o.max_momentum - (o.max_momentum - o.base_momentum) * height(n); }};
 }
 
-Schedule operator*(Schedule a, Schedule b) {
-  return [a = std::move(a), b = std::move(b)](int64_t n) { return a(n) * b(n); };
-}
+}  // namespace schedule
 
 Scheduler::Scheduler(OptimizerBase& optimizer, Schedule rate, At at)
     : optimizer_(optimizer, "Scheduler: its optimizer has gone"), rate_(std::move(rate)) {

@@ -23,9 +23,17 @@ class Schedule {
   std::function<double(int64_t)> f_;
 };
 
-// Options are checked at once: ValueError unless steps, periods and the like are at least 1; rates,
-// gammas, powers and divisors above 0; floors, shares and momenta in [0, 1]; other factors at least
-// 0. A schedule that ends has its last value, exactly, from n = steps on.
+/// A factor on the learning rates, and the momentum itself (Adam's beta1).
+struct Cycle {
+  Schedule rate, momentum;
+};
+
+/// The schedules that the library has.
+///
+/// Options are checked at once: ValueError unless steps, periods and the like are at least 1;
+/// rates, gammas, powers and divisors above 0; floors, shares and momenta in [0, 1]; other factors
+/// at least 0. A schedule that ends has its last value, exactly, from n = steps on.
+namespace schedule {
 
 /// `factor` for the first `steps` steps (0: none), then 1; or for ever. PyTorch's ConstantLR.
 [[nodiscard]] Schedule constant(double factor, int64_t steps = INT64_MAX, At at = At::here());
@@ -70,10 +78,6 @@ struct CosineOptions {
 [[nodiscard]] Schedule warm_restarts(int64_t period, int64_t mult = 1, double floor = 0,
                                      At at = At::here());
 
-/// A factor on the learning rates, and the momentum itself (Adam's beta1).
-struct Cycle {
-  Schedule rate, momentum;
-};
 enum class Anneal { cosine, linear };
 struct OneCycleOptions {
   double pct_start = 0.3;  ///< the share of the steps that rise; at most 0.5 with three phases
@@ -101,6 +105,8 @@ struct CyclicOptions {
 /// CyclicLR, whose max_lr is each group's own rate here.
 [[nodiscard]] Cycle cyclic(double floor, int64_t up, CyclicOptions options = {},
                            At at = At::here());
+
+}  // namespace schedule
 
 /// Sets an optimizer's factor step by step, PyTorch's way: schedule(0) when it is made, and the
 /// next one at each `step()`. Its only state is the step. An optimizer has one at a time: of two,

@@ -79,7 +79,7 @@ inline std::vector<GoldenCase> golden_cases(const std::string& op) {
       for (std::string value; words >> value;)
         values.push_back(std::strtod(value.c_str(), nullptr));
       const descent::DType dtype = key == "target" ? descent::int64 : cases.back().dtype;
-      cases.back().tensors[key] = descent::tensor(values, golden_shape(second)).to(dtype);
+      cases.back().tensors[key] = descent::tensor(values, golden_shape(second), dtype);
     }
   }
   return cases;

@@ -7,10 +7,10 @@
 // What tests of optimizers share.
 
 inline descent::Tensor leaf(const Values& values, descent::DType dtype = descent::float64) {
-  return descent::tensor(values).to(dtype).requires_grad_();
+  return descent::tensor(values, dtype).requires_grad_();
 }
 inline void set_gradient(const descent::Tensor& p, const Values& g) {
-  p.set_grad(descent::tensor(g, p.shape()).to(p.dtype()));
+  p.set_grad(descent::tensor(g, p.shape(), p.dtype()));
 }
 
 /// f.operator()<Opt>(): for every rule, with options that use all of its state.
@@ -51,7 +51,7 @@ inline void set_gradients(const descent::NamedTensors& parameters, int t, double
     Values g;
     for (int64_t i = 0; i < p.numel(); ++i)
       g.push_back(sign * static_cast<double>((17 * i + 5 * t) % 23 - 11) / 8);
-    p.set_grad(descent::tensor(g, p.shape()).to(p.dtype()));
+    p.set_grad(descent::tensor(g, p.shape(), p.dtype()));
   }
 }
 

@@ -14,7 +14,7 @@ template class descent::optim::Optimizer<SignumRule>;
 TEST_CASE("the README's softplus is right where exp overflows, and where it vanishes") {
   const std::vector<double> at{-1000, -100, -20, 0, 20, 88, 89, 100, 1000, INFINITY, -INFINITY};
   for (DType dtype : {float32, float64}) {
-    const std::vector<double> y = softplus(tensor(at).to(dtype)).to_vector<double>();
+    const std::vector<double> y = softplus(tensor(at, dtype)).to_vector<double>();
     for (std::size_t i = 0; i < at.size(); ++i) {
       const double want = std::max(at[i], 0.0) + std::log1p(std::exp(-std::abs(at[i])));
       if (want == 0 || std::isinf(want)) CHECK(y[i] == want);

@@ -79,9 +79,10 @@ struct Literal {
   Number value = 0.0;
 };
 
-template <class T, class Iterator>
-[[nodiscard]] Tensor copied(Iterator values, std::size_t count, const Shape& shape, At at) {
-  Tensor out = empty("tensor", shape, std::is_same_v<T, double> ? float64 : literal_dtype<T>(), at);
+template <class Iterator>
+[[nodiscard]] Tensor tensor_of(Iterator values, std::size_t count, const Shape& shape, DType dtype,
+                               At at) {
+  Tensor out = empty("tensor", shape, dtype, at);
   if (out.numel() != static_cast<int64_t>(count)) refuse_count(count, shape, at);
   store(values, count, out, at);
   return out;
@@ -107,17 +108,14 @@ template <detail::Arithmetic T>
 /// A scalar (rank 0).
 template <detail::Arithmetic T>
 [[nodiscard]] Tensor tensor(T value, DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
-  Tensor out = empty({}, dtype, at);
-  detail::store(&value, 1, out, at);
-  return out;
+  return detail::tensor_of(&value, 1, {}, dtype, at);
 }
 /// A vector: `tensor({1., 2., 3.})`.
 template <detail::Arithmetic T>
 [[nodiscard]] Tensor tensor(std::initializer_list<T> values,
                             DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
-  Tensor out = empty({static_cast<int64_t>(values.size())}, dtype, at);
-  detail::store(values.begin(), values.size(), out, at);
-  return out;
+  const std::size_t n = values.size();
+  return detail::tensor_of(values.begin(), n, {static_cast<int64_t>(n)}, dtype, at);
 }
 /// The same of numbers of several types, `tensor({1, 2.5})`, or by rows.
 ///
@@ -126,18 +124,24 @@ template <detail::Arithmetic T>
 [[nodiscard]] Tensor tensor(std::initializer_list<detail::Literal> list, At at = At::here());
 [[nodiscard]] Tensor tensor(std::initializer_list<detail::Literal> list, DType dtype,
                             At at = At::here());
-/// A copy of `values` in row-major order; its dtype is T's own: double makes float64.
+/// A copy of `values` in row-major order. Its dtype follows the rule for literals: integers make
+/// int64, bools bool, and both float and double float32, unless `dtype` says otherwise, as in
+/// `tensor(values, {2, 3}, float64)`. ShapeError unless there are as many values as the shape has
+/// elements.
 template <detail::Arithmetic T>
-[[nodiscard]] Tensor tensor(std::span<const T> values, const Shape& shape, At at = At::here()) {
-  return detail::copied<T>(values.begin(), values.size(), shape, at);
+[[nodiscard]] Tensor tensor(std::span<const T> values, const Shape& shape,
+                            DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
+  return detail::tensor_of(values.begin(), values.size(), shape, dtype, at);
 }
 template <detail::Arithmetic T>
-[[nodiscard]] Tensor tensor(const std::vector<T>& values, const Shape& shape, At at = At::here()) {
-  return detail::copied<T>(values.begin(), values.size(), shape, at);
+[[nodiscard]] Tensor tensor(const std::vector<T>& values, const Shape& shape,
+                            DType dtype = detail::literal_dtype<T>(), At at = At::here()) {
+  return detail::tensor_of(values.begin(), values.size(), shape, dtype, at);
 }
 template <detail::Arithmetic T>
-[[nodiscard]] Tensor tensor(const std::vector<T>& values, At at = At::here()) {
-  return tensor(values, {static_cast<int64_t>(values.size())}, at);
+[[nodiscard]] Tensor tensor(const std::vector<T>& values, DType dtype = detail::literal_dtype<T>(),
+                            At at = At::here()) {
+  return tensor(values, {static_cast<int64_t>(values.size())}, dtype, at);
 }
 
 }  // namespace descent

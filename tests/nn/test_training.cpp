@@ -124,7 +124,7 @@ TEST_CASE("a program as short as a README's trains") {
   Net net;
   optim::Adam opt(net.named_parameters(), {.lr = 0.01});
   opt.group("*.bias").weight_decay = 0;
-  optim::Scheduler schedule(opt, optim::exponential(0.98));
+  optim::Scheduler schedule(opt, optim::schedule::exponential(0.98));
   for (int epoch = 0; epoch < 60; ++epoch) {
     for (auto [u, v] : loader) {
       opt.zero_grad();

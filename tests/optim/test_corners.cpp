@@ -35,7 +35,7 @@ TEST_CASE("a mean of the last gradient alone is that gradient, also behind a spi
     CAPTURE(std::string(Opt::Rule::name));
     options.lr = 1e-30;
     for (DType dtype : floating) {
-      const Tensor p = tensor(Values{0.5, 2, -1, 3}, {2, 2}).to(dtype).requires_grad_();
+      const Tensor p = tensor(Values{0.5, 2, -1, 3}, {2, 2}, dtype).requires_grad_();
       Opt opt({{"p", p}}, options);
       const double spike = dtype == float32 ? 1e9 : 1e18;
       for (const Values& g : {Values(4, spike), Values(4, -spike), Values{1, 2, -3, 0.5}}) {
@@ -114,7 +114,7 @@ TEST_CASE("an element whose gradients' scale is 0 stays where it is, whatever ep
       for (double eps : {0.0, dtype == float32 ? 1e-60 : 0x1p-1074}) {
         typename Opt::Rule options = with_eps(given, eps);
         if constexpr (requires { options.lambd; }) options.lambd = 0;
-        const Tensor p = tensor(Values{1, -2, 3, 4}, {2, 2}).to(dtype).requires_grad_();
+        const Tensor p = tensor(Values{1, -2, 3, 4}, {2, 2}, dtype).requires_grad_();
         Opt opt({{"p", p}}, options);
         optim::Ledger ledger;
         opt.trace(ledger);
@@ -148,7 +148,7 @@ TEST_CASE("finite gradients of any size leave every parameter finite") {
           CAPTURE(walk[0]);
           CAPTURE(walk[1]);
           CAPTURE(str(dtype));
-          const Tensor p = tensor(Values{1, -2, 0, 4}, {2, 2}).to(dtype).requires_grad_();
+          const Tensor p = tensor(Values{1, -2, 0, 4}, {2, 2}, dtype).requires_grad_();
           typename Opt::Rule options = with_eps(given, eps);
           // A step is lr g, or lr g / |g|^2: let it fit.
           if constexpr (std::is_same_v<Opt, optim::SGD>) options.lr = 1e-8;
@@ -171,7 +171,7 @@ TEST_CASE("a rate of 0 moves no parameter, by multiplier, factor or option") {
   for_every_rule([]<class Opt>(const typename Opt::Rule& options) {
     for (DType dtype : floating) {
       for (int how = 0; how < 3; ++how) {
-        const Tensor p = tensor(Values{1, -2, 3, 4}, {2, 2}).to(dtype).requires_grad_();
+        const Tensor p = tensor(Values{1, -2, 3, 4}, {2, 2}, dtype).requires_grad_();
         Opt opt({{"p", p}}, options);
         quiet(opt);
         auto set_rate = [&](double rate) {

@@ -241,7 +241,7 @@ TEST_CASE("an average that finds no memory has changed nothing, nor has its guar
 TEST_CASE("schedulers that find no memory have changed nothing") {
   const inject::Watch watch;
   struct Cyclic : optim::Scheduler {
-    explicit Cyclic(optim::OptimizerBase& o) : Scheduler(o, optim::one_cycle(10)) {}
+    explicit Cyclic(optim::OptimizerBase& o) : Scheduler(o, optim::schedule::one_cycle(10)) {}
   };
   auto step = [](Training<optim::Adam>&, Cyclic& around) { around.step(); };
   fail_each_allocation([&] { return run_of<optim::Adam, Cyclic>({}, true, step); }, 0);

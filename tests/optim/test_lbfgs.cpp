@@ -60,7 +60,7 @@ Problem net() {
     x.insert(x.end(), {(i - 3.5) / 2, (3 * i % 8 - 3.5) / 2});
     y.push_back((5 * i % 8 - 3.5) / 2);
   }
-  const Tensor u = tensor(x, {8, 2}), v = tensor(y, {8, 1});
+  const Tensor u = tensor(x, {8, 2}, float64), v = tensor(y, {8, 1}, float64);
   return {{{"A", A}, {"a", a}, {"B", B}, {"b", b}},
           [=] { return nn::mse_loss(linear(tanh(linear(u, A, a)), B, b), v); }};
 }
@@ -234,7 +234,7 @@ TEST_CASE("L-BFGS maximizes the negative, in float32 too, and a schedule scales 
   Problem half = rosenbrock(-1.5, 2), full = rosenbrock(-1.5, 2);
   LBFGS scheduled(half.parameters, {.lr = 1, .max_iter = 1}),
       plain(full.parameters, {.lr = 0.5, .max_iter = 1});
-  optim::Scheduler schedule(scheduled, optim::constant(0.5));
+  optim::Scheduler schedule(scheduled, optim::schedule::constant(0.5));
   for (int i = 0; i < 2; ++i) {
     scheduled.step(half.closure());
     plain.step(full.closure());

@@ -35,7 +35,7 @@ Barrier poisson(const Values& wished) {
     y.push_back(std::exp(eta));
   }
   return {"Poisson",
-          [u = tensor(x, {21, columns}), v = tensor(y)](const Tensor& w) {
+          [u = tensor(x, {21, columns}, float64), v = tensor(y, float64)](const Tensor& w) {
             const Tensor eta = matmul(u.to(w.dtype()), w);
             return mean(exp(eta) - v.to(w.dtype()) * eta);
           },
@@ -132,8 +132,8 @@ struct Wall {
     return {c * along - s * beside, s * along + c * beside};
   }
   Tensor loss(const Tensor& w) const {
-    const Tensor n = tensor(turned(1, 0)).to(w.dtype());
-    const Tensor k = tensor(turned(push, across)).to(w.dtype());
+    const Tensor n = tensor(turned(1, 0), w.dtype());
+    const Tensor k = tensor(turned(push, across), w.dtype());
     return sum(w * w) / 2 + sum(k * w) - log(1 - sum(n * w)) * mu;
   }
   /// Where 1 - x =: r > 0 solves x + push + mu / r = 0.

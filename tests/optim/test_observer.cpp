@@ -102,7 +102,7 @@ TEST_CASE("a rule says its names, and the values that its options may have") {
   CHECK(Is::info.ranges[0] == optim::detail::Range::nonnegative);
   CHECK(Is::info.state.count == 1);
   CHECK(Is::info.required == 1);
-  CHECK(Is::info.whole.count + Is::info.fields.count + Is::info.quantities.count == 0);
+  CHECK(Is::info.tensor_state.count + Is::info.fields.count + Is::info.quantities.count == 0);
   CHECK_FALSE(Is::has_direction);
 }
 

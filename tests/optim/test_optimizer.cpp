@@ -264,7 +264,7 @@ TEST_CASE("a gradient that is not finite meets the policy before anything is tou
     set_gradients(opt.parameters(), 3);
     Values g = values(q.grad());
     g[3] = bad;
-    q.set_grad(tensor(g, {2, 2}));
+    q.set_grad(tensor(g, {2, 2}, float64));
     opt.set_nonfinite(optim::NonFinite::error);
     CHECK_THROWS_WITH_AS(opt.step(), doctest::Contains("the gradient of layer.q is"), NumericError);
     CHECK_THROWS_WITH_AS(opt.step(), doctest::Contains("at element 3"), NumericError);
@@ -461,7 +461,7 @@ TEST_CASE("a parameter without a gradient stays as it is and does not age") {
 TEST_CASE("a gradient of any strides is applied element by element") {
   const Tensor p = zeros({2, 3}, float64).requires_grad_();
   optim::SGD opt({{"p", p}}, {.lr = 1});
-  p.set_grad(tensor(Values{1, 2, 3, 4, 5, 6}, {3, 2}).t());
+  p.set_grad(tensor(Values{1, 2, 3, 4, 5, 6}, {3, 2}, float64).t());
   opt.step();
   CHECK(values(p) == Values{-1, -3, -5, -2, -4, -6});
 }

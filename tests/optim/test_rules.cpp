@@ -172,7 +172,7 @@ NamedTensors parameters_at(const std::string& rule, const Moment& moment, DType 
   NamedTensors all;
   for (const Shape& shape : shapes) {
     const std::string name = "p" + std::to_string(all.size());
-    all.emplace_back(name, tensor(moment.at(name), shape).to(dtype).requires_grad_());
+    all.emplace_back(name, tensor(moment.at(name), shape, dtype).requires_grad_());
   }
   return all;
 }
@@ -191,7 +191,7 @@ void take_step(const Case& c, OptimizerBase& opt, int64_t t) {
           (static_cast<double>((7 * t + 3 * i + 5 * p) % 11 - 5) / 8 + on_diagonal);
       ++i;
     }
-    x.set_grad(tensor(g, x.shape()).to(x.dtype()));
+    x.set_grad(tensor(g, x.shape(), x.dtype()));
     ++p;
   }
   const double loss = 1 + static_cast<double>(t % 5) / 4 + squares;
@@ -202,7 +202,7 @@ void take_step(const Case& c, OptimizerBase& opt, int64_t t) {
 /// Puts `opt`, which has taken a step, where the other one stood after t of them.
 void stand_at(const Case& c, OptimizerBase& opt, const Moment& moment, int64_t t) {
   const auto as = [&](const Tensor& x, const std::string& name) {
-    return tensor(moment.at(name), x.shape()).to(x.dtype());
+    return tensor(moment.at(name), x.shape(), x.dtype());
   };
   for (const auto& [name, x] : opt.parameters()) {
     NoGradGuard no_grad;

@@ -76,69 +76,81 @@ std::vector<Line> golden() {
 }
 
 optim::Cycle one_cycle_of(const Values& o) {
-  return optim::one_cycle(whole(o[0]),
-                          {.pct_start = o[1],
-                           .anneal = o[2] != 0 ? optim::Anneal::linear : optim::Anneal::cosine,
-                           .div_factor = o[3],
-                           .final_div_factor = o[4],
-                           .three_phase = o[5] != 0,
-                           .base_momentum = o[6],
-                           .max_momentum = o[7]});
+  return optim::schedule::one_cycle(
+      whole(o[0]),
+      {.pct_start = o[1],
+       .anneal = o[2] != 0 ? optim::schedule::Anneal::linear : optim::schedule::Anneal::cosine,
+       .div_factor = o[3],
+       .final_div_factor = o[4],
+       .three_phase = o[5] != 0,
+       .base_momentum = o[6],
+       .max_momentum = o[7]});
 }
 optim::Cycle cyclic_of(const Values& o) {
-  return optim::cyclic(o[0], whole(o[1]),
-                       {.down = whole(o[2]),
-                        .mode = static_cast<optim::CyclicMode>(whole(o[3])),
-                        .gamma = o[4],
-                        .base_momentum = o[5],
-                        .max_momentum = o[6]});
+  return optim::schedule::cyclic(o[0], whole(o[1]),
+                                 {.down = whole(o[2]),
+                                  .mode = static_cast<optim::schedule::CyclicMode>(whole(o[3])),
+                                  .gamma = o[4],
+                                  .base_momentum = o[5],
+                                  .max_momentum = o[6]});
 }
-optim::DecayOptions decay_of(const Values& o) {
+optim::schedule::DecayOptions decay_of(const Values& o) {
   return {.period = whole(o[1]), .staircase = o[2] != 0, .floor = o[3]};
 }
 std::vector<int64_t> milestones_of(const Values& o) { return {o.begin() + 1, o.end()}; }
 
 const std::map<std::string, std::function<Schedule(const Values&)>> kSchedules{
-    {"constant", [](auto& o) { return optim::constant(o[0], whole(o[1])); }},
-    {"step", [](auto& o) { return optim::step(whole(o[0]), o[1]); }},
-    {"multi_step", [](auto& o) { return optim::multi_step(milestones_of(o), o[0]); }},
-    {"exponential", [](auto& o) { return optim::exponential(o[0]); }},
-    {"exponential_options", [](auto& o) { return optim::exponential(o[0], decay_of(o)); }},
-    {"inverse_time", [](auto& o) { return optim::inverse_time(o[0], decay_of(o)); }},
-    {"linear", [](auto& o) { return optim::linear(o[0], o[1], whole(o[2])); }},
-    {"warmup", [](auto& o) { return optim::warmup(whole(o[0])); }},
-    {"inverse_sqrt", [](auto& o) { return optim::inverse_sqrt(whole(o[0])); }},
-    {"polynomial", [](auto& o) { return optim::polynomial(whole(o[0]), o[1]); }},
-    {"polynomial_end", [](auto& o) { return optim::polynomial(whole(o[0]), o[1], o[2]); }},
-    {"cosine", [](auto& o) { return optim::cosine(whole(o[0]), {.floor = o[1]}); }},
+    {"constant", [](auto& o) { return optim::schedule::constant(o[0], whole(o[1])); }},
+    {"step", [](auto& o) { return optim::schedule::step(whole(o[0]), o[1]); }},
+    {"multi_step", [](auto& o) { return optim::schedule::multi_step(milestones_of(o), o[0]); }},
+    {"exponential", [](auto& o) { return optim::schedule::exponential(o[0]); }},
+    {"exponential_options",
+     [](auto& o) { return optim::schedule::exponential(o[0], decay_of(o)); }},
+    {"inverse_time", [](auto& o) { return optim::schedule::inverse_time(o[0], decay_of(o)); }},
+    {"linear", [](auto& o) { return optim::schedule::linear(o[0], o[1], whole(o[2])); }},
+    {"warmup", [](auto& o) { return optim::schedule::warmup(whole(o[0])); }},
+    {"inverse_sqrt", [](auto& o) { return optim::schedule::inverse_sqrt(whole(o[0])); }},
+    {"polynomial", [](auto& o) { return optim::schedule::polynomial(whole(o[0]), o[1]); }},
+    {"polynomial_end",
+     [](auto& o) { return optim::schedule::polynomial(whole(o[0]), o[1], o[2]); }},
+    {"cosine", [](auto& o) { return optim::schedule::cosine(whole(o[0]), {.floor = o[1]}); }},
     {"cosine_cyclic",
-     [](auto& o) { return optim::cosine(whole(o[0]), {.floor = o[1], .cyclic = true}); }},
-    {"warm_restarts", [](auto& o) { return optim::warm_restarts(whole(o[0]), whole(o[1]), o[2]); }},
+     [](auto& o) { return optim::schedule::cosine(whole(o[0]), {.floor = o[1], .cyclic = true}); }},
+    {"warm_restarts",
+     [](auto& o) { return optim::schedule::warm_restarts(whole(o[0]), whole(o[1]), o[2]); }},
     {"one_cycle.rate", [](auto& o) { return one_cycle_of(o).rate; }},
     {"one_cycle.momentum", [](auto& o) { return one_cycle_of(o).momentum; }},
     {"cyclic.rate", [](auto& o) { return cyclic_of(o).rate; }},
     {"cyclic.momentum", [](auto& o) { return cyclic_of(o).momentum; }},
     {"constant_exponential",
-     [](auto& o) { return optim::constant(o[0]).then(whole(o[2]), optim::exponential(o[1])); }},
+     [](auto& o) {
+       return optim::schedule::constant(o[0]).then(whole(o[2]), optim::schedule::exponential(o[1]));
+     }},
     {"linear_cosine",
      [](auto& o) {
-       return optim::linear(o[0], 1, whole(o[1]))
-           .then(whole(o[1]), optim::cosine(whole(o[2]), {.floor = o[3], .cyclic = true}));
+       return optim::schedule::linear(o[0], 1, whole(o[1]))
+           .then(whole(o[1]),
+                 optim::schedule::cosine(whole(o[2]), {.floor = o[3], .cyclic = true}));
      }},
     {"step_polynomial_linear",
      [](auto& o) {
-       return optim::step(3, o[0])
-           .then(whole(o[1]), optim::polynomial(whole(o[2]), o[3]))
-           .then(whole(o[5]), optim::linear(o[4], 1, 30));
+       return optim::schedule::step(3, o[0])
+           .then(whole(o[1]), optim::schedule::polynomial(whole(o[2]), o[3]))
+           .then(whole(o[5]), optim::schedule::linear(o[4], 1, 30));
      }},
     {"linear_times_exponential",
-     [](auto& o) { return optim::linear(o[0], 1, whole(o[1])) * optim::exponential(o[2]); }},
+     [](auto& o) {
+       return optim::schedule::linear(o[0], 1, whole(o[1])) * optim::schedule::exponential(o[2]);
+     }},
     {"constant_times_step",
-     [](auto& o) { return optim::constant(o[0], whole(o[1])) * optim::step(whole(o[2]), o[3]); }},
+     [](auto& o) {
+       return optim::schedule::constant(o[0], whole(o[1])) *
+              optim::schedule::step(whole(o[2]), o[3]);
+     }},
     {"multi_step_times_polynomial",
      [](auto& o) {
-       return optim::multi_step({whole(o[1]), whole(o[2])}, o[0]) *
-              optim::polynomial(whole(o[3]), o[4]);
+       return optim::schedule::multi_step({whole(o[1]), whole(o[2])}, o[0]) *
+              optim::schedule::polynomial(whole(o[3]), o[4]);
      }},
 };
 
@@ -179,6 +191,7 @@ optim::SGD& any() {
 
 namespace refused {
 using namespace optim;
+using namespace optim::schedule;
 void load(const Values& state) { Plateau(any()).load_state_dict(plateau_state(state)); }
 const std::vector<std::pair<const char*, std::function<void()>>> kCalls{
     {"schedule: step is -1: need at least 0", [] { constant(1)(-1); }},
@@ -265,7 +278,7 @@ const std::vector<std::pair<const char*, std::function<void()>>> kCalls{
 TEST_CASE("a scheduler or a plateau at the last step that can be counted stays there") {
   Fixture fixture;
   optim::SGD& opt = fixture.opt;
-  optim::Scheduler scheduler(opt, optim::constant(1));
+  optim::Scheduler scheduler(opt, optim::schedule::constant(1));
   scheduler.set_step(INT64_MAX);
   CHECK_THROWS_AS(scheduler.step(), SizeError);
   CHECK(scheduler.current_step() == INT64_MAX);
@@ -321,12 +334,14 @@ TEST_CASE("plateaus reduce where PyTorch's does") {
 
 TEST_CASE("long schedules lose no precision towards their end") {
   // sin^2(pi / 2e6) and so on, with 50 digits.
-  CHECK(close(1e3 * optim::cosine(1'000'000)(999'999), 1e3 * 2.4674011002703056e-12));
-  CHECK(close(1e3 * optim::warm_restarts(1'000'000)(1'999'999), 1e3 * 2.4674011002703056e-12));
-  CHECK(
-      close(optim::linear(1, 1e-12, 1'000'000)(999'999) * 1e6, 1.0000000000000001 + 1e-6 - 1e-12));
-  CHECK(close(optim::polynomial(1'000'000, 2)(999'999) * 1e12, 1));
-  CHECK(optim::exponential(0.999999)(1'000'000) == doctest::Approx(0.367879257).epsilon(1e-9));
+  CHECK(close(1e3 * optim::schedule::cosine(1'000'000)(999'999), 1e3 * 2.4674011002703056e-12));
+  CHECK(close(1e3 * optim::schedule::warm_restarts(1'000'000)(1'999'999),
+              1e3 * 2.4674011002703056e-12));
+  CHECK(close(optim::schedule::linear(1, 1e-12, 1'000'000)(999'999) * 1e6,
+              1.0000000000000001 + 1e-6 - 1e-12));
+  CHECK(close(optim::schedule::polynomial(1'000'000, 2)(999'999) * 1e12, 1));
+  CHECK(optim::schedule::exponential(0.999999)(1'000'000) ==
+        doctest::Approx(0.367879257).epsilon(1e-9));
 }
 
 TEST_CASE("what ends stays at its end exactly, and the peaks are exactly 1") {
@@ -335,44 +350,45 @@ TEST_CASE("what ends stays at its end exactly, and the peaks are exactly 1") {
     for (int64_t n : {last, last + 1, 2 * last, 1000 * last, INT64_MAX}) CHECK(s(n) == end);
     CHECK(s(last - 1) != end);
   };
-  ends(optim::constant(0.3, 7), 7, 0.3, 1);
-  ends(optim::linear(0.2, 0.9, 7), 7, 0.2, 0.9);
-  ends(optim::warmup(7), 7, 0, 1);
-  ends(optim::polynomial(7, 2, 0.1), 7, 1, 0.1);
-  ends(optim::polynomial(7), 7, 1, 0);
-  ends(optim::cosine(7), 7, 1, 0);
-  ends(optim::cosine(7, {.floor = 0.3}), 7, 1, 0.3);
-  const auto cycle = optim::one_cycle(10, {.pct_start = 0.5, .div_factor = 4});
+  ends(optim::schedule::constant(0.3, 7), 7, 0.3, 1);
+  ends(optim::schedule::linear(0.2, 0.9, 7), 7, 0.2, 0.9);
+  ends(optim::schedule::warmup(7), 7, 0, 1);
+  ends(optim::schedule::polynomial(7, 2, 0.1), 7, 1, 0.1);
+  ends(optim::schedule::polynomial(7), 7, 1, 0);
+  ends(optim::schedule::cosine(7), 7, 1, 0);
+  ends(optim::schedule::cosine(7, {.floor = 0.3}), 7, 1, 0.3);
+  const auto cycle = optim::schedule::one_cycle(10, {.pct_start = 0.5, .div_factor = 4});
   ends(cycle.rate, 9, 0.25, 0.25 / 1e4);
   ends(cycle.momentum, 9, 0.95, 0.95);
   CHECK(cycle.rate(4) == 1);
   CHECK(cycle.momentum(4) == 0.85);
-  CHECK(optim::constant(0.3)(INT64_MAX - 1) == 0.3);
-  CHECK(optim::constant(0.3, 0)(0) == 1);
+  CHECK(optim::schedule::constant(0.3)(INT64_MAX - 1) == 0.3);
+  CHECK(optim::schedule::constant(0.3, 0)(0) == 1);
 
-  const Schedule climbing = optim::cosine(7, {.floor = 0.3, .cyclic = true});
+  const Schedule climbing = optim::schedule::cosine(7, {.floor = 0.3, .cyclic = true});
   for (int64_t period = 0; period < 5; ++period) {
     CHECK(climbing(14 * period) == 1);
     CHECK(climbing(14 * period + 7) == 0.3);
     CHECK(climbing(14 * period + 5) == climbing(14 * period + 9));
   }
-  const Schedule restarts = optim::warm_restarts(3, 2);
+  const Schedule restarts = optim::schedule::warm_restarts(3, 2);
   for (int64_t n : {0, 3, 9, 21, 45}) CHECK(restarts(n) == 1);
   CHECK(restarts(44) < 0.01);
   CHECK(restarts(INT64_MAX) >= 0);
-  CHECK(optim::warm_restarts(3)(INT64_MAX) <= 1);
-  CHECK(optim::inverse_sqrt(100)(0) == 0);
-  CHECK(optim::inverse_sqrt(100)(100) == 1);
-  CHECK(optim::inverse_sqrt(100)(400) == 0.5);
+  CHECK(optim::schedule::warm_restarts(3)(INT64_MAX) <= 1);
+  CHECK(optim::schedule::inverse_sqrt(100)(0) == 0);
+  CHECK(optim::schedule::inverse_sqrt(100)(100) == 1);
+  CHECK(optim::schedule::inverse_sqrt(100)(400) == 0.5);
 }
 
 TEST_CASE("one cycle leaves out phases without length, where PyTorch divides by zero") {
-  CHECK(optim::one_cycle(4, {.pct_start = 0.25}).rate(0) == 1);
-  CHECK(factors(optim::one_cycle(1).rate, 3) == Values(3, 1 / 25. / 1e4));
-  const Schedule rising = optim::one_cycle(4, {.pct_start = 1}).rate;
+  CHECK(optim::schedule::one_cycle(4, {.pct_start = 0.25}).rate(0) == 1);
+  CHECK(factors(optim::schedule::one_cycle(1).rate, 3) == Values(3, 1 / 25. / 1e4));
+  const Schedule rising = optim::schedule::one_cycle(4, {.pct_start = 1}).rate;
   CHECK(rising(3) == 1);
   CHECK(rising(4) == 1);
-  const Schedule symmetric = optim::one_cycle(10, {.pct_start = 0.5, .three_phase = true}).rate;
+  const Schedule symmetric =
+      optim::schedule::one_cycle(10, {.pct_start = 0.5, .three_phase = true}).rate;
   CHECK(symmetric(4) == 1);
   CHECK(symmetric(8) == 1 / 25.);
   CHECK(symmetric(9) == 1 / 25. / 1e4);
@@ -381,14 +397,16 @@ TEST_CASE("one cycle leaves out phases without length, where PyTorch divides by 
 TEST_CASE("schedules follow each other at a step, and multiply") {
   const Schedule count = [](int64_t n) { return static_cast<double>(n); };
   CHECK(factors(count.then(3, count), 6) == Values{0, 1, 2, 0, 1, 2});
-  CHECK(factors(count.then(0, optim::constant(5)), 2) == Values{5, 5});
+  CHECK(factors(count.then(0, optim::schedule::constant(5)), 2) == Values{5, 5});
   CHECK(factors(count.then(2, count.then(2, count)), 6) == Values{0, 1, 0, 1, 0, 1});
-  CHECK(factors(count.then(4, optim::constant(9)).then(2, optim::constant(7)), 6) ==
-        Values{0, 1, 7, 7, 7, 7});
+  CHECK(factors(count.then(4, optim::schedule::constant(9)).then(2, optim::schedule::constant(7)),
+                6) == Values{0, 1, 7, 7, 7, 7});
   CHECK(factors(count * count, 4) == Values{0, 1, 4, 9});
   CHECK(factors(
-            count * optim::constant(0.5) * [](int64_t) { return 3.0; }, 3) == Values{0, 1.5, 3});
-  CHECK(factors(optim::warmup(2) * optim::step(2, 0.5), 5) == Values{0, 0.5, 0.5, 0.5, 0.25});
+            count * optim::schedule::constant(0.5) * [](int64_t) { return 3.0; }, 3) ==
+        Values{0, 1.5, 3});
+  CHECK(factors(optim::schedule::warmup(2) * optim::schedule::step(2, 0.5), 5) ==
+        Values{0, 0.5, 0.5, 0.5, 0.25});
 }
 
 TEST_CASE("options out of range are refused by name") {
@@ -403,7 +421,7 @@ TEST_CASE("options out of range are refused by name") {
 TEST_CASE("a scheduler with a pair sets the momentum too") {
   Fixture f;
   f.opt.group("p").momentum = 0.25;
-  optim::Scheduler sched(f.opt, optim::one_cycle(10, {.pct_start = 0.5}));
+  optim::Scheduler sched(f.opt, optim::schedule::one_cycle(10, {.pct_start = 0.5}));
   CHECK(f.opt.lr_factor() == 1 / 25.);
   CHECK(f.opt.options().momentum == 0.95);
   CHECK(f.opt.group("p").momentum == 0.95);
@@ -416,16 +434,17 @@ TEST_CASE("a scheduler with a pair sets the momentum too") {
   CHECK(f.opt.options().momentum == 0.95);
 
   optim::Adam adam({{"p", f.p}});
-  optim::Scheduler own(adam, {optim::constant(0.5), optim::linear(0.5, 0.75, 2)});
+  optim::Scheduler own(adam,
+                       {optim::schedule::constant(0.5), optim::schedule::linear(0.5, 0.75, 2)});
   own.step();
   CHECK(adam.lr_factor() == 0.5);
   CHECK(adam.options().beta1 == 0.625);
 
   optim::Optimizer<PlainRule> plain({{"p", f.p}});
-  CHECK_THROWS_WITH_AS(optim::Scheduler(plain, optim::cyclic(0.1, 5)),
+  CHECK_THROWS_WITH_AS(optim::Scheduler(plain, optim::schedule::cyclic(0.1, 5)),
                        doctest::Contains("neither momentum nor beta1"), ValueError);
   CHECK(plain.lr_factor() == 1);
-  optim::Scheduler rate(plain, optim::cyclic(0.25, 5).rate);
+  optim::Scheduler rate(plain, optim::schedule::cyclic(0.25, 5).rate);
   CHECK(plain.lr_factor() == 0.25);
 }
 
@@ -455,24 +474,24 @@ TEST_CASE("a plateau waits, reduces, cools down and goes on from its state") {
 }
 
 TEST_CASE("a plot shows the curve, its range and its steps") {
-  CHECK(optim::plot(optim::linear(0, 1, 9), 10, {.width = 22, .height = 3}) ==
+  CHECK(optim::plot(optim::schedule::linear(0, 1, 9), 10, {.width = 22, .height = 3}) ==
         "         1 ┤       ▃▅█\n"
         "           │   ▁▃▆████\n"
         "         0 ┤▁▄▆███████\n"
         "           └──────────\n"
         "            0        9\n");
-  CHECK(optim::plot(optim::constant(0.5), 1, {.width = 20, .height = 3}) ==
+  CHECK(optim::plot(optim::schedule::constant(0.5), 1, {.width = 20, .height = 3}) ==
         "           │\n"
         "       0.5 ┤▄▄▄▄▄▄▄▄\n"
         "           │████████\n"
         "           └────────\n"
         "            0      0\n");
-  CHECK(optim::plot(optim::linear(0, 1, 2), 3, {.width = 20, .height = 2}) ==
+  CHECK(optim::plot(optim::schedule::linear(0, 1, 2), 3, {.width = 20, .height = 2}) ==
         "         1 ┤  ▁▁▁▁██\n"
         "         0 ┤▁▁██████\n"
         "           └────────\n"
         "            0      2\n");
-  const std::string curve = optim::plot(optim::cosine(100'000), 100'001);
+  const std::string curve = optim::plot(optim::schedule::cosine(100'000), 100'001);
   std::istringstream lines(curve);
   int count = 0;
   for (std::string line; std::getline(lines, line); ++count) {
@@ -484,5 +503,5 @@ TEST_CASE("a plot shows the curve, its range and its steps") {
     if (count == 13) CHECK(line == "            0" + std::string(53, ' ') + "100000");
   }
   CHECK(count == 14);
-  CHECK(curve == optim::plot(optim::cosine(100'000), 100'001));
+  CHECK(curve == optim::plot(optim::schedule::cosine(100'000), 100'001));
 }

@@ -29,7 +29,7 @@ bool same_bits(const Values& a, const Values& b) {
 }
 void write(const Tensor& p, const Values& v) {
   NoGradGuard no_grad;
-  p.copy_(tensor(v, p.shape()).to(p.dtype()));
+  p.copy_(tensor(v, p.shape(), p.dtype()));
 }
 /// All of them, one after the other.
 Values joined(const NamedTensors& tensors) {
@@ -116,7 +116,7 @@ TEST_CASE("clip_grad_norm leaves short gradients as they are") {
 
 TEST_CASE("clip_grad_value brings every element into its range") {
   const Three x;
-  x.b.set_grad(tensor(Values{6, 1, -2, NAN}).reshape({2, 2}).t());
+  x.b.set_grad(tensor(Values{6, 1, -2, NAN}, float64).reshape({2, 2}).t());
   optim::clip_grad_value(x.all, 1.5);
   CHECK(values(x.a.grad()) == Values{1.5, -1.5, 0.5});
   const Values b = values(x.b.grad());
@@ -127,7 +127,7 @@ TEST_CASE("clip_grad_value brings every element into its range") {
 
 TEST_CASE("clipping leaves handles on a gradient as they are") {
   const Three x;
-  const Tensor kept = x.a.grad(), given = tensor(Values{6, 1, -2, 4}).reshape({2, 2}).t();
+  const Tensor kept = x.a.grad(), given = tensor(Values{6, 1, -2, 4}, float64).reshape({2, 2}).t();
   x.b.set_grad(given);
   optim::clip_grad_norm(x.all, 0.5);
   CHECK(values(kept) == x.ga);
@@ -517,7 +517,7 @@ double slope(double p, double c) { return c * p * p * p + 1; }
 
 /// Two parameters below one loss, and one that is frozen.
 struct Pair {
-  Tensor a = leaf({0.9, -1.1}), b = leaf({0.3, 0.7, -0.2}), idle = tensor(Values{4});
+  Tensor a = leaf({0.9, -1.1}), b = leaf({0.3, 0.7, -0.2}), idle = tensor(Values{4}, float64);
   NamedTensors all{{"a", a}, {"b", b}, {"idle", idle}};
   Tensor loss() const { return quartic(a, 1) + quartic(b, 2); }
   Values theta() const { return joined(all); }
@@ -860,7 +860,7 @@ TEST_CASE("what stands around an optimizer that has gone says so, and keeps what
   const Reports reports(*opt);
   optim::Ledger ledger;
   opt->trace(ledger);
-  optim::Scheduler scheduler(*opt, optim::exponential(0.5));
+  optim::Scheduler scheduler(*opt, optim::schedule::exponential(0.5));
   optim::Plateau plateau(*opt);
   optim::Accumulate accumulate(*opt, 1);
   optim::Lookahead lookahead(*opt);

@@ -29,7 +29,7 @@ Tensor sample(const Shape& shape, bool positive, uint64_t seed) {
                         1.6123 * static_cast<double>(k) / static_cast<double>(n);
     v.push_back(positive || k % 2 == 0 ? size : -size);
   }
-  return tensor(v, shape);
+  return tensor(v, shape, float64);
 }
 
 /// A leaf of this shape whose elements lie in memory as the layout says.

@@ -405,7 +405,7 @@ TEST_CASE("optimizers and schedules") {
   opt.options().lr = -2;
   refuses<ValueError>("Adam: lr is -2: need at least 0", [&] { opt.step(); });
   refuses<ValueError>("exponential: rate is 0: need a number above 0",
-                      [] { optim::exponential(0); });
+                      [] { optim::schedule::exponential(0); });
 }
 
 TEST_CASE("files and datasets") {

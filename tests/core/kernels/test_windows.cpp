@@ -55,7 +55,7 @@ Tensor numbers(const Shape& shape, DType dtype, std::size_t seed) {
   const Tensor x = empty(shape, dtype);
   Values v(static_cast<std::size_t>(x.numel()));
   for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<double>((i * 7 + seed) % 5) - 2;
-  return tensor(v, shape).to(dtype);
+  return tensor(v, shape, dtype);
 }
 
 struct Tally {

@@ -31,7 +31,7 @@ Tensor by_definition(const Tensor& x, const Tensor& weight, const Conv2dOptions&
     }
     ys.push_back(sum);
   }
-  return tensor(ys, y);
+  return tensor(ys, y, float64);
 }
 double largest(const Tensor& x) { return abs(x).max().item(); }
 

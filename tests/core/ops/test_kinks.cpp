@@ -11,7 +11,9 @@ namespace {
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-Tensor leaf(const Values& v, const Shape& shape) { return tensor(v, shape).requires_grad_(); }
+Tensor leaf(const Values& v, const Shape& shape) {
+  return tensor(v, shape, float64).requires_grad_();
+}
 Tensor leaf(const Values& v) { return leaf(v, {static_cast<int64_t>(v.size())}); }
 
 /// The gradients of sum(g f(x)) with respect to all of x.
@@ -79,7 +81,7 @@ TEST_CASE("clamp's gradient is 0 at its bounds, and an infinite end is none") {
 }
 
 TEST_CASE("square roots written as powers are square roots, at -inf and -0 too") {
-  const Tensor x = tensor(Values{-kInf, -0., 0, 4, kInf});
+  const Tensor x = tensor(Values{-kInf, -0., 0, 4, kInf}, float64);
   CHECK(same(values(pow(x, 0.5)), {kNan, -0., 0, 2, kInf}));
   CHECK(same(values(pow(x, -0.5)), {kNan, -kInf, kInf, 0.5, 0}));
   CHECK(same(values(pow(x.to(float32), 0.5)), {kNan, -0., 0, 2, kInf}));

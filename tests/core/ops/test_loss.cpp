@@ -45,7 +45,7 @@ TEST_CASE("cross_entropy equals its definition for every option") {
     for (double smoothing : {0.0, 0.1, 1.0})
       for (const Values& weight : {Values{1, 1, 1, 1}, Values{0.5, 2, 0, 1.5}}) {
         nn::CrossEntropyOptions o{.ignore_index = -1, .label_smoothing = smoothing};
-        if (weight[0] != 1) o.weight = tensor(weight);
+        if (weight[0] != 1) o.weight = tensor(weight, float64);
         Values each;
         double total = 0, weights = 0;
         for (std::size_t i = 0; i < labels.size(); ++i) {
@@ -100,7 +100,7 @@ TEST_CASE("losses refuse what has no mean, labels out of range and shapes that d
 TEST_CASE("the gradients of losses and layers are those of their values, to second order") {
   manual_seed(5);
   auto leaf = [](const Shape& shape) { return randn(shape, float64).requires_grad_(); };
-  const Tensor target = tensor({2, -1, 0, 1}), weight = tensor(Values{0.5, 2, 1});
+  const Tensor target = tensor({2, -1, 0, 1}), weight = tensor(Values{0.5, 2, 1}, float64);
   nn::Linear fc(3, 2);
   fc.to(float64);
   const nn::Dropout drop(0.4);

@@ -32,7 +32,7 @@ Tensor noise(const Shape& shape, DType dtype, unsigned seed = 1) {
   for (int64_t size : shape) n *= size;
   std::vector<double> values;
   for (int64_t i = 0; i < n; ++i) values.push_back(static_cast<int>(random() % 256) / 64.0 - 2);
-  return tensor(values, shape).to(dtype);
+  return tensor(values, shape, float64).to(dtype);
 }
 
 /// The elements behind each element of the result of a reduction over the axes in `mask`.
@@ -243,7 +243,7 @@ TEST_CASE("A sum of many equal or alternating numbers keeps the stated error bou
     real += alternating[i];
     sum_abs += std::abs(alternating[i]);
   }
-  CHECK(std::abs(sum(tensor(alternating)).item() - real) < bound * sum_abs);
+  CHECK(std::abs(sum(tensor(alternating, float64)).item() - real) < bound * sum_abs);
 }
 
 TEST_CASE("Whole numbers add up exactly, and bools are counted") {
@@ -364,7 +364,8 @@ TEST_CASE("One NaN anywhere makes an extreme NaN, and argmax finds it") {
         values.front() = kInf;
         values.back() = last;
         values[static_cast<std::size_t>(at)] = kNan;
-        const Tensor row = tensor(values, {1, n}), column = tensor(values, {n, 1}).expand({n, 40});
+        const Tensor row = tensor(values, {1, n}, float64),
+                     column = tensor(values, {n, 1}, float64).expand({n, 40});
         for (const Tensor& y : {max(row, 1), min(row, 1), max(column, 0), min(column, 0)})
           for (double v : y.to_vector<double>()) CHECK(std::isnan(v));
         CHECK(argmax(row).item<int64_t>() == at);

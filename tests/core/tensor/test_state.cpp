@@ -97,7 +97,7 @@ struct Thing {
 
 TEST_CASE("a scheduler goes on from its state") {
   Training first, second;
-  const auto curve = optim::warmup(3) * optim::exponential(0.9);
+  const auto curve = optim::schedule::warmup(3) * optim::schedule::exponential(0.9);
   optim::Scheduler a(first.opt, curve), b(second.opt, curve);
   for (int i = 0; i < 5; ++i) a.step();
   b.load_state_dict(a.state_dict());

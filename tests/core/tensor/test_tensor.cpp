@@ -81,7 +81,11 @@ TEST_CASE("data and shape are never confused") {
   CHECK(tensor(5.).shape() == Shape{});
   CHECK(tensor({{1., 2., 3.}, {4., 5., 6.}}).shape() == Shape{2, 3});
   CHECK(doubles(tensor({{1., 2.}, {3., 4.}})) == Doubles{1, 2, 3, 4});
-  CHECK(tensor(std::vector<double>{1, 2}).dtype() == float64);
+  CHECK(tensor(std::vector<double>{1, 2}).dtype() == float32);  // as in a literal
+  CHECK(tensor(std::vector<double>{0.1}, float64).item() == 0.1);
+  CHECK(tensor(std::vector<double>{1, 2}, {2, 1}, int64).dtype() == int64);
+  CHECK_THROWS_AS(tensor(std::vector<double>{1.5}, int64), DtypeError);
+  CHECK(tensor(std::vector<int32_t>{1, 2}).dtype() == int64);
   CHECK(tensor(std::vector<float>{1, 2, 3, 4}, {2, 2}).shape() == Shape{2, 2});
   CHECK(tensor({1., 2.}).dtype() == float32);
   CHECK(tensor({1, 2}).dtype() == int64);

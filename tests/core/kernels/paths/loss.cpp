@@ -14,7 +14,7 @@ struct Labels {
       if (dtype == float32)
         for (double& w : weights) w = static_cast<double>(static_cast<float>(w));
       if (c["weights"] == 2 && k > 1) weights.back() = 0;
-      weight = tensor(weights, {k}).to(dtype);
+      weight = tensor(weights, {k}, dtype);
     }
     std::vector<int64_t> stored;
     for (int64_t i = 0; i < n; ++i) {

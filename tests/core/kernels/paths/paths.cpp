@@ -192,8 +192,7 @@ Operand operand(Random& random, const Shape& shape, DType dtype, int64_t layout,
       if (kind == some_nan && random.below(8) == 0) elements.push_back(std::nan(""));
       else elements.push_back(size * (kind == ties ? std::floor(2 * v) / 2 : v));
     }
-    return dtype == float64 ? tensor(elements, base)
-                            : tensor(std::vector<float>(elements.begin(), elements.end()), base);
+    return tensor(elements, base, dtype);
   });
   const Tensor leaf = view.detach();
   leaf.requires_grad_();
