@@ -44,5 +44,5 @@
 #include "descent/optim/lbfgs.hpp"
 #include "descent/optim/rules.hpp"
 #include "descent/optim/schedule.hpp"
-#include "descent/optim/whole.hpp"
+#include "descent/optim/tensor_rules.hpp"
 #include "descent/optim/wrappers.hpp"

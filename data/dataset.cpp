@@ -45,9 +45,9 @@ std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uin
     fail<ValueError>(at, "split: fractions {}: need fractions of at least 0 that add up to 1",
                      fractions);
   // 0.29 of 100 is 28.999999999999996 in doubles.
-  const double whole = static_cast<double>(size) * (1 + 4 * std::numeric_limits<double>::epsilon());
+  const double total = static_cast<double>(size) * (1 + 4 * std::numeric_limits<double>::epsilon());
   std::vector<int64_t> sizes;
-  for (double f : fractions) sizes.push_back(static_cast<int64_t>(f / sum * whole));
+  for (double f : fractions) sizes.push_back(static_cast<int64_t>(f / sum * total));
   int64_t left = size - std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
   for (std::size_t i = 0; left > 0; ++i, --left) ++sizes[i % sizes.size()];
   return deal(size, sizes, seed, at);

@@ -7,7 +7,7 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-static std::string shown(const Tensor& x) { return x.defined() ? str(x.shape()) : "undefined"; }
+static std::string describe(const Tensor& x) { return x.defined() ? str(x.shape()) : "undefined"; }
 
 DataLoader::DataLoader(int64_t examples, const LoaderOptions& options, At at)
     : options_(options), at_(at), examples_(examples) {
@@ -49,7 +49,7 @@ Batch DataLoader::Iterator::operator*() const {
       fail<ShapeError>(loader_.at_,
                        "DataLoader: the dataset's batch of {} examples has x {} and y {}: need a "
                        "first axis of that size",
-                       count, shown(batch.x), shown(batch.y));
+                       count, describe(batch.x), describe(batch.y));
   loader_.next_loop_ = {place_.epoch + 1, 0};
   loader_.state_ = place_.batch + 1 < loader_.batches_ ? LoaderState{place_.epoch, place_.batch + 1}
                                                        : loader_.next_loop_;

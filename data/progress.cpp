@@ -40,7 +40,7 @@ int64_t columns(std::string_view text) {
 }
 
 /// The first `width` characters.
-std::string truncated(std::string text, int64_t width) {
+std::string truncate(std::string text, int64_t width) {
   while (columns(text) > width) text.pop_back();
   return text;
 }
@@ -102,7 +102,7 @@ std::string format_bar(const ProgressView& v, const ProgressStyle& style) {
   tail += "]";
 
   const int64_t room = width - columns(head) - columns(tail) - 2;
-  if (!total_known || room < 1) return truncated(head + tail, width);
+  if (!total_known || room < 1) return truncate(head + tail, width);
   return fmt::format("{}|{}{}{}|{}", head, style.color ? "\x1b[32m" : "",
                      cells(fraction, room, style.unicode), style.color ? "\x1b[0m" : "", tail);
 }

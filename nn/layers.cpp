@@ -19,23 +19,24 @@ static Tensor initial(const Shape& shape, At at, const Tensor& weight = {}) {
   return x;
 }
 
-static int64_t checked_in(const char* layer, int64_t in, int64_t out, At at) {
+static int64_t check_features(const char* layer, int64_t in, int64_t out, At at) {
   if (in < 1 || out < 1)
     fail<ValueError>(at, "{}: {} inputs and {} outputs: need at least one", layer, in, out);
   return in;
 }
 
 Linear::Linear(int64_t in, int64_t out, LinearOptions options, At at)
-    : weight(register_parameter("weight", initial({out, checked_in("Linear", in, out, at)}, at))),
+    : weight(
+          register_parameter("weight", initial({out, check_features("Linear", in, out, at)}, at))),
       bias(options.bias ? register_parameter("bias", initial({out}, at, weight)) : Tensor()) {}
 
 Tensor Linear::forward(const In& x) const {
   return bias.defined() ? linear(x, weight, bias) : linear(x, weight);
 }
 
-static const Conv2dOptions& checked(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& o,
-                                    At at) {
-  checked_in("Conv2d", in, out, at);
+static const Conv2dOptions& check_options(int64_t in, int64_t out, Size2d kernel,
+                                          const Conv2dOptions& o, At at) {
+  check_features("Conv2d", in, out, at);
   if (kernel.h < 1 || kernel.w < 1)
     fail<ValueError>(at, "Conv2d: kernel is {}: need at least 1", kernel);
   if (o.groups < 1 || in % o.groups != 0 || out % o.groups != 0)
@@ -45,7 +46,7 @@ static const Conv2dOptions& checked(int64_t in, int64_t out, Size2d kernel, cons
 }
 
 Conv2d::Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& o, At at)
-    : options(checked(in, out, kernel, o, at)),
+    : options(check_options(in, out, kernel, o, at)),
       weight(register_parameter("weight", initial({out, in / o.groups, kernel.h, kernel.w}, at))),
       bias(o.bias ? register_parameter("bias", initial({out}, at, weight)) : Tensor()) {}
 
@@ -53,7 +54,7 @@ Tensor Conv2d::forward(const In& x) const {
   return options.bias ? conv2d(x, weight, bias, options) : conv2d(x, weight, options);
 }
 
-static double checked_p(const char* op, double p, At at) {
+static double check_p(const char* op, double p, At at) {
   if (!(p >= 0 && p <= 1)) fail<ValueError>(at, "{}: p is {}: need [0, 1]", op, p);
   return p;
 }
@@ -66,18 +67,18 @@ static Tensor drop(const In& x, const In& factor) {
       wrt(x, [factor = saved(factor)](const Tensor& g) { return drop(g, factor); }));
 }
 /// x, with a probability of p for each element of `shape`, which broadcasts, to be 0.
-static Tensor dropped(const In& x, const Shape& shape, double p) {
+static Tensor drop_out(const In& x, const Shape& shape, double p) {
   const double scale = p == 1 ? 0 : 1 / (1 - p);
   return drop(x, bernoulli(shape, 1 - p).to(x.dtype()) * scale);
 }
 
-Dropout::Dropout(double p_, At at) : p(checked_p("Dropout", p_, at)) {}
+Dropout::Dropout(double p_, At at) : p(check_p("Dropout", p_, at)) {}
 
 Tensor Dropout::forward(const In& x) const {
-  return !training() || p == 0 ? Tensor(x) : dropped(x, x.shape(), p);
+  return !training() || p == 0 ? Tensor(x) : drop_out(x, x.shape(), p);
 }
 
-Dropout2d::Dropout2d(double p_, At at) : p(checked_p("Dropout2d", p_, at)) {}
+Dropout2d::Dropout2d(double p_, At at) : p(check_p("Dropout2d", p_, at)) {}
 
 Tensor Dropout2d::forward(const In& x) const {
   if (x.dim() != 3 && x.dim() != 4)
@@ -85,7 +86,7 @@ Tensor Dropout2d::forward(const In& x) const {
                      x.dim());
   Shape channels = x.shape();
   channels[-2] = channels[-1] = 1;
-  return !training() || p == 0 ? Tensor(x) : dropped(x, channels, p);
+  return !training() || p == 0 ? Tensor(x) : drop_out(x, channels, p);
 }
 
 Tensor MaxPool2d::forward(const In& x) const { return max_pool2d(x, kernel, options); }

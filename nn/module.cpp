@@ -95,14 +95,14 @@ std::string ModuleBase::type() const {
 
 // ---- parameters and children
 
-static std::string dotted(const std::string& prefix, const std::string& name) {
+static std::string join_names(const std::string& prefix, const std::string& name) {
   return prefix.empty() ? name : prefix + "." + name;
 }
 
 /// f(prefix, state) for this module and all below, under each of their names.
 void ModuleBase::visit_all(const std::string& prefix, const Visit& f) const {
   f(prefix, *state_);
-  for (const auto& [name, child] : state_->children) child->visit_all(dotted(prefix, name), f);
+  for (const auto& [name, child] : state_->children) child->visit_all(join_names(prefix, name), f);
 }
 /// The same under their first names only.
 void ModuleBase::visit_each(const Visit& f) const {
@@ -111,7 +111,7 @@ void ModuleBase::visit_each(const Visit& f) const {
     if (!seen.insert(module.state_.get()).second) return;
     f(prefix, *module.state_);
     for (const auto& [name, child] : module.state_->children)
-      self(self, dotted(prefix, name), *child);
+      self(self, join_names(prefix, name), *child);
   };
   walk(walk, "", *this);
 }
@@ -121,13 +121,13 @@ NamedTensors ModuleBase::distinct(NamedTensors State::*list) const {
   std::unordered_set<const void*> seen;
   visit_each([&](const std::string& prefix, const State& state) {
     for (const auto& [name, t] : state.*list)
-      if (seen.insert(Peek::header(t)).second) all.emplace_back(dotted(prefix, name), t);
+      if (seen.insert(Peek::header(t)).second) all.emplace_back(join_names(prefix, name), t);
   });
   return all;
 }
 NamedTensors ModuleBase::named_parameters(const std::string& prefix) const {
   NamedTensors all = distinct(&State::parameters);
-  for (auto& [name, p] : all) name = dotted(prefix, name);
+  for (auto& [name, p] : all) name = join_names(prefix, name);
   return all;
 }
 NamedTensors ModuleBase::named_buffers() const { return distinct(&State::buffers); }
@@ -144,7 +144,8 @@ std::vector<std::pair<std::string, ModuleBase*>> ModuleBase::named_modules() {
   auto walk = [&](auto& self, const std::string& name, ModuleBase& module) -> void {
     if (!seen.insert(module.state_.get()).second) return;
     all.emplace_back(name, &module);
-    for (const auto& [own, child] : module.state_->children) self(self, dotted(name, own), *child);
+    for (const auto& [own, child] : module.state_->children)
+      self(self, join_names(name, own), *child);
   };
   walk(walk, "", *this);
   return all;
@@ -182,16 +183,16 @@ NamedTensors ModuleBase::handles() const {
   NamedTensors all;
   visit_all("", [&](const std::string& prefix, const State& state) {
     for (const NamedTensors* list : {&state.parameters, &state.buffers})
-      for (const auto& [name, t] : *list) all.emplace_back(dotted(prefix, name), t);
+      for (const auto& [name, t] : *list) all.emplace_back(join_names(prefix, name), t);
   });
   return all;
 }
 
-NamedTensors ModuleBase::state_dict() const { return cloned(handles()); }
+NamedTensors ModuleBase::state_dict() const { return clone_all(handles()); }
 
 void ModuleBase::load_state_dict(const NamedTensors& source, const LoadOptions& options, At at) {
   const NamedTensors own = handles();
-  std::vector<Tensor> found = fitting(own, source, type(), options.strict, at);
+  std::vector<Tensor> found = match_state(own, source, type(), options.strict, at);
   // Whatever may fail comes first. What is a part of this module may change while it is copied.
   const auto storage_of = [](const Tensor& t) -> const void* { return Peek::header(t)->storage; };
   std::unordered_set<const void*> storages;
@@ -241,7 +242,7 @@ void ModuleBase::set_frozen(bool frozen, const char* op, std::string_view patter
   bool any = false;
   visit_all("", [&](const std::string& prefix, const State& state) {
     for (const auto& [name, p] : state.parameters)
-      if (matches(pattern, dotted(prefix, name))) {
+      if (matches(pattern, join_names(prefix, name))) {
         p.requires_grad_(!frozen, at);
         any = true;
       }
@@ -258,12 +259,12 @@ void ModuleBase::unfreeze(std::string_view pattern, At at) {
 void ModuleBase::to(DType dtype, At at) {
   if (!is_floating(dtype))
     fail<DtypeError>(at, "to: a module of {}: need float32 or float64", dtype);
-  std::vector<std::pair<Tensor, Tensor>> converted;  // all, before the first is changed
+  std::vector<std::pair<Tensor, Tensor>> values;  // all, before the first is changed
   for (const NamedTensors& list : {named_parameters(), named_buffers()})
     for (const auto& [name, t] : list)
       if (is_floating(t.dtype()) && t.dtype() != dtype)
-        converted.emplace_back(t, t.detach().to(dtype, at));
-  for (const auto& [t, value] : converted) t.set_data(value);
+        values.emplace_back(t, t.detach().to(dtype, at));
+  for (const auto& [t, value] : values) t.set_data(value);
 }
 
 void ModuleBase::zero_grad() const {
@@ -304,7 +305,7 @@ Tensor ModuleBase::register_buffer(const std::string& name, Tensor value, At at)
 }
 
 void ModuleBase::name_in(ModuleBase& module, const ModuleBase& list, std::size_t i) {
-  module.name_ = dotted(list.name_, std::to_string(i));
+  module.name_ = join_names(list.name_, std::to_string(i));
 }
 
 void ModuleBase::add_child(const std::string& name, std::shared_ptr<ModuleBase> child, At at) {

@@ -71,7 +71,7 @@ template <class S = double> struct NAdamRule {
   S lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0, momentum_decay = 4e-3;
   Flag decoupled_weight_decay = false, maximize = false;
   static constexpr auto name = "NAdam";
-  static constexpr Names state{"m", "v"}, whole{"mu_product"}, quantities{"mu_product"},
+  static constexpr Names state{"m", "v"}, tensor_state{"mu_product"}, quantities{"mu_product"},
       hyper{"lr",
             "beta1",
             "beta2",
@@ -82,7 +82,7 @@ template <class S = double> struct NAdamRule {
             "maximize"};
 
   S mu(S t) const { return beta1 * (1 - 0.5 * pow(0.96, t * momentum_decay)); }
-  void prepare(Whole& x) const;
+  void prepare(Preparation& x) const;
 
   template <class T> void update(T& theta, T g, T& m, T& v, S mu_product, S t) const {
     const S now = let("mu", mu(t)), next = let("mu_next", mu(t + 1));
@@ -120,7 +120,7 @@ template <class S = double> struct RAdamRule {
   }
 };
 
-template <> void NAdamRule<double>::prepare(Whole& x) const;
+template <> void NAdamRule<double>::prepare(Preparation& x) const;
 extern template class Optimizer<AdamRule>;
 extern template class Optimizer<AdamWRule>;
 extern template class Optimizer<AdamaxRule>;

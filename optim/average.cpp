@@ -26,7 +26,7 @@ void detail::blend(Named into, Named from, double w) {
     descent::blend("average", into[i].second, from[i].second, w);
 }
 
-detail::Kept::Kept(const NamedTensors& all) : tensors(all), copies(cloned(all)) {}
+detail::Kept::Kept(const NamedTensors& all) : tensors(all), copies(clone_all(all)) {}
 detail::Kept::~Kept() {
   for (std::size_t i = 0; i < tensors.size(); ++i)  // one that has got another shape is left
     if (tensors[i].second.shape() == copies[i].second.shape() &&

@@ -29,8 +29,8 @@ struct PairOfBetas {
 /// - `prepare(Whole&)`, or `prepare_group(std::span<Whole>)` for all parameters with a gradient
 ///   whose options are the same, bit for bit, whichever patterns have set them; it computes
 ///   `fields` (a T for each element) and `quantities` (an S for the tensor): `update` receives them
-///   between the state and t. `whole` names the tensors of any shape that it keeps, `needs_loss`
-///   says that it reads the loss;
+///   between the state and t. `tensor_state` names the tensors of any shape that it keeps,
+///   `needs_loss` says that it reads the loss;
 /// - `direction(theta, g, state..., fields..., t)`, or without the fields: what `update` receives
 ///   in g's place. `prepare` may ask for it, and measure it.
 /// `prepare` may throw, and the step has changed nothing; `update` may not.
@@ -68,22 +68,23 @@ class Optimizer final : public OptimizerBase {
   using Loop = detail::Loop<R, Rule>;
 
   void prepare() override {
-    if constexpr (requires(Rule rule, Whole & x) { rule.prepare(x); }) {
+    if constexpr (requires(Rule rule, Preparation & x) { rule.prepare(x); }) {
       for (Slot& slot : slots_) {
         if (!slot.grad.defined()) continue;
         const Rule rule = rule_of(slot);
-        Whole x = whole_of(slot, Is::maximizes(rule), [this, &slot] { return direction<>(slot); });
+        Preparation x =
+            preparation_of(slot, Is::maximizes(rule), [this, &slot] { return direction<>(slot); });
         rule.prepare(x);
         widen_fields(slot);
       }
-    } else if constexpr (requires(Rule rule, std::span<Whole> x) { rule.prepare_group(x); }) {
+    } else if constexpr (requires(Rule rule, std::span<Preparation> x) { rule.prepare_group(x); }) {
       for (std::size_t mix = 0; mix < mixes_.size(); ++mix) {
         if (first_alike(mix) != mix) continue;
         const Rule& rule = Is::rule_at(options_at(mix));
-        std::vector<Whole> all;
+        std::vector<Preparation> all;
         for (Slot& slot : slots_)
           if (slot.grad.defined() && first_alike(slot.mix) == mix)
-            all.push_back(whole_of(slot, Is::maximizes(rule), nullptr));
+            all.push_back(preparation_of(slot, Is::maximizes(rule), nullptr));
         if (!all.empty()) rule.prepare_group({all.data(), all.size()});
       }
     }

@@ -102,7 +102,7 @@ void OptimizerBase::inherit(detail::Group& group, const Mixes& mixes,
 }
 
 void* OptimizerBase::find_group(std::string_view pattern, At at) {
-  matching(pattern, at);
+  find_slots(pattern, at);
   auto known = std::ranges::find_if(groups_, [&](const auto& g) { return g->pattern == pattern; });
   if (known == groups_.end()) {
     groups_.push_back(std::make_unique<detail::Group>(info_, pattern));

@@ -77,7 +77,7 @@ class LBFGS final : public OptimizerBase {
   bool accepts(const Point& now, const char* place, At at);
   bool minimize(const Closure& closure, At at);  // false: not finite, to be skipped
   Reason walk(const Closure& closure, const Tensor& x, Point& now, double last);
-  Memory known() const;
+  Memory copy_memory() const;
   void remember(const Tensor& g);
   Tensor direction(const Tensor& g) const;
   Point search(const Closure& closure, const Tensor& x, const Point& start, double t,

@@ -24,12 +24,12 @@ OptimizerBase::~OptimizerBase() = default;
 
 // ---- parameters and groups
 
-static NamedTensors named(const std::vector<detail::Slot>& slots) {
+static NamedTensors named_parameters(const std::vector<detail::Slot>& slots) {
   NamedTensors all;
   for (const detail::Slot& slot : slots) all.emplace_back(slot.name, slot.parameter);
   return all;
 }
-NamedTensors OptimizerBase::parameters() const { return named(slots_); }
+NamedTensors OptimizerBase::parameters() const { return named_parameters(slots_); }
 
 void OptimizerBase::add(const NamedTensors& parameters, At at) {
   if (parameters.empty()) fail<ValueError>(at, "{}: no parameters to optimize", info_.name);
@@ -52,14 +52,14 @@ void OptimizerBase::add(const NamedTensors& parameters, At at) {
     slot.parameter = p;
     slot.state.resize(info_.state.count);
     slot.next_state.resize(info_.state.count);
-    slot.whole.resize(info_.whole.count);
+    slot.tensor_state.resize(info_.tensor_state.count);
     slot.fields.resize(info_.fields.count);
     slot.quantities.resize(info_.quantities.count);
   }
   std::vector<Slot> all = slots_;
   std::ranges::move(added, std::back_inserter(all));
   // Two parameters in the same memory would be updated twice, on two threads at once.
-  if (const auto [a, b] = sharing(named(all)); b > 0 || a > 0)
+  if (const auto [a, b] = find_shared(named_parameters(all)); b > 0 || a > 0)
     fail<ValueError>(at, "{}: {} and {} share elements: need parameters of their own", info_.name,
                      all[a].name, all[b].name);
   Mixes mixes = mix(groups_, all);
@@ -78,7 +78,7 @@ void OptimizerBase::check_parameter(const std::string& name, const Tensor& p, At
     fail<ValueError>(at, "{} {}", who, why);
 }
 
-std::vector<detail::Slot*> OptimizerBase::matching(std::string_view pattern, At at) {
+std::vector<detail::Slot*> OptimizerBase::find_slots(std::string_view pattern, At at) {
   std::vector<Slot*> found;
   for (Slot& slot : slots_)
     if (matches(pattern, slot.name)) found.push_back(&slot);
@@ -105,7 +105,7 @@ void OptimizerBase::set_lr_factor(double factor, At at) {
 
 void OptimizerBase::set_lr_multiplier(std::string_view pattern, double multiplier, At at) {
   detail::require_nonnegative("set_lr_multiplier: multiplier", multiplier, at);
-  for (Slot* slot : matching(pattern, at)) slot->lr_multiplier = multiplier;
+  for (Slot* slot : find_slots(pattern, at)) slot->lr_multiplier = multiplier;
 }
 
 void OptimizerBase::set_momentum(double momentum, At at) {
@@ -185,7 +185,7 @@ void OptimizerBase::collect(At at) {
                        "converted while backward ran, or after it: zero_grad(), and backward anew",
                        slot.name, dtype, theta.shape(), slot.grad.dtype(), slot.grad.shape());
     if (!slot.grad.is_contiguous()) slot.grad = slot.grad.contiguous();
-    slot.next_whole = slot.whole;
+    slot.next_tensor_state = slot.tensor_state;
     slot.next_step = slot.step + 1;
     for (std::size_t i = 0; i < slot.state.size(); ++i) {
       const Tensor& state = slot.state[i];
@@ -279,12 +279,13 @@ void OptimizerBase::report(const std::string& text) const {
   report_ ? report_(text) : descent::report(text);
 }
 
-Whole OptimizerBase::whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const {
+Preparation OptimizerBase::preparation_of(Slot& slot, bool maximize,
+                                          std::function<Tensor()> direction) const {
   return {slot.parameter.detach(),
           maximize ? -slot.grad : slot.grad,
           static_cast<double>(slot.next_step),
           loss_,
-          slot.next_whole,
+          slot.next_tensor_state,
           slot.fields,
           slot.quantities,
           std::move(direction)};
@@ -310,7 +311,7 @@ void OptimizerBase::commit() {
     slot.seen = slot.next_seen;
     if (!slot.grad.defined()) continue;
     slot.step = slot.next_step;
-    std::swap(slot.whole, slot.next_whole);
+    std::swap(slot.tensor_state, slot.next_tensor_state);
     for (std::size_t i = 0; i < slot.state.size(); ++i)
       if (slot.next_state[i].defined()) std::swap(slot.state[i], slot.next_state[i]);
     will_write("step", slot.parameter, At::unknown());
@@ -322,7 +323,7 @@ void OptimizerBase::let_go() {
   for (Slot& slot : slots_) {
     slot.grad = {};
     for (Tensor& state : slot.next_state) state = {};
-    slot.next_whole.clear();
+    slot.next_tensor_state.clear();
     for (Tensor& field : slot.fields) field = {};
   }
 }

@@ -56,11 +56,11 @@ struct Slot {
   std::size_t mix = 0;
   double lr_multiplier = 1;
   int64_t step = 0;
-  std::vector<Tensor> state, whole;  // undefined until needed
-  GradientAge seen;                  // of the gradient that the last step used
-  Tensor grad;                       // contiguous; undefined if there is none
+  std::vector<Tensor> state, tensor_state;  // undefined until needed
+  GradientAge seen;                         // of the gradient that the last step used
+  Tensor grad;                              // contiguous; undefined if there is none
   // What these become if the step is carried out; an undefined state stays as it is.
-  std::vector<Tensor> next_state, next_whole;
+  std::vector<Tensor> next_state, next_tensor_state;
   int64_t next_step = 0;  // 1 where a rule that can do without state begins to have some
   GradientAge next_seen;
   std::vector<Tensor> fields;
@@ -75,10 +75,11 @@ using OptimizerRef = Reference<OptimizerBase>;
 }  // namespace detail
 
 /// A parameter as a rule's `prepare` sees it: whole. It fills `quantities` and `fields`.
-struct Whole {
-  Tensor theta, g;             ///< g as `update` would see it
-  double t, loss;              ///< the parameter's own step; NaN if the loss was not given
-  std::vector<Tensor>& state;  ///< the rule's `whole` tensors, undefined before the first step
+struct Preparation {
+  Tensor theta, g;  ///< g as `update` would see it
+  double t, loss;   ///< the parameter's own step; NaN if the loss was not given
+  std::vector<Tensor>&
+      state;  ///< the rule's `tensor_state` tensors, undefined before the first step
   std::vector<Tensor>& fields;
   std::vector<double>& quantities;
   /// The rule's `direction`, element by element; `update` receives it in g's place.
@@ -178,7 +179,7 @@ class OptimizerBase : public Referred {
   /// The options of `pattern`; ValueError if no parameter matches.
   void* find_group(std::string_view pattern, At at);
   std::size_t first_alike(std::size_t mix) const;  // the first mix with the same options
-  Whole whole_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const;
+  Preparation preparation_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const;
   void widen_fields(Slot& slot) const;  // to the parameter's shape, for the loops
   StepObserver* observer() const { return observer_.get(); }  // null if none is there
   bool first_time(const char* kind);                          // of a report
@@ -211,7 +212,7 @@ class OptimizerBase : public Referred {
   void take_groups(Groups groups,
                    const std::vector<std::pair<std::string, std::vector<double>>>& saved,
                    std::vector<Slot>& slots, At at);
-  std::vector<Slot*> matching(std::string_view pattern, At at);  // ValueError if there are none
+  std::vector<Slot*> find_slots(std::string_view pattern, At at);  // ValueError if there are none
 
   Groups groups_;  // in the order in which they were asked for
   Tiles tiles_;

@@ -33,7 +33,7 @@ template <class F> Recorded<F>& Recorded<F>::operator=(const Recorded& x) {
   return *this;
 }
 
-template <class F> Recorded<F> Recorded<F>::named(const char* name, const Recorded& x) {
+template <class F> Recorded<F> Recorded<F>::with_name(const char* name, const Recorded& x) {
   Recorded variable(name, x.value_, x.recording_);
   variable = x;
   return variable;

@@ -79,7 +79,7 @@ template <class F> class Recorded : public detail::Assigning<Recorded<F>> {
   friend Recorded operator/(const Recorded& a, const Divisor<Recorded>& d) {
     return where(d.x > 0, a / d.x, 0);
   }
-  friend Recorded let(const char* name, const Recorded& x) { return named(name, x); }
+  friend Recorded let(const char* name, const Recorded& x) { return with_name(name, x); }
 
  private:
   template <class> friend class Recorded;
@@ -89,7 +89,7 @@ template <class F> class Recorded : public detail::Assigning<Recorded<F>> {
   Recorded(F value, Pointer expression, Recording* recording)
       : value_(value), expression_(std::move(expression)), recording_(recording) {}
   static Recorded apply(const char* operation, const Recorded& a, const Recorded* b = nullptr);
-  static Recorded named(const char* name, const Recorded& x);
+  static Recorded with_name(const char* name, const Recorded& x);
   static F between(F a, F b, double w);  // not inline, where a compiler would fuse it
 
   F value_;

@@ -39,7 +39,7 @@ struct RuleInfo {
   Names hyper;               // lr comes first
   Names state = {};          // one element for each of the parameter's
   std::size_t required = 0;  // so many of them always; the others if the options ask for them
-  Names whole = {};          // state of any shape that `prepare` keeps
+  Names tensor_state = {};   // state of any shape that `prepare` keeps
   Names fields = {};         // what `prepare` finds for each element,
   Names quantities = {};     // and for the whole parameter
   bool needs_loss = false, needs_closure = false;
@@ -82,8 +82,8 @@ template <template <class> class R, class Rule = R<double>> struct Traits {
       names_if_any<Rule>([](auto r) -> decltype(r.fields) { return r.fields; });
   static constexpr Names quantities =
       names_if_any<Rule>([](auto r) -> decltype(r.quantities) { return r.quantities; });
-  static constexpr Names whole =
-      names_if_any<Rule>([](auto r) -> decltype(r.whole) { return r.whole; });
+  static constexpr Names tensor_state =
+      names_if_any<Rule>([](auto r) -> decltype(r.tensor_state) { return r.tensor_state; });
   static constexpr std::size_t required = Rule::state.count, states = required + optional.count;
   static constexpr Names state = [] {
     Names all = Rule::state;
@@ -106,7 +106,7 @@ template <template <class> class R, class Rule = R<double>> struct Traits {
   }
 
   static constexpr RuleInfo info = [] {
-    RuleInfo all{Rule::name, Rule::hyper, state, required, whole, fields, quantities};
+    RuleInfo all{Rule::name, Rule::hyper, state, required, tensor_state, fields, quantities};
     for (std::size_t i = 0; i < all.hyper.count; ++i) all.ranges[i] = range_of(all.hyper.at[i]);
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       static_cast<void>(Rule{OptionKind{&all.choices[I]}...});

@@ -5,7 +5,7 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-template <> void NAdamRule<double>::prepare(Whole& x) const {
+template <> void NAdamRule<double>::prepare(Preparation& x) const {
   const double mu_product = (x.state[0].defined() ? x.state[0].item() : 1) * mu(x.t);
   x.state[0] = full({}, mu_product, float64);
   x.quantities = {mu_product};

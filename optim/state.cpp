@@ -41,8 +41,8 @@ void visit(StateVisitor& v, const detail::RuleInfo& info, Saved& saved) {
     for (std::size_t i = 0; i < slot.state.size(); ++i)
       if (i < info.required) v(prefix + info.state.at[i], slot.state[i], like);
       else v.optional(prefix + info.state.at[i], slot.state[i], like);
-    for (std::size_t i = 0; i < slot.whole.size(); ++i)
-      v.optional(prefix + info.whole.at[i], slot.whole[i], Tensor());
+    for (std::size_t i = 0; i < slot.tensor_state.size(); ++i)
+      v.optional(prefix + info.tensor_state.at[i], slot.tensor_state[i], Tensor());
   }
 }
 
@@ -97,8 +97,8 @@ void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   Groups groups;
   for (const auto& [number, name] : saved_groups(state, info_.name)) {
     saved.groups.emplace_back(name, options);
-    matching(groups.emplace_back(std::make_unique<detail::Group>(info_, pattern_of(name)))->pattern,
-             at);
+    find_slots(
+        groups.emplace_back(std::make_unique<detail::Group>(info_, pattern_of(name)))->pattern, at);
   }
   StateVisitor v;
   visit(v, info_, saved);

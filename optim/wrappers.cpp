@@ -113,13 +113,13 @@ double Lookahead::step(const Closure& closure, At at) {
 }
 
 NamedTensors Lookahead::state_dict() const {
-  NamedTensors all = cloned(complete());
+  NamedTensors all = clone_all(complete());
   for (const auto& entry : inner_.get().state_dict()) all.push_back(entry);
   return all;
 }
 
 void Lookahead::load_state_dict(const NamedTensors& state, At at) {
-  const auto [own, inner] = parted(state, "Lookahead/");
+  const auto [own, inner] = split_by_prefix(state, "Lookahead/");
   NamedTensors loaded = with_state(complete(), own, "Lookahead", at);
   inner_.get(at).load_state_dict(inner, at);
   state_ = std::move(loaded);

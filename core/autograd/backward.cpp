@@ -74,7 +74,7 @@ class Backward : Pinned {
   [[noreturn]] void refuse_changed(const Node* leaf, const Tensor& g) const;
   void finish(LeafNode* leaf, Tensor g);
   void expand(Node* n, const Tensor& g);
-  Tensor fitted(const Node* n, const Node* input, Tensor g) const;
+  Tensor fit(const Node* n, const Node* input, Tensor g) const;
   Tensor run_hooks(const Node* n, Tensor g) const;
 
   const char* op_;
@@ -194,7 +194,7 @@ void Backward::finish(LeafNode* leaf, Tensor g) {
 }
 
 /// The gradient an op returned, brought to its input's shape where broadcasting had widened it.
-Tensor Backward::fitted(const Node* n, const Node* input, Tensor g) const {
+Tensor Backward::fit(const Node* n, const Node* input, Tensor g) const {
   if (g.defined() && g.dtype() == input->dtype) {
     if (g.shape() == input->shape) return g;
     if (broadcasts_to(input->shape, g.shape())) return sum_to(g, input->shape);
@@ -221,7 +221,7 @@ void Backward::expand(Node* n, const Tensor& g) {
   Tensor y = n->saved_output(create_);
   for (std::size_t i = 0; i < n->inputs; ++i) {
     Node* input = n->input[i];
-    if (wanted(input)) feed(input, fitted(n, input, n->derivative(i, g, y)));
+    if (wanted(input)) feed(input, fit(n, input, n->derivative(i, g, y)));
   }
   deriving = nullptr;
   if (!retain_ && n->saves) {

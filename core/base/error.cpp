@@ -88,12 +88,12 @@ std::string detail::filled(const char* text, std::initializer_list<Argument> arg
 }
 
 /// The message, and behind it the place if it is known.
-static std::string placed(const std::string& message, At at) {
+static std::string append_place(const std::string& message, At at) {
   const std::string place = where(at);
   return place.empty() ? message : message + " " + place;
 }
 
-Error::Error(const std::string& message, At at) : std::runtime_error(placed(message, at)) {}
+Error::Error(const std::string& message, At at) : std::runtime_error(append_place(message, at)) {}
 
 Error::~Error() = default;
 ShapeError::~ShapeError() = default;
@@ -110,6 +110,6 @@ OutOfMemory::OutOfMemory(std::size_t bytes, std::size_t live, std::size_t limit)
     : message_(fmt::format("out of memory: {} bytes asked with {} in use{}", bytes, live,
                            limit == 0 ? "" : fmt::format(": the limit is {}", limit))) {}
 OutOfMemory::OutOfMemory(const OutOfMemory& cause, const char* op, At at)
-    : message_(placed(fmt::format("{}: {}", op, cause.message_), at)) {}
+    : message_(append_place(fmt::format("{}: {}", op, cause.message_), at)) {}
 
 }  // namespace descent

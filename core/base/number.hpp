@@ -18,8 +18,8 @@ class Number {
   template <class T>
   requires std::is_arithmetic_v<T> Number(T v) {
     if constexpr (std::is_integral_v<T> && sizeof(T) <= 8) {
-      whole_ = static_cast<int64_t>(v);
-      kind_ = std::is_signed_v<T> || whole_ >= 0 ? Kind::whole : Kind::above;
+      integer_ = static_cast<int64_t>(v);
+      kind_ = std::is_signed_v<T> || integer_ >= 0 ? Kind::integer : Kind::above;
     } else {
       real_ = static_cast<double>(v);
     }
@@ -28,8 +28,8 @@ class Number {
   /// f(v), v a double, an int64_t, or a uint64_t that int64_t does not hold.
   template <class F> decltype(auto) visit(F&& f) const {
     if (kind_ == Kind::real) return f(real_);
-    if (kind_ == Kind::whole) return f(whole_);
-    return f(static_cast<uint64_t>(whole_));
+    if (kind_ == Kind::integer) return f(integer_);
+    return f(static_cast<uint64_t>(integer_));
   }
   /// As a T, which `detail::check_scalar` has found to hold it.
   template <class T> T to() const {
@@ -39,10 +39,10 @@ class Number {
   [[nodiscard]] bool is_integer() const { return kind_ != Kind::real; }
 
  private:
-  enum class Kind : uint8_t { real, whole, above };
+  enum class Kind : uint8_t { real, integer, above };
   union {
     double real_;
-    int64_t whole_;
+    int64_t integer_;
   };
   Kind kind_ = Kind::real;
 };

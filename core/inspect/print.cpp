@@ -11,9 +11,9 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
-constexpr int64_t kWholeElements = 1000;  // elements of a tensor that is shown whole
-constexpr int64_t kEdgeSteps = 3;         // steps shown at each end of an axis of a larger one
-constexpr int64_t kLineColumns = 80;      // columns
+constexpr int64_t kMaxShownElements = 1000;  // elements of a tensor that is shown whole
+constexpr int64_t kEdgeSteps = 3;            // steps shown at each end of an axis of a larger one
+constexpr int64_t kLineColumns = 80;         // columns
 constexpr int kDecimals = 4;
 
 /// The ends of each long axis of x, without their middle.
@@ -80,21 +80,21 @@ std::vector<std::string> cells_of(const Tensor& x) {
 /// Brackets and cells, axis by axis.
 struct Layout {
   const Shape& shown;
-  const Shape& whole;
+  const Shape& full;
   std::vector<std::string> cells;
   std::size_t next = 0;
   std::string out;
 
   void axis(int d) {
-    if (d == whole.rank()) {
+    if (d == full.rank()) {
       out += cells[next++];
       return;
     }
-    const bool last = d + 1 == whole.rank();
+    const bool last = d + 1 == full.rank();
     const auto indent = static_cast<std::size_t>(d) + 1;
     // Rows begin on a new line, matrices after an empty one, and so on.
     const std::string step =
-        "," + std::string(static_cast<std::size_t>(std::max(1, whole.rank() - 1 - d)), '\n') +
+        "," + std::string(static_cast<std::size_t>(std::max(1, full.rank() - 1 - d)), '\n') +
         std::string(indent, ' ');
     const int64_t room = kLineColumns - static_cast<int64_t>(indent);
     const int64_t per_line =
@@ -103,7 +103,7 @@ struct Layout {
     for (int64_t i = 0; i < shown[d]; ++i) {
       const std::string separator = last && i % per_line != 0 ? ", " : step;
       if (i > 0) out += separator;
-      if (i == kEdgeSteps && shown[d] != whole[d]) out += "..." + separator;
+      if (i == kEdgeSteps && shown[d] != full[d]) out += "..." + separator;
       axis(d + 1);
     }
     out += ']';
@@ -117,7 +117,7 @@ std::string str(const Tensor& x) {
   const std::string kind = fmt::format("{} {}{}", str(x.dtype()), str(x.shape()),
                                        x.requires_grad() ? ", requires_grad" : "");
   if (x.numel() == 0) return "[]  " + kind;
-  const Tensor shown = x.numel() > kWholeElements ? edges(x.detach()) : x.detach();
+  const Tensor shown = x.numel() > kMaxShownElements ? edges(x.detach()) : x.detach();
   Layout layout{shown.shape(), x.shape(), cells_of(shown), 0, ""};
   layout.axis(0);
   return layout.out + (x.dim() == 0 ? "  " : "\n") + kind;

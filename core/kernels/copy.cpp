@@ -8,7 +8,7 @@ namespace [[gnu::visibility("default")]] descent { namespace detail {
 
 /// ValueError if Out has no number for an element of x, whose elements are T.
 template <class T, class Out> static void check_elements(const char* op, const In& x) {
-  const Tensor source = packed(x), fits = empty_like(op, x, boolean);
+  const Tensor source = pack(x), fits = empty_like(op, x, boolean);
   transform<bool>([](T v) { return holds<Out>(v); }, fits, Operand<T>(source));
   const bool* first = elements_of<bool>(fits);
   const auto* misfit =
@@ -18,7 +18,7 @@ template <class T, class Out> static void check_elements(const char* op, const I
   check_element<Out>(op, elements_of<T>(source)[i], i, x.shape(), x.at);
 }
 
-Tensor converted(const char* op, const In& x, DType dtype) {
+Tensor convert(const char* op, const In& x, DType dtype) {
   Tensor out = empty_like(op, x, dtype);
   visit<Kinds::any>(op, x.dtype(), x.at, [&](auto from) {
     visit<Kinds::any>(op, dtype, x.at, [&](auto into) {
@@ -32,8 +32,8 @@ Tensor converted(const char* op, const In& x, DType dtype) {
   return out;
 }
 
-Tensor packed(const In& x) {
-  return x.is_contiguous() ? Tensor(x) : converted("contiguous", x, x.dtype());
+Tensor pack(const In& x) {
+  return x.is_contiguous() ? Tensor(x) : convert("contiguous", x, x.dtype());
 }
 
 }}  // namespace descent::detail

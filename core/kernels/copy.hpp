@@ -6,8 +6,8 @@
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 
 /// A copy with elements of `dtype`. ValueError for one that int64 does not hold.
-[[nodiscard]] Tensor converted(const char* op, const In& x, DType dtype);
+[[nodiscard]] Tensor convert(const char* op, const In& x, DType dtype);
 /// x itself, or a copy if its elements do not lie in row-major order: to be read.
-[[nodiscard]] Tensor packed(const In& x);
+[[nodiscard]] Tensor pack(const In& x);
 
 }}  // namespace descent::detail

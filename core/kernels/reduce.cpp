@@ -8,31 +8,31 @@ namespace [[gnu::visibility("default")]] descent { namespace detail {
 
 Axes::Axes(const char* op, const In& x, const Shape& dims) {
   check(op, x);
-  whole = x.shape();
+  input = x.shape();
   if (dims.rank() == 0) mask = (1U << x.dim()) - 1;
   for (int64_t dim : dims) {
     const int d = wrap_dim(op, dim, x.dim(), x.at);
     if (contain(d))
-      fail<ShapeError>(x.at, "{}: dims {} of a tensor {} name an axis twice", op, dims, whole);
+      fail<ShapeError>(x.at, "{}: dims {} of a tensor {} name an axis twice", op, dims, input);
     mask |= 1U << d;
   }
   for (int i = 0; i < x.dim(); ++i)
-    if (contain(i)) count *= whole[i];
+    if (contain(i)) count *= input[i];
 }
 
 Shape Axes::left(bool keepdim) const {
   Shape shape;
-  for (int i = 0; i < whole.rank(); ++i)
-    if (!contain(i) || keepdim) shape.push_back(contain(i) ? 1 : whole[i]);
+  for (int i = 0; i < input.rank(); ++i)
+    if (!contain(i) || keepdim) shape.push_back(contain(i) ? 1 : input[i]);
   return shape;
 }
 
 Passes::Passes(const Axes& axes) {
   size_[0] = 1;
-  for (int i = axes.whole.rank() - 1; i >= 0; --i) {
-    if (axes.whole[i] == 1) continue;
+  for (int i = axes.input.rank() - 1; i >= 0; --i) {
+    if (axes.input[i] == 1) continue;
     if (axes.contain(i) != (count_ % 2 == 0)) size_[count_++] = 1;
-    size_[count_ - 1] *= axes.whole[i];
+    size_[count_ - 1] *= axes.input[i];
   }
 }
 

@@ -52,9 +52,9 @@ static_assert(kLanes * kRun * kRun == kTileElements);
 /// body(j) for j in [0, n), inlined, as loops that vectorise: the first has a multiple of kLanes
 /// turns, and rows of less are common.
 template <class Body> [[gnu::always_inline]] inline void each_lane(int64_t n, Body body) {
-  const int64_t whole = n / kLanes * kLanes;
+  const int64_t input = n / kLanes * kLanes;
   int64_t j = 0;
-  for (; j < whole; ++j) body(j);
+  for (; j < input; ++j) body(j);
   for (; j + 8 <= n; j += 8)
     for (int64_t k = 0; k < 8; ++k) body(j + k);
   for (; j < n; ++j) body(j);
@@ -104,7 +104,7 @@ struct Axes {
   /// x's shape without them, or with size 1 in their place.
   Shape left(bool keepdim) const;
 
-  Shape whole;  // x's
+  Shape input;  // x's
   uint32_t mask = 0;
   int64_t count = 1;  // elements behind each of the result's
 };
@@ -177,7 +177,7 @@ Tensor reduce(const char* op, const In& x, const Axes& axes, const Shape& shape,
   return visit<K>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     using A = decltype(map(zero));
-    const Tensor source = packed(x);
+    const Tensor source = pack(x);
     Tensor out = empty(op, shape, dtype_of<A>(), x.at);
     Passes passes(axes);
     if (out.numel() != 0)

@@ -31,7 +31,7 @@ int64_t places(const char* op, int64_t in, int64_t kernel, int64_t& stride, int6
 
 }  // namespace
 
-Size2d window_size(const char* op, const In& x, Window& window) {
+Size2d count_places(const char* op, const In& x, Window& window) {
   const auto [kernel, stride, padding, dilation, ceil_mode] = window;  // as passed
   check(op, x);
   if (x.dim() != 3 && x.dim() != 4)

@@ -14,7 +14,7 @@ struct Size2d {
   Size2d(int64_t both) : h(both), w(both) {}
   Size2d(int64_t h_, int64_t w_) : h(h_), w(w_) {}
   /// Whether somebody has chosen it.
-  [[nodiscard]] bool given() const { return h != INT64_MIN; }
+  [[nodiscard]] bool has_value() const { return h != INT64_MIN; }
   bool operator==(const Size2d&) const = default;
 
   /// Height and width.
@@ -39,7 +39,7 @@ struct Window {
 /// ShapeError for an x of another rank, for images without pixels, and where there is no place;
 /// ValueError for a kernel, stride or dilation below 1, or padding below 0; SizeError for others
 /// whose window or padded image is larger than sizes can be.
-Size2d window_size(const char* op, const In& x, Window& window);
+Size2d count_places(const char* op, const In& x, Window& window);
 
 }
 }  // namespace descent::detail

@@ -13,7 +13,8 @@ using detail::Conv;
 // ---- the three products, each the derivative of the others (see convolve.hpp)
 
 /// A new tensor made by compute(elements); zeros if there are no images.
-template <class F> Tensor computed(const Conv& c, const Shape& shape, const In& like, F compute) {
+template <class F>
+Tensor make_output(const Conv& c, const Shape& shape, const In& like, F compute) {
   Tensor out = detail::empty("conv2d", shape, like.dtype(), like.at);
   visit<Kinds::floating>("conv2d", like.dtype(), like.at, [&](auto zero) {
     if (c.images == 0) out.fill_(0);
@@ -27,12 +28,12 @@ Tensor weight_grad(const Conv& c, const In& x, const In& g);
 
 template <class... Bias>
 Tensor forward(const Conv& c, const In& x, const In& weight, const Bias&... bias) {
-  const Tensor x_ = detail::packed(x), w_ = detail::packed(weight);
-  const Shape shape{c.images, c.groups * c.out, c.windows.rows, c.windows.columns};
-  Tensor y = computed(c, shape, x, [&]<class T>(T* to) {
+  const Tensor x_ = detail::pack(x), w_ = detail::pack(weight);
+  const Shape shape{c.images, c.groups * c.out, c.geometry.rows, c.geometry.columns};
+  Tensor y = make_output(c, shape, x, [&]<class T>(T* to) {
     const T* b = nullptr;
     Tensor b_;
-    ((b = elements_of<T>(b_ = detail::packed(bias))), ...);
+    ((b = elements_of<T>(b_ = detail::pack(bias))), ...);
     detail::convolve<T>(c, elements_of<T>(x_), elements_of<T>(w_), b, to);
   });
   return record(
@@ -46,9 +47,9 @@ Tensor forward(const Conv& c, const In& x, const In& weight, const Bias&... bias
 
 Tensor input_grad(const Conv& c, const In& g, const In& weight) {
   detail::check("conv2d", weight);
-  const Tensor g_ = detail::packed(g), w_ = detail::packed(weight);
-  const Shape shape{c.images, c.groups * c.in, c.windows.height, c.windows.width};
-  Tensor dx = computed(c, shape, g, [&]<class T>(T* to) {
+  const Tensor g_ = detail::pack(g), w_ = detail::pack(weight);
+  const Shape shape{c.images, c.groups * c.in, c.geometry.height, c.geometry.width};
+  Tensor dx = make_output(c, shape, g, [&]<class T>(T* to) {
     detail::convolve_input<T>(c, elements_of<T>(g_), elements_of<T>(w_), to);
   });
   return record(
@@ -59,9 +60,9 @@ Tensor input_grad(const Conv& c, const In& g, const In& weight) {
 
 Tensor weight_grad(const Conv& c, const In& x, const In& g) {
   detail::check("conv2d", x);
-  const Tensor x_ = detail::packed(x), g_ = detail::packed(g);
-  const auto [height, width] = c.windows.kernel;
-  Tensor dw = computed(c, {c.groups * c.out, c.in, height, width}, x, [&]<class T>(T* to) {
+  const Tensor x_ = detail::pack(x), g_ = detail::pack(g);
+  const auto [height, width] = c.geometry.kernel;
+  Tensor dw = make_output(c, {c.groups * c.out, c.in, height, width}, x, [&]<class T>(T* to) {
     detail::convolve_weight<T>(c, elements_of<T>(x_), elements_of<T>(g_), to);
   });
   return record("conv2d_weight", std::move(dw),
@@ -71,7 +72,7 @@ Tensor weight_grad(const Conv& c, const In& x, const In& g) {
 
 // ---- checks
 
-Conv checked(const In& x, const In& weight, const In* bias, const Conv2dOptions& o) {
+Conv plan_conv(const In& x, const In& weight, const In* bias, const Conv2dOptions& o) {
   detail::check_pair("conv2d", x, weight, "x", "weight");
   if (bias) detail::check_pair("conv2d", x, *bias, "x", "bias");
   const Shape& w = weight.shape();
@@ -79,7 +80,7 @@ Conv checked(const In& x, const In& weight, const In* bias, const Conv2dOptions&
     fail<ShapeError>(x.at, "conv2d: weight {} has rank {}: need [O, C / groups, KH, KW]", w,
                      w.rank());
   detail::Window window{{w[2], w[3]}, o.stride, o.padding, o.dilation};
-  const Size2d places = detail::window_size("conv2d", x, window);
+  const Size2d places = detail::count_places("conv2d", x, window);
   const Shape& shape = x.shape();
   const int64_t channels = shape[-3];
   if (o.groups < 1) fail<ValueError>(x.at, "conv2d: groups is {}: need at least 1", o.groups);
@@ -97,13 +98,13 @@ Conv checked(const In& x, const In& weight, const In* bias, const Conv2dOptions&
   if (bias && !(bias->shape() == Shape{w[0]}))
     fail<ShapeError>(x.at, "conv2d: bias {} does not fit weight {}: need [{}]", bias->shape(), w,
                      w[0]);
-  const detail::Windows windows{shape[-2],      shape[-1],       window.kernel, window.stride,
-                                window.padding, window.dilation, places.h,      places.w};
-  return {x.dim() == 4 ? shape[0] : 1, o.groups, w[1], w[0] / o.groups, windows};
+  const detail::Geometry geometry{shape[-2],      shape[-1],       window.kernel, window.stride,
+                                  window.padding, window.dilation, places.h,      places.w};
+  return {x.dim() == 4 ? shape[0] : 1, o.groups, w[1], w[0] / o.groups, geometry};
 }
 
 template <class... Bias>
-Tensor convolved(const In& x, const Conv& c, const In& weight, const Bias&... bias) {
+Tensor convolve_images(const In& x, const Conv& c, const In& weight, const Bias&... bias) {
   if (x.dim() == 4) return forward(c, x, weight, bias...);
   return squeeze(forward(c, {unsqueeze(x, 0), x.at}, weight, bias...), 0);
 }
@@ -111,10 +112,10 @@ Tensor convolved(const In& x, const Conv& c, const In& weight, const Bias&... bi
 }  // namespace
 
 Tensor conv2d(const In& x, const In& weight, const In& bias, const Conv2dOptions& o) {
-  return convolved(x, checked(x, weight, &bias, o), weight, bias);
+  return convolve_images(x, plan_conv(x, weight, &bias, o), weight, bias);
 }
 Tensor conv2d(const In& x, const In& weight, const Conv2dOptions& o) {
-  return convolved(x, checked(x, weight, nullptr, o), weight);
+  return convolve_images(x, plan_conv(x, weight, nullptr, o), weight);
 }
 
 void set_winograd(bool on) { detail::winograd_on = on; }

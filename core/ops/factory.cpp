@@ -86,19 +86,19 @@ Tensor zeros_like(const In& x) {
   detail::check("zeros_like", x);
   return zeros(x.shape(), x.dtype(), x.at);
 }
-static Tensor filled_like(const char* op, const In& x, Number value) {
+static Tensor make_like(const char* op, const In& x, Number value) {
   detail::check(op, x);
   return filled(op, x.shape(), value, x.dtype(), x.at);
 }
-Tensor ones_like(const In& x) { return filled_like("ones_like", x, 1); }
-Tensor full_like(const In& x, Number value) { return filled_like("full_like", x, value); }
+Tensor ones_like(const In& x) { return make_like("ones_like", x, 1); }
+Tensor full_like(const In& x, Number value) { return make_like("full_like", x, value); }
 
 namespace {
 
 __extension__ using int128 = __int128;  // products and differences of two int64 fit
 
 /// A finite number as a whole one: a fraction is rounded up, or down.
-int128 rounded(const Number& number, bool up) {
+int128 round_to_integer(const Number& number, bool up) {
   return number.visit([up]<class V>(V v) -> int128 {
     if constexpr (!std::is_same_v<V, double>) return v;
     else return static_cast<int128>(std::clamp(up ? std::ceil(v) : std::floor(v), -0x1p99, 0x1p99));
@@ -106,13 +106,13 @@ int128 rounded(const Number& number, bool up) {
 }
 
 /// [count]: whole(i) if `dtype` is int64, real(i) if it is floating.
-template <class Whole, class Real>
-Tensor sequence(const char* op, int64_t count, DType dtype, At at, Whole whole, Real real) {
+template <class Integer, class Real>
+Tensor sequence(const char* op, int64_t count, DType dtype, At at, Integer integer, Real real) {
   Tensor out = detail::empty(op, {count}, dtype, at);
   visit<Kinds::numeric>(op, dtype, at, [&]<class T>(T) {
     T* p = elements_of<T>(out);
     for (int64_t i = 0; i < count; ++i) {
-      if constexpr (std::is_same_v<T, int64_t>) p[i] = static_cast<int64_t>(whole(i));
+      if constexpr (std::is_same_v<T, int64_t>) p[i] = static_cast<int64_t>(integer(i));
       else p[i] = static_cast<T>(real(i));
     }
   });
@@ -129,15 +129,15 @@ Tensor detail::arange(Number start, Number end, Number step, DType dtype, At at)
   for (const Number& number : {start, step}) check_scalar("arange", dtype, number, at);
   const bool exact =
       dtype == int64 || (start.is_integer() && end.is_integer() && step.is_integer());
-  const int128 first = rounded(start, false), stride = rounded(step, false),
-               distance = rounded(end, by > 0) - first;
+  const int128 first = round_to_integer(start, false), stride = round_to_integer(step, false),
+               distance = round_to_integer(end, by > 0) - first;
   if (exact ? distance != 0 && (distance < 0) != (by < 0) : (to < from) != (by < 0) && to != from)
     fail<ValueError>(at, "arange: from {} to {} by {}: the step leads away from the end", start,
                      end, step);
-  const int128 whole_count = exact ? (distance + stride - (by > 0 ? 1 : -1)) / stride : 0;
-  const double count = exact ? static_cast<double>(whole_count) : std::ceil((to - from) / by);
+  const int128 exact_count = exact ? (distance + stride - (by > 0 ? 1 : -1)) / stride : 0;
+  const double count = exact ? static_cast<double>(exact_count) : std::ceil((to - from) / by);
   if (count > 9e18) fail<SizeError>(at, "arange: {} elements", count);
-  const auto n = exact ? static_cast<int64_t>(whole_count) : static_cast<int64_t>(count);
+  const auto n = exact ? static_cast<int64_t>(exact_count) : static_cast<int64_t>(count);
   const int128 last = first + (n - 1) * stride;
   if (dtype == int64 && n > 0 && last != static_cast<int64_t>(last))
     fail<ValueError>(at, "arange: from {} to {} by {}: int64 ends before the last element", start,
@@ -153,7 +153,7 @@ Tensor linspace(Number start, Number end, int64_t count, DType dtype, At at) {
   if (!std::isfinite(from) || !std::isfinite(to))
     fail<ValueError>(at, "linspace: from {} to {}: need finite ends", start, end);
   for (const Number& number : {start, end}) detail::check_scalar("linspace", dtype, number, at);
-  const int128 first = rounded(start, false), last = rounded(end, false);
+  const int128 first = round_to_integer(start, false), last = round_to_integer(end, false);
   const int64_t steps = std::max<int64_t>(count, 2) - 1;
   const auto n = static_cast<double>(steps);
   const double step = std::isfinite(to - from) ? (to - from) / n : to / n - from / n;

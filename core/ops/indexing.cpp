@@ -23,7 +23,7 @@ void check_kind(const char* op, const char* name, const In& x, DType need) {
 /// IndexError unless all of `index` (int64) lies in [0, x's size along dim).
 void check_index(const char* op, const In& x, int dim, const In& index) {
   check_kind(op, "index", index, int64);
-  const Tensor flat = detail::packed(index);
+  const Tensor flat = detail::pack(index);
   const int64_t *value = flat.data<int64_t>(), size = x.shape()[dim];
   for (int64_t i = 0; i < flat.numel(); ++i) {
     if (value[i] >= 0 && value[i] < size) [[likely]]
@@ -98,7 +98,7 @@ void for_each_picked(const Tensor& x, int dim, const Tensor& index, const Tensor
   const int64_t step = h->strides[dim];
   Strides strides = h->strides;
   strides[dim] = 0;
-  const Tensor still = detail::window(h->storage, h->data, h->dtype, shape, strides);
+  const Tensor still = detail::view_of(h->storage, h->data, h->dtype, shape, strides);
 
   parallel_for(detail::ceil_div(size, count), [&](int64_t tile) {
     const int64_t begin = tile * count;
@@ -124,11 +124,11 @@ void for_each_picked(const Tensor& x, int dim, const Tensor& index, const Tensor
 
 // ---- ops on indices that have been checked: each is the other's derivative
 
-Tensor gathered(const char* op, const In& x, int dim, const In& index);
+Tensor record_gather(const char* op, const In& x, int dim, const In& index);
 
 /// `into`, which has x's elements for itself, with src added.
-Tensor scattered(const char* op, const In& x, const Tensor& into, int dim, const In& index,
-                 const In& src) {
+Tensor record_scatter(const char* op, const In& x, const Tensor& into, int dim, const In& index,
+                      const In& src) {
   detail::check(op, index);
   detail::check(op, src);
   visit<Kinds::numeric>(op, src.dtype(), src.at, [&](auto zero) {
@@ -136,11 +136,11 @@ Tensor scattered(const char* op, const In& x, const Tensor& into, int dim, const
   });
   return record(op, into, wrt(x, [](const Tensor& g) { return g; }),
                 wrt(src, [dim, index = saved(index)](const Tensor& g) {
-                  return gathered("scatter_add_backward", g, dim, index);
+                  return record_gather("scatter_add_backward", g, dim, index);
                 }));
 }
 
-Tensor gathered(const char* op, const In& x, int dim, const In& index) {
+Tensor record_gather(const char* op, const In& x, int dim, const In& index) {
   detail::check(op, x);
   detail::check(op, index);
   Tensor out = detail::empty(op, index.shape(), x.dtype(), x.at);
@@ -148,20 +148,20 @@ Tensor gathered(const char* op, const In& x, int dim, const In& index) {
                     [&](auto zero) { for_each_picked<Fetch, decltype(zero)>(x, dim, index, out); });
   return record(op, out, wrt(x, [shape = x.shape(), dim, index = saved(index)](const Tensor& g) {
                   const Tensor zero = zeros(shape, g.dtype());
-                  return scattered("gather_backward", zero, zero, dim, index, g);
+                  return record_scatter("gather_backward", zero, zero, dim, index, g);
                 }));
 }
 
 /// x at index[0], index[1], ... along `dim`.
-Tensor selected(const char* op, const In& x, int dim, const In& index) {
+Tensor record_select(const char* op, const In& x, int dim, const In& index) {
   Shape column = Shape::filled(x.dim(), 1), shape = x.shape();
   column[dim] = shape[dim] = index.numel();
-  return gathered(op, x, dim, expand({reshape(index, column), x.at}, shape));
+  return record_gather(op, x, dim, expand({reshape(index, column), x.at}, shape));
 }
 
 /// [count]: the positions, in row-major order, of the elements that are not zero.
 Tensor positions(const char* op, const In& x) {
-  const Tensor flags = detail::packed({x.detach().to(boolean, x.at), x.at});
+  const Tensor flags = detail::pack({x.detach().to(boolean, x.at), x.at});
   const bool* flag = flags.data<bool>();
   const int64_t count = std::count(flag, flag + flags.numel(), true);
   Tensor out = detail::empty(op, {count}, int64, x.at);
@@ -182,13 +182,13 @@ Tensor index_select(const In& x, int64_t dim, const In& index) {
     fail<ShapeError>(index.at, "index_select: index {} has rank {}: need a vector", index.shape(),
                      index.dim());
   check_index("index_select", x, d, index);
-  return selected("index_select", x, d, index);
+  return record_select("index_select", x, d, index);
 }
 
 Tensor gather(const In& x, int64_t dim, const In& index) {
   const int d = detail::axis_of("gather", x, dim);
   check_full_index("gather", x, d, index);
-  return gathered("gather", x, d, index);
+  return record_gather("gather", x, d, index);
 }
 
 Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src) {
@@ -198,7 +198,7 @@ Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src) {
   if (!(src.shape() == index.shape()))
     fail<ShapeError>(src.at, "scatter_add: src {} and index {} differ: need one shape", src.shape(),
                      index.shape());
-  return scattered("scatter_add", x, x.detach().clone(x.at), d, index, src);
+  return record_scatter("scatter_add", x, x.detach().clone(x.at), d, index, src);
 }
 
 Tensor index(const In& x, const In& index) {
@@ -213,14 +213,14 @@ Tensor index(const In& x, const In& index) {
     detail::check_rank("index", 1 + x.dim() - mask.rank(), x.at);
     Shape rows = {index.numel()};
     for (int d = mask.rank(); d < x.dim(); ++d) rows.push_back(x.shape()[d]);
-    return selected("index", {reshape(x, rows), x.at}, 0, positions("index", index));
+    return record_select("index", {reshape(x, rows), x.at}, 0, positions("index", index));
   }
   const int d = detail::axis_of("index", x, 0);
   check_index("index", x, d, index);
   detail::check_rank("index", index.dim() + x.dim() - 1, x.at);
   Shape shape = index.shape();
   for (int i = 1; i < x.dim(); ++i) shape.push_back(x.shape()[i]);
-  return reshape({selected("index", x, d, {reshape(index, {index.numel()}), index.at}), x.at},
+  return reshape({record_select("index", x, d, {reshape(index, {index.numel()}), index.at}), x.at},
                  shape);
 }
 

@@ -36,8 +36,8 @@ const Tensor& first_of(const char* op, const std::vector<Tensor>& tensors, At at
 
 /// A new tensor of `shape` whose view part(it, i) has the elements of inputs[i].
 template <class Part>
-Tensor joined(const char* op, const std::vector<Tensor>& inputs, const Shape& shape, At at,
-              Part part) {
+Tensor record_join(const char* op, const std::vector<Tensor>& inputs, const Shape& shape, At at,
+                   Part part) {
   const Tensor out = detail::empty(op, shape, inputs[0].dtype(), at);
   {
     NoGradGuard no_grad;
@@ -63,11 +63,11 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim, At at) {
     start.push_back(shape[d]);
     shape[d] = checked_add(shape[d], x.shape()[d], "cat", at);
   }
-  return joined("cat", tensors, shape, at,
-                [d, start, end = shape[d]](const In& whole, std::size_t i) {
-                  const int64_t next = i + 1 < start.size() ? start[i + 1] : end;
-                  return narrow(whole, d, start[i], next - start[i]);
-                });
+  return record_join("cat", tensors, shape, at,
+                     [d, start, end = shape[d]](const In& input, std::size_t i) {
+                       const int64_t next = i + 1 < start.size() ? start[i + 1] : end;
+                       return narrow(input, d, start[i], next - start[i]);
+                     });
 }
 
 Tensor stack(const std::vector<Tensor>& tensors, int64_t dim, At at) {
@@ -78,8 +78,8 @@ Tensor stack(const std::vector<Tensor>& tensors, int64_t dim, At at) {
 
   Shape shape = first.shape();
   shape.insert(d, checked_size(tensors.size(), "stack", at));
-  return joined("stack", tensors, shape, at, [d](const In& whole, std::size_t i) {
-    return select(whole, d, static_cast<int64_t>(i));
+  return record_join("stack", tensors, shape, at, [d](const In& input, std::size_t i) {
+    return select(input, d, static_cast<int64_t>(i));
   });
 }
 

@@ -62,9 +62,9 @@ Labels::Labels(const char* op_, const char* name, const In& scores, const In& ta
       ignored(ignored_),
       reduction(reduction_),
       target((check_labels(op, name, scores, target_, weight_, reduction),
-              In(detail::packed(target_), target_.at))),
+              In(detail::pack(target_), target_.at))),
       weight(
-          In(weight_.defined() ? detail::packed(weight_) : empty({0}, scores.dtype()), scores.at)) {
+          In(weight_.defined() ? detail::pack(weight_) : empty({0}, scores.dtype()), scores.at)) {
   n = scores.shape()[0], k = scores.shape()[1];
   weights = empty({n}, scores.dtype());
   double sum = 0;
@@ -91,7 +91,8 @@ Labels::Labels(const char* op_, const char* name, const In& scores, const In& ta
 }
 
 /// The loss of `losses` [N]. slope(g) is the gradient of the scores from that of the losses.
-template <class F> Tensor reduced(const Labels& l, const In& scores, Tensor losses, F slope) {
+template <class F>
+Tensor record_reduction(const Labels& l, const In& scores, Tensor losses, F slope) {
   if (l.reduction == Reduction::none) return record(l.op, losses, wrt(scores, slope));
   Tensor value = sum(losses);
   if (l.total != 1) value /= l.total;
@@ -108,7 +109,7 @@ Tensor nll_slope(const Labels& l, const In& g);
 /// -weight[n] x[n, target[n]].
 Tensor nll_rows(const Labels& l, const In& x) {
   detail::enter("nll_loss");
-  const Tensor source = detail::packed(x);
+  const Tensor source = detail::pack(x);
   Tensor losses = empty({l.n}, x.dtype());
   visit<Kinds::floating>(l.op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
@@ -166,7 +167,7 @@ struct Entropy {
 
 /// The losses [N]; fills s.rows.
 template <class T> Tensor entropies(const Entropy& s, const In& logits) {
-  const Tensor source = detail::packed(logits), losses = empty({s.l.n}, logits.dtype());
+  const Tensor source = detail::pack(logits), losses = empty({s.l.n}, logits.dtype());
   const auto e = s.elements<T>();
   detail::enter(e.spread != 0 ? detail::Path("cross_entropy smoothed")
                               : detail::Path("cross_entropy"));
@@ -202,7 +203,7 @@ template <class T> Tensor entropies(const Entropy& s, const In& logits) {
 
 /// The gradient of the logits from that of the losses, g [N].
 template <class T> Tensor entropy_slope(const Entropy& s, const In& logits, const In& g) {
-  const Tensor source = detail::packed(logits), slope = empty({s.l.n, s.l.k}, logits.dtype());
+  const Tensor source = detail::pack(logits), slope = empty({s.l.n, s.l.k}, logits.dtype());
   const auto e = s.elements<T>();
   const int64_t k = s.l.k, ignored = s.l.ignored, step = g.strides()[0];
   const T *z = elements_of<T>(source), *outer = elements_of<T>(g);
@@ -257,8 +258,8 @@ Tensor entropy_backward(const Entropy& s, const In& logits, const In& g) {
 Tensor nll_loss(const In& log_probs, const In& target, const NllOptions& o) {
   Frame frame(log_probs.at);
   const Labels l("nll_loss", "log_probs", log_probs, target, o.weight, o.ignore_index, o.reduction);
-  return reduced(l, log_probs, nll_rows(l, log_probs.detach()),
-                 [l](const Tensor& g) { return nll_slope(l, g); });
+  return record_reduction(l, log_probs, nll_rows(l, log_probs.detach()),
+                          [l](const Tensor& g) { return nll_slope(l, g); });
 }
 
 Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptions& o) {
@@ -271,9 +272,9 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
   Tensor losses = visit<Kinds::floating>(l.op, logits.dtype(), logits.at, [&](auto zero) {
     return entropies<decltype(zero)>(s, logits);
   });
-  return reduced(l, logits, std::move(losses), [s, logits = saved(logits)](const Tensor& g) {
-    return entropy_backward(s, logits, g);
-  });
+  return record_reduction(
+      l, logits, std::move(losses),
+      [s, logits = saved(logits)](const Tensor& g) { return entropy_backward(s, logits, g); });
 }
 
 Tensor mse_loss(const In& prediction, const In& target, const MseOptions& options) {

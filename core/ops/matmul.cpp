@@ -43,7 +43,7 @@ template <class T> Matrices<T> matrices_of(const Tensor& x, bool turned, int bat
   const bool in_place = !detail::take("matmul copied", !by_rows && !by_columns);
   const bool stored_by_rows = by_rows || !in_place;
   if (!stored_by_rows) detail::enter("matmul transposed");
-  const Tensor& source = in_place ? x : copy = detail::packed(x);
+  const Tensor& source = in_place ? x : copy = detail::pack(x);
 
   Matrices<T> m{elements_of<T>(source), rows, columns, 0, stored_by_rows == turned, {}};
   if (stored_by_rows) m.ld = rows == 1 || !in_place ? columns : row_step;
@@ -160,7 +160,7 @@ Tensor product(const char* op, const In& a, const In& b, bool turned, const In* 
       else out.fill_(0);
     } else if (out.numel() > 0) {
       Tensor copies[2];
-      const Tensor row = bias ? detail::packed(*bias) : Tensor();
+      const Tensor row = bias ? detail::pack(*bias) : Tensor();
       const int batch = std::max(shape.rank() - 2, 0);
       try {
         Product<T>{matrices_of<T>(a, false, batch, copies[0]),
@@ -191,7 +191,7 @@ Tensor product(const char* op, const In& a, const In& b, bool turned, const In* 
 }
 
 /// The shape of the product, where a vector still counts as a row or column of size 1.
-Shape checked_shape(const In& a, const In& b) {
+Shape product_shape(const In& a, const In& b) {
   detail::check_pair("matmul", a, b);
   const Shape &x = a.shape(), &y = b.shape();
   if (x.rank() == 0 || y.rank() == 0)
@@ -258,7 +258,7 @@ Tensor linear_with(const In& x, const In& weight, const In* bias, const Bias&...
 }  // namespace
 
 Tensor matmul(const In& a, const In& b) {
-  const Shape shape = checked_shape(a, b);
+  const Shape shape = product_shape(a, b);
   if (b.dim() == 1) return squeeze({matmul(a, {unsqueeze(b, 1), b.at}), a.at}, -1);
   if (a.dim() == 1) return squeeze({matmul({unsqueeze(a, 0), a.at}, b), a.at}, -2);
   Tensor y = product("matmul", a, b, false, nullptr, shape);

@@ -22,21 +22,21 @@ using detail::Window;
 /// A window, the planes [h, w] of x that it moves over, and its places on each.
 struct Pool {
   Pool(const char* op, const In& x, const Window& window_)
-      : window(window_), out(detail::window_size(op, x, window)), whole(x.shape()), shape(whole) {
+      : window(window_), out(detail::count_places(op, x, window)), input(x.shape()), shape(input) {
     const auto& [kernel, stride, padding, dilation, ceil_mode] = window;
     if (padding.h > kernel.h / 2 || padding.w > kernel.w / 2)
       fail<ValueError>(x.at, "{}: padding {} with kernel {}: need at most half of it", op, padding,
                        kernel);
-    h = whole[-2], w = whole[-1];
+    h = input[-2], w = input[-1];
     if ((padding.h > 0 && dilation.h > h) || (padding.w > 0 && dilation.w > w))
       fail<ValueError>(x.at, "{}: dilation {} steps over x {} with padding: need at most its size",
-                       op, dilation, whole);
+                       op, dilation, input);
     const int64_t down = std::min(dilation.h * (kernel.h - 1), h - 1 + padding.h),
                   across = std::min(dilation.w * (kernel.w - 1), w - 1 + padding.w);
     const int64_t below = checked_mul(down, w, op, x.at);
     if (checked_add(below, across, op, x.at) > INT32_MAX)  // what Wide<float> holds
       fail<SizeError>(x.at, "{}: kernel {} spans too much of x {}: need less than 2^31 pixels", op,
-                      kernel, whole);
+                      kernel, input);
     shape[-2] = out.h, shape[-1] = out.w;
     planes = x.numel() / (h * w);
   }
@@ -50,7 +50,7 @@ struct Pool {
 
   Window window;
   Size2d out;
-  Shape whole, shape;  // x's and the result's
+  Shape input, shape;  // x's and the result's
   int64_t h, w, planes;
 };
 
@@ -228,8 +228,8 @@ constexpr Ways kMaxima[] = {{"max_pool2d squares", "max_pool2d sweep"},
 template <Use use> Tensor use_maxima(const char* op, const Pool& p, const In& x, const In& other) {
   detail::check(op, x);
   detail::check(op, other);
-  const Tensor image = detail::packed(x), source = detail::packed(other);
-  Tensor result = detail::empty(op, use == Use::route ? p.whole : p.shape, x.dtype(), x.at);
+  const Tensor image = detail::pack(x), source = detail::pack(other);
+  Tensor result = detail::empty(op, use == Use::route ? p.input : p.shape, x.dtype(), x.at);
   visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     const T *from = elements_of<T>(image), *given = elements_of<T>(source);
@@ -253,28 +253,28 @@ template <Use use> Tensor use_maxima(const char* op, const Pool& p, const In& x,
   return result;
 }
 
-Tensor picked(const Pool& p, const In& x, const In& h);
+Tensor record_pick(const Pool& p, const In& x, const In& h);
 
 /// g, of the pooled shape, added to zeros where x is largest.
-Tensor routed(const Pool& p, const In& x, const In& g) {
+Tensor record_route(const Pool& p, const In& x, const In& g) {
   const char* op = "max_pool2d_backward";
   return record(op, use_maxima<Use::route>(op, p, x, g),
-                wrt(g, [p, x = saved(x)](const Tensor& h) { return picked(p, x, h); }),
+                wrt(g, [p, x = saved(x)](const Tensor& h) { return record_pick(p, x, h); }),
                 wrt(x, [](const Tensor& h) { return zeros_like(h); }));  // but where it jumps
 }
 /// h, of x's shape, where x is largest.
-Tensor picked(const Pool& p, const In& x, const In& h) {
+Tensor record_pick(const Pool& p, const In& x, const In& h) {
   const char* op = "max_pool2d_pick";
   return record(op, use_maxima<Use::pick>(op, p, x, h),
-                wrt(h, [p, x = saved(x)](const Tensor& g) { return routed(p, x, g); }),
+                wrt(h, [p, x = saved(x)](const Tensor& g) { return record_route(p, x, g); }),
                 wrt(x, [x = saved(x)](const Tensor&) { return zeros_like(x); }));
 }
 
 // ---- the mean
 
 /// How many pixels a window counts at `place` along one axis.
-int64_t counted(int64_t in, int64_t kernel, int64_t stride, int64_t padding, bool pad_counts,
-                int64_t place) {
+int64_t count_pixels(int64_t in, int64_t kernel, int64_t stride, int64_t padding, bool pad_counts,
+                     int64_t place) {
   const int64_t begin = place * stride - padding,
                 end = begin + std::min(kernel, in + padding - begin);
   return pad_counts ? end - begin : std::min(end, in) - std::max<int64_t>(begin, 0);
@@ -290,7 +290,7 @@ void average(const Pool& p, bool pad_counts, const T* x, T* result) {
   std::vector<T> widths;
   for (int64_t k = 0; k < p.out.w; ++k)
     widths.push_back(
-        static_cast<T>(counted(p.w, o.kernel.w, o.stride.w, o.padding.w, pad_counts, k)));
+        static_cast<T>(count_pixels(p.w, o.kernel.w, o.stride.w, o.padding.w, pad_counts, k)));
 
   each_plane(p, [=, &p, &o, width = widths.data()](int64_t plane, auto step) {
     const T* from = x + plane * (spread ? places : pixels);
@@ -298,7 +298,8 @@ void average(const Pool& p, bool pad_counts, const T* x, T* result) {
     if (spread) std::fill_n(to, pixels, T(0));
     T value[kStripPlaces], count[kStripPlaces];  // a window's sum or share, and its pixels
     auto begin = [&](int64_t row, int64_t place, int64_t n) {
-      const int64_t height = counted(p.h, o.kernel.h, o.stride.h, o.padding.h, pad_counts, row);
+      const int64_t height =
+          count_pixels(p.h, o.kernel.h, o.stride.h, o.padding.h, pad_counts, row);
       const T *across = width + place % p.out.w, down = static_cast<T>(height);
       each_lane(n, [&](int64_t j) {
         count[j] = down * across[j];
@@ -323,12 +324,12 @@ void average(const Pool& p, bool pad_counts, const T* x, T* result) {
 
 /// The means in the windows of x, or the opposite. Each is the other's derivative: both are linear.
 template <bool spread>
-Tensor averaged(const char* op, const Pool& p, bool pad_counts, const In& x) {
+Tensor record_average(const char* op, const Pool& p, bool pad_counts, const In& x) {
   detail::check(op, x);
-  const Tensor source = detail::packed(x);
+  const Tensor source = detail::pack(x);
   constexpr Ways ways = spread ? Ways{"avg_pool2d spread squares", "avg_pool2d spread sweep"}
                                : Ways{"avg_pool2d squares", "avg_pool2d sweep"};
-  Tensor result = detail::empty(op, spread ? p.whole : p.shape, x.dtype(), x.at);
+  Tensor result = detail::empty(op, spread ? p.input : p.shape, x.dtype(), x.at);
   visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
     const T* from = elements_of<T>(source);
@@ -344,8 +345,8 @@ Tensor averaged(const char* op, const Pool& p, bool pad_counts, const In& x) {
                      [](T& a, T& b, T& c, T& d, T& v) { v = (a + b + c + d) / 4; });
   });
   return record(op, std::move(result), wrt(x, [p, pad_counts](const Tensor& g) {
-                  return averaged<!spread>(spread ? "avg_pool2d" : "avg_pool2d_backward", p,
-                                           pad_counts, g);
+                  return record_average<!spread>(spread ? "avg_pool2d" : "avg_pool2d_backward", p,
+                                                 pad_counts, g);
                 }));
 }
 
@@ -354,15 +355,16 @@ Tensor averaged(const char* op, const Pool& p, bool pad_counts, const In& x) {
 Tensor max_pool2d(const In& x, Size2d kernel, const MaxPool2dOptions& options) {
   const auto& [stride, padding, dilation, ceil_mode] = options;
   const Pool p("max_pool2d", x,
-               {kernel, stride.given() ? stride : kernel, padding, dilation, ceil_mode});
+               {kernel, stride.has_value() ? stride : kernel, padding, dilation, ceil_mode});
   return record("max_pool2d", use_maxima<Use::value>("max_pool2d", p, x, x),
-                wrt(x, [p, x = saved(x)](const Tensor& g) { return routed(p, x, g); }));
+                wrt(x, [p, x = saved(x)](const Tensor& g) { return record_route(p, x, g); }));
 }
 
 Tensor avg_pool2d(const In& x, Size2d kernel, const AvgPool2dOptions& options) {
   const auto& [stride, padding, ceil_mode, pad_counts] = options;
-  const Pool p("avg_pool2d", x, {kernel, stride.given() ? stride : kernel, padding, 1, ceil_mode});
-  return averaged<false>("avg_pool2d", p, pad_counts, x);
+  const Pool p("avg_pool2d", x,
+               {kernel, stride.has_value() ? stride : kernel, padding, 1, ceil_mode});
+  return record_average<false>("avg_pool2d", p, pad_counts, x);
 }
 
 }  // namespace descent

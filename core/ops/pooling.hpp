@@ -3,7 +3,7 @@
 /// Pooling: a window moves over each channel of the images x, [N, C, H, W] or [C, H, W], and what
 /// it sees becomes one pixel, its largest or its mean. float32 and float64.
 ///
-/// Errors, besides those of window_size: ValueError for padding above half the kernel.
+/// Errors, besides those of count_places: ValueError for padding above half the kernel.
 
 #include "descent/core/kernels/window.hpp"
 

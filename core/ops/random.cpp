@@ -35,7 +35,7 @@ template <class T> constexpr int kGroupValues = sizeof(T) == 8 ? kGroupWords / 2
 /// A new tensor of T, filled by make(group, values), which turns one group into kGroupValues<T>
 /// values. To be compiled for each instruction set, `make` has to be inlined, whatever its size.
 template <class T, class Make>
-Tensor drawn(const char* op, const Shape& shape, Generator& generator, At at, Make make) {
+Tensor draw_tensor(const char* op, const Shape& shape, Generator& generator, At at, Make make) {
   Tensor out = detail::empty(op, shape, dtype_of<T>(), at);
   T* const to = elements_of<T>(out);
   constexpr int64_t kValues = kGroupValues<T>, kTile = 16384;
@@ -146,7 +146,7 @@ Tensor rand(const Shape& shape, DType dtype, Generator& generator, At at) {
     auto make = [](const Group& group, T* values) __attribute__((always_inline)) {
       for (int i = 0; i < kGroupValues<T>; ++i) values[i] = uniform<T>(group, i);
     };
-    return drawn<T>("rand", shape, generator, at, make);
+    return draw_tensor<T>("rand", shape, generator, at, make);
   });
 }
 
@@ -160,7 +160,7 @@ Tensor randn(const Shape& shape, DType dtype, Generator& generator, At at) {
         values[i + kPairs] = b;
       }
     };
-    return drawn<T>("randn", shape, generator, at, make);
+    return draw_tensor<T>("randn", shape, generator, at, make);
   });
 }
 
@@ -170,7 +170,7 @@ Tensor bernoulli(const Shape& shape, double p, Generator& generator, At at) {
   auto make = [=](const Group& group, bool* values) __attribute__((always_inline)) {
     for (int i = 0; i < kGroupWords; ++i) values[i] = group.words[i] < threshold;
   };
-  return drawn<bool>("bernoulli", shape, generator, at, make);
+  return draw_tensor<bool>("bernoulli", shape, generator, at, make);
 }
 
 Tensor randint(int64_t low, int64_t high, const Shape& shape, Generator& generator, At at) {

@@ -15,7 +15,7 @@ namespace {
 
 using detail::Axes;
 using detail::Larger;
-using detail::packed;
+using detail::pack;
 using detail::Plus;
 using detail::reduce;
 using detail::Smaller;
@@ -30,7 +30,7 @@ void check_floating(const char* op, const In& x) {
 
 /// A result, or its gradient, shaped so that it broadcasts to x's shape.
 Tensor spread(const Axes& axes, const Tensor& y) {
-  const bool broadcasts = y.dim() == 0 || y.dim() == axes.whole.rank();
+  const bool broadcasts = y.dim() == 0 || y.dim() == axes.input.rank();
   return broadcasts ? y : reshape(y, axes.left(true));
 }
 
@@ -90,7 +90,7 @@ Tensor extreme(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
 template <class Fold>
 Tensor position(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes = choice_axes(op, x, dims);
-  const In source(detail::packed(x), x.at);
+  const In source(detail::pack(x), x.at);
   const Tensor best = reduce<Fold, Kinds::numeric>(op, source, axes, axes.left(keepdim));
   Tensor out = detail::empty(op, best.shape(), int64, x.at);
   int64_t step = 1;  // between neighbours along the reduced axes
@@ -118,7 +118,7 @@ Tensor position(const char* op, const In& x, const Dims& dims, KeepDim keepdim) 
 Tensor sum(const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes("sum", x, dims);
   return record("sum", reduce<Plus, Kinds::any>("sum", x, axes, axes.left(keepdim)),
-                wrt(x, [axes](const Tensor& g) { return expand(spread(axes, g), axes.whole); }));
+                wrt(x, [axes](const Tensor& g) { return expand(spread(axes, g), axes.input); }));
 }
 
 Tensor sum_to(const In& x, const Shape& shape) {
@@ -131,14 +131,14 @@ Tensor sum_to(const In& x, const Shape& shape) {
   for (int i = 0, in_front = x.dim() - shape.rank(); i < x.dim(); ++i)
     if (i < in_front || shape[i - in_front] != x.shape()[i]) wider.push_back(i);
   return record("sum_to", reduce<Plus, Kinds::any>("sum_to", x, {"sum_to", x, wider}, shape),
-                wrt(x, [whole = x.shape()](const Tensor& g) { return expand(g, whole); }));
+                wrt(x, [input = x.shape()](const Tensor& g) { return expand(g, input); }));
 }
 
 Tensor mean(const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes("mean", x, dims);
   const double n = std::max(static_cast<double>(axes.count), 1.0);
   return record("mean", average("mean", x, axes, keepdim), wrt(x, [axes, n](const Tensor& g) {
-                  return expand(spread(axes, g / n), axes.whole);
+                  return expand(spread(axes, g / n), axes.input);
                 }));
 }
 
@@ -191,9 +191,9 @@ Tensor centered(const In& x, const Axes& axes, const Moments& m) {
 /// Whether each group is a row of elements that lie together, not too many for one thread.
 bool groups_are_rows(const Axes& axes) {
   int kept = 0;
-  while (kept < axes.whole.rank() && !axes.contain(kept)) ++kept;
-  for (int i = kept; i < axes.whole.rank(); ++i)
-    if (!axes.contain(i) && axes.whole[i] != 1) return false;
+  while (kept < axes.input.rank() && !axes.contain(kept)) ++kept;
+  for (int i = kept; i < axes.input.rank(); ++i)
+    if (!axes.contain(i) && axes.input[i] != 1) return false;
   return axes.count > 0 && axes.count <= detail::kTileElements;
 }
 
@@ -226,7 +226,7 @@ Moments moments(const In& x, const Axes& axes) {
   Moments m{empty(shape, float64), empty(shape, float64), {}};
   if (groups_are_rows(axes)) {
     m.squares = empty(shape, float64);
-    const Tensor source = detail::packed(x);
+    const Tensor source = detail::pack(x);
     if (x.dtype() == float32) moments_of_rows(elements_of<float>(source), axes.count, m);
     else moments_of_rows(elements_of<double>(source), axes.count, m);
     return m;
@@ -313,7 +313,7 @@ Tensor norm(const In& x, const Dims& dims, KeepDim keepdim, const NormOptions& o
                     const auto exact = [least](auto v) {
                       return is_finite(v) && (v >= least || v <= -least);
                     };
-                    if (every(packed(scale), exact)) return x * scale;
+                    if (every(pack(scale), exact)) return x * scale;
                     return where(length == 0, 0.0, outer * (x / length));
                   }
                   Tensor share = abs(x) / nonzero(length);
@@ -371,16 +371,16 @@ template <bool logarithm, class T>
 }
 
 /// softmax, or its logarithm, along `dim`: the values alone.
-template <bool logarithm> Tensor normalized(const char* op, const In& x, int64_t dim) {
+template <bool logarithm> Tensor normalize(const char* op, const In& x, int64_t dim) {
   detail::check(op, x);
   const int d = detail::wrap_dim(op, dim, x.dim(), x.at), last = std::max(x.dim() - 1, 0);
   if (d != last) {
     detail::enter("softmax turned");
     const Tensor turned = x.detach().transpose(d, last);
-    return normalized<logarithm>(op, {turned, x.at}, last).transpose(d, last).contiguous();
+    return normalize<logarithm>(op, {turned, x.at}, last).transpose(d, last).contiguous();
   }
   detail::enter(logarithm ? detail::Path("log_softmax") : detail::Path("softmax"));
-  const Tensor source = detail::packed(x);
+  const Tensor source = detail::pack(x);
   Tensor out = detail::empty_like(op, x, x.dtype());
   visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
     using T = decltype(zero);
@@ -400,14 +400,14 @@ template <bool logarithm> Tensor normalized(const char* op, const In& x, int64_t
 Tensor softmax(const In& x) { return softmax(x, -1); }
 Tensor softmax(const In& x, int64_t dim) {
   return record(
-      "softmax", normalized<false>("softmax", x, dim),
+      "softmax", normalize<false>("softmax", x, dim),
       wrt(x, [dim](const Tensor& g, const Tensor& y) { return y * (g - sum(g * y, dim, true)); }));
 }
 
 Tensor log_softmax(const In& x) { return log_softmax(x, -1); }
 Tensor log_softmax(const In& x, int64_t dim) {
   return record(
-      "log_softmax", normalized<true>("log_softmax", x, dim),
+      "log_softmax", normalize<true>("log_softmax", x, dim),
       wrt(x, [dim](const Tensor& g, const Tensor& y) { return g - exp(y) * sum(g, dim, true); }));
 }
 

@@ -16,12 +16,12 @@ namespace {
 /// Another window onto x's storage, `offset` elements further on.
 Tensor view(const In& x, const Shape& shape, const Strides& strides, int64_t offset = 0) {
   const detail::Header* h = Peek::header(x);
-  return detail::window(h->storage, h->data + offset * itemsize(h->dtype), h->dtype, shape,
-                        strides);
+  return detail::view_of(h->storage, h->data + offset * itemsize(h->dtype), h->dtype, shape,
+                         strides);
 }
 
 /// `shape` with its -1 worked out.
-Shape resolved(const In& x, const Shape& wanted) {
+Shape resolve_shape(const In& x, const Shape& wanted) {
   Shape shape = wanted;
   int unknown = -1;
   int64_t known = 1;
@@ -70,7 +70,7 @@ bool view_strides(const In& x, const Shape& shape, Strides& strides) {
 }
 
 /// x's elements under another shape of as many.
-Tensor reshaped(const char* op, const In& x, const Shape& shape) {
+Tensor record_reshape(const char* op, const In& x, const Shape& shape) {
   Strides strides;
   Tensor out = view_strides(x, shape, strides)
                    ? view(x, shape, strides)
@@ -78,13 +78,14 @@ Tensor reshaped(const char* op, const In& x, const Shape& shape) {
   return record(op, out, wrt(x, [back = x.shape()](const Tensor& g) { return reshape(g, back); }));
 }
 
-Tensor sliced(const char* op, const In& x, int dim, int64_t start, int64_t count, int64_t step);
+Tensor record_slice(const char* op, const In& x, int dim, int64_t start, int64_t count,
+                    int64_t step);
 
 /// zeros(shape) with g at start, start + step, ... along `dim`: slice's derivative.
 Tensor embed(const In& g, const Shape& shape, int dim, int64_t start, int64_t step) {
   detail::check("slice_backward", g);
-  auto part = [dim, start, count = g.shape()[dim], step](const Tensor& whole) {
-    return sliced("slice", whole, dim, start, count, step);
+  auto part = [dim, start, count = g.shape()[dim], step](const Tensor& input) {
+    return record_slice("slice", input, dim, start, count, step);
   };
   Tensor out = zeros(shape, g.dtype(), g.at);
   part(out).copy_({g.detach(), g.at});
@@ -92,15 +93,16 @@ Tensor embed(const In& g, const Shape& shape, int dim, int64_t start, int64_t st
 }
 
 /// Indices start, start + step, ... (count of them) along `dim`, all in range.
-Tensor sliced(const char* op, const In& x, int dim, int64_t start, int64_t count, int64_t step) {
+Tensor record_slice(const char* op, const In& x, int dim, int64_t start, int64_t count,
+                    int64_t step) {
   Shape shape = x.shape();
   Strides strides = x.strides();
   const int64_t offset = count == 0 ? 0 : start * strides[dim];
   shape[dim] = count;
   strides[dim] *= step;
   Tensor out = view(x, shape, strides, offset);
-  return record(op, out, wrt(x, [whole = x.shape(), dim, start, step](const Tensor& g) {
-                  return embed(g, whole, dim, start, step);
+  return record(op, out, wrt(x, [input = x.shape(), dim, start, step](const Tensor& g) {
+                  return embed(g, input, dim, start, step);
                 }));
 }
 
@@ -114,7 +116,7 @@ int detail::axis_of(const char* op, const In& x, int64_t dim) {
 
 Tensor reshape(const In& x, const Shape& wanted) {
   detail::check("reshape", x);
-  return reshaped("reshape", x, resolved(x, wanted));
+  return record_reshape("reshape", x, resolve_shape(x, wanted));
 }
 
 Tensor flatten(const In& x, int64_t start, int64_t end) {
@@ -176,7 +178,7 @@ Tensor narrow(const In& x, int64_t dim, int64_t start, int64_t length) {
   if (first < 0 || length < 0 || first > size - length)
     fail<IndexError>(x.at, "narrow: start {} and length {} leave dim {} of {}", start, length, dim,
                      x.shape());
-  return sliced("narrow", x, d, first, length, 1);
+  return record_slice("narrow", x, d, first, length, 1);
 }
 
 Tensor slice(const In& x, int64_t dim, int64_t start, int64_t end, int64_t step) {
@@ -186,7 +188,8 @@ Tensor slice(const In& x, int64_t dim, int64_t start, int64_t end, int64_t step)
   step = std::min(step, std::max<int64_t>(size, 1));  // a longer one takes the first index as well
   auto clamped = [size](int64_t i) { return std::clamp<int64_t>(i < 0 ? i + size : i, 0, size); };
   const int64_t first = clamped(start), last = std::max(first, clamped(end));
-  return sliced("slice", x, d, first, last == first ? 0 : (last - first - 1) / step + 1, step);
+  return record_slice("slice", x, d, first, last == first ? 0 : (last - first - 1) / step + 1,
+                      step);
 }
 
 Tensor select(const In& x, int64_t dim, int64_t index) {
@@ -195,7 +198,7 @@ Tensor select(const In& x, int64_t dim, int64_t index) {
   if (index < -size || index >= size)
     fail<IndexError>(x.at, "select: index {} is out of range for dim {} of {}", index, dim,
                      x.shape());
-  return squeeze({sliced("select", x, d, index < 0 ? index + size : index, 1, 1), x.at}, d);
+  return squeeze({record_slice("select", x, d, index < 0 ? index + size : index, 1, 1), x.at}, d);
 }
 
 Tensor squeeze(const In& x, int64_t dim) {
@@ -204,7 +207,7 @@ Tensor squeeze(const In& x, int64_t dim) {
   Shape shape;
   for (int i = 0; i < x.dim(); ++i)
     if (i != d || x.shape()[i] != 1) shape.push_back(x.shape()[i]);
-  return reshaped("squeeze", x, shape);
+  return record_reshape("squeeze", x, shape);
 }
 
 Tensor squeeze(const In& x) {
@@ -212,7 +215,7 @@ Tensor squeeze(const In& x) {
   Shape shape;
   for (int64_t size : x.shape())
     if (size != 1) shape.push_back(size);
-  return reshaped("squeeze", x, shape);
+  return record_reshape("squeeze", x, shape);
 }
 
 Tensor unsqueeze(const In& x, int64_t dim) {
@@ -220,7 +223,7 @@ Tensor unsqueeze(const In& x, int64_t dim) {
   detail::check_rank("unsqueeze", x.dim() + 1, x.at);
   Shape shape = x.shape();
   shape.insert(detail::wrap_dim("unsqueeze", dim, x.dim() + 1, x.at), 1);
-  return reshaped("unsqueeze", x, shape);
+  return record_reshape("unsqueeze", x, shape);
 }
 
 Tensor expand(const In& x, const Shape& wanted) {
@@ -242,7 +245,7 @@ Tensor expand(const In& x, const Shape& wanted) {
 
 Tensor clone(const In& x) {
   detail::check("clone", x);
-  return record("clone", detail::converted("clone", x, x.dtype()),
+  return record("clone", detail::convert("clone", x, x.dtype()),
                 wrt(x, [](const Tensor& g) { return g; }));
 }
 
@@ -254,7 +257,7 @@ Tensor contiguous(const In& x) {
 Tensor to(const In& x, DType dtype) {
   detail::check("to", x);
   if (dtype == x.dtype()) return x;
-  Tensor out = detail::converted("to", x, dtype);
+  Tensor out = detail::convert("to", x, dtype);
   if (!is_floating(dtype)) return out;
   return record("to", out, wrt(x, [back = x.dtype()](const Tensor& g) { return to(g, back); }));
 }

@@ -32,12 +32,13 @@ bool matches(std::string_view pattern, std::string_view name) {
   return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
-NamedTensors cloned(NamedTensors tensors) {
+NamedTensors clone_all(NamedTensors tensors) {
   for (auto& [name, t] : tensors) t = t.detach().clone();
   return tensors;
 }
 
-std::pair<NamedTensors, NamedTensors> parted(const NamedTensors& all, std::string_view prefix) {
+std::pair<NamedTensors, NamedTensors> split_by_prefix(const NamedTensors& all,
+                                                      std::string_view prefix) {
   std::pair<NamedTensors, NamedTensors> parts;
   for (const auto& entry : all)
     (entry.first.starts_with(prefix) ? parts.first : parts.second).push_back(entry);
@@ -53,7 +54,7 @@ void zero_gradients(const NamedTensors& parameters) {
   for (const auto& [p, g] : zeroed) p.set_grad(g);
 }
 
-std::pair<std::size_t, std::size_t> sharing(const NamedTensors& tensors) {
+std::pair<std::size_t, std::size_t> find_shared(const NamedTensors& tensors) {
   std::vector<std::tuple<const std::byte*, const std::byte*, std::size_t>> all;
   for (std::size_t i = 0; i < tensors.size(); ++i)
     if (const auto* h = Peek::header(tensors[i].second); h->numel > 0)
@@ -65,8 +66,8 @@ std::pair<std::size_t, std::size_t> sharing(const NamedTensors& tensors) {
   return {0, 0};
 }
 
-std::vector<Tensor> fitting(const NamedTensors& own, const NamedTensors& state,
-                            const std::string& who, bool strict, At at) {
+std::vector<Tensor> match_state(const NamedTensors& own, const NamedTensors& state,
+                                const std::string& who, bool strict, At at) {
   std::map<std::string_view, const Tensor*> left;
   for (const auto& [name, t] : state) left.emplace(name, &t);
   std::vector<Tensor> found;

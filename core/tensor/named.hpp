@@ -29,22 +29,22 @@ struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
 [[nodiscard]] bool matches(std::string_view pattern, std::string_view name);
 
 /// The same names, with copies of the elements and no graph.
-[[nodiscard]] NamedTensors cloned(NamedTensors tensors);
+[[nodiscard]] NamedTensors clone_all(NamedTensors tensors);
 
 /// The entries whose names begin with `prefix`, and the others.
-[[nodiscard]] std::pair<NamedTensors, NamedTensors> parted(const NamedTensors& all,
-                                                           std::string_view prefix);
+[[nodiscard]] std::pair<NamedTensors, NamedTensors> split_by_prefix(const NamedTensors& all,
+                                                                    std::string_view prefix);
 
 /// Puts zeros in the place of every gradient that there is: of all or, if memory runs out, of none.
 void zero_gradients(const NamedTensors& parameters);
 
 /// Two that have elements in common, by their places; none: {0, 0}.
-[[nodiscard]] std::pair<std::size_t, std::size_t> sharing(const NamedTensors& tensors);
+[[nodiscard]] std::pair<std::size_t, std::size_t> find_shared(const NamedTensors& tensors);
 
 /// What `state` has under the names of `own`, in their order; undefined where it has nothing and
 /// need not (`strict` = false). ValueError, as `who`, that lists all that does not fit: names that
 /// are missing or, if strict, unexpected, and other dtypes or shapes.
-[[nodiscard]] std::vector<Tensor> fitting(const NamedTensors& own, const NamedTensors& state,
-                                          const std::string& who, bool strict, At at);
+[[nodiscard]] std::vector<Tensor> match_state(const NamedTensors& own, const NamedTensors& state,
+                                              const std::string& who, bool strict, At at);
 
 }  // namespace descent

@@ -76,7 +76,7 @@ void StateVisitor::load(const NamedTensors& state, const std::string& who, At at
       wanted.emplace_back(e.name, e.like.defined() ? e.like : found->second);
       places.push_back(&e);
     }
-  std::vector<Tensor> values = fitting(wanted, state, who, true, at);
+  std::vector<Tensor> values = match_state(wanted, state, who, true, at);
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i] = values[i].detach().clone();
     if (places[i]->check) places[i]->check(values[i], at);

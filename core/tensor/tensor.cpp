@@ -31,8 +31,8 @@ void destroy(Header* header) {
   return h;
 }
 
-Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
-              const Strides& strides) {
+Tensor view_of(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
+               const Strides& strides) {
   int64_t n = numel("view", shape, At::unknown());
   Tensor t;
   t.header_ = new_header(allocate(sizeof(Header)), dtype, shape, &strides, n);
@@ -60,8 +60,8 @@ Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape
 }
 
 /// A contiguous tensor of n uninitialised elements, whatever its strides were known from.
-static Tensor uninitialised(const char* op, DType dtype, const Shape& shape, const Strides* strides,
-                            int64_t n, At at) {
+static Tensor allocate_tensor(const char* op, DType dtype, const Shape& shape,
+                              const Strides* strides, int64_t n, At at) {
   int64_t bytes = checked_mul(n, itemsize(dtype), op, at);
   auto total = checked_add(bytes, static_cast<int64_t>(sizeof(Storage)), op, at);
   Header* h = new_header(allocate_for(op, sizeof(Header), at), dtype, shape, strides, n);
@@ -75,12 +75,12 @@ static Tensor uninitialised(const char* op, DType dtype, const Shape& shape, con
 }
 
 Tensor empty(const char* op, const Shape& shape, DType dtype, At at) {
-  return uninitialised(op, dtype, shape, nullptr, numel(op, shape, at), at);
+  return allocate_tensor(op, dtype, shape, nullptr, numel(op, shape, at), at);
 }
 
 Tensor empty_like(const char* op, const In& x, DType dtype) {
   const Header& h = *Peek::header(x);
-  return uninitialised(op, dtype, h.shape, h.contiguous ? &h.strides : nullptr, h.numel, x.at);
+  return allocate_tensor(op, dtype, h.shape, h.contiguous ? &h.strides : nullptr, h.numel, x.at);
 }
 
 void refuse_input(const char* op, const In& x) {
@@ -150,7 +150,7 @@ const detail::Header& Tensor::sole_element(At at) const {
 
 Tensor Tensor::detach() const {
   const detail::Header& h = get();
-  return detail::window(h.storage, h.data, h.dtype, h.shape, h.strides);
+  return detail::view_of(h.storage, h.data, h.dtype, h.shape, h.strides);
 }
 
 }  // namespace descent

@@ -46,8 +46,8 @@ struct Header {
 
 void destroy(Header* header);
 /// A header on `storage` (which it co-owns) with the given window.
-Tensor window(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
-              const Strides& strides);
+Tensor view_of(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
+               const Strides& strides);
 /// One owner more.
 inline void retain(uint32_t& refs) { __atomic_fetch_add(&refs, 1U, __ATOMIC_RELAXED); }
 inline bool release(uint32_t& refs) {                              // true: that was the last owner
@@ -296,7 +296,7 @@ class Tensor {
   const void* elements(const char* op, DType dtype, At at) const;
   void* mutable_elements(DType dtype, At at) const;
 
-  friend Tensor detail::window(detail::Storage*, std::byte*, DType, const Shape&, const Strides&);
+  friend Tensor detail::view_of(detail::Storage*, std::byte*, DType, const Shape&, const Strides&);
   friend struct Peek;
   friend class detail::Borrowed;
   /// Null if undefined.

@@ -28,20 +28,20 @@ template <class T> struct Columns {
 
 template <class T> class Im2col {
  public:
-  Im2col(const Conv& c, const T* weight) : windows(c.windows), c_(c), weight_(weight) {}
+  Im2col(const Conv& c, const T* weight) : geometry(c.geometry), c_(c), weight_(weight) {}
 
   int64_t piece_places() const {
     constexpr int64_t bytes = 1 << 20;  // of columns, to stay in a core's own cache
     const int64_t places = std::clamp<int64_t>(bytes / (c_.depth() * int64_t{sizeof(T)}), 64, 1024);
     const int64_t few = blas::unpacked / (c_.out * c_.depth());  // which pays for few channels
-    const bool pays = few >= std::min<int64_t>(windows.places(), 512);
+    const bool pays = few >= std::min<int64_t>(geometry.places(), 512);
     return take("conv few channels", pays) ? std::min(few, places) : places;
   }
   int64_t weight_size() const { return c_.groups * c_.out * c_.depth(); }
 
   void forward(const Piece& b, int64_t group, Channels outs, Planes<const T> x, const T* bias,
                Planes<T> y) const {
-    const int64_t n = b.places(windows), first = group * c_.out + outs.begin;
+    const int64_t n = b.places(geometry), first = group * c_.out + outs.begin;
     const Columns<T> columns = windows_of(b, x, group, {0, c_.in});
     const Scratch<T> result(Shape{outs.size(), n});
     blas::gemm<T>(false, false, outs.size(), n, c_.depth(), 1, weight_ + first * c_.depth(),
@@ -50,14 +50,14 @@ template <class T> class Im2col {
     for (int64_t i = 0; i < outs.size() * b.images; ++i) {
       const int64_t o = first + i / b.images, image = b.image + i % b.images;
       simd::map([](T sum, T start) { return sum + start; }, cells,
-                y.at(image, o) + b.first * windows.columns,
+                y.at(image, o) + b.first * geometry.columns,
                 static_cast<const T*>(result.data() + i * cells),
                 simd::Scalar{bias ? bias[o] : T(0)});
     }
   }
 
   void input(const Piece& b, int64_t group, Channels ins, Planes<const T> g, Planes<T> dx) const {
-    const int64_t n = b.places(windows), first = group * c_.in + ins.begin, taps = windows.taps();
+    const int64_t n = b.places(geometry), first = group * c_.in + ins.begin, taps = geometry.taps();
     for (int64_t image = b.image; b.first == 0 && image < b.image + b.images; ++image)
       std::fill_n(dx.at(image, first), ins.size() * dx.cells, T(0));
     const Columns<T> places = planes_of(b, g, {group * c_.out, (group + 1) * c_.out});
@@ -66,45 +66,45 @@ template <class T> class Im2col {
                     weight_ + group * c_.out * c_.depth() + ins.begin * taps, c_.depth(),
                     places.data, places.step, beta, to, step);
     };
-    if (windows.trivial() && b.images == 1 && take("conv pixels input"))
-      return product(1, dx.at(b.image, first) + b.first * windows.columns, dx.cells);
+    if (geometry.trivial() && b.images == 1 && take("conv pixels input"))
+      return product(1, dx.at(b.image, first) + b.first * geometry.columns, dx.cells);
     const Scratch<T> columns(Shape{ins.size(), taps, n});
     product(0, columns.data(), n);
     for (int64_t i = 0; i < ins.size(); ++i)
-      col2im(windows, b, columns.data() + i * taps * n, n, dx, first + i);
+      col2im(geometry, b, columns.data() + i * taps * n, n, dx, first + i);
   }
 
   void weight(const Piece& b, int64_t group, Channels ins, Planes<const T> x, Planes<const T> g,
               T beta, T* sum) const {
     const Columns<T> columns = windows_of(b, x, group, ins),
                      places = planes_of(b, g, {group * c_.out, (group + 1) * c_.out});
-    blas::gemm<T>(false, true, c_.out, ins.size() * windows.taps(), b.places(windows), 1,
+    blas::gemm<T>(false, true, c_.out, ins.size() * geometry.taps(), b.places(geometry), 1,
                   places.data, places.step, columns.data, columns.step, beta,
-                  sum + group * c_.out * c_.depth() + ins.begin * windows.taps(), c_.depth());
+                  sum + group * c_.out * c_.depth() + ins.begin * geometry.taps(), c_.depth());
   }
   bool finish(const T* sum, T* dweight) const {
     return std::copy_n(sum, weight_size(), dweight), true;
   }
 
-  const Windows windows;
+  const Geometry geometry;
 
  private:
   /// [channels taps, places]: what lies under the taps.
   Columns<T> windows_of(const Piece& b, Planes<const T> x, int64_t group, Channels ins) const {
-    const int64_t first = group * c_.in + ins.begin, n = b.places(windows), taps = windows.taps();
-    if (windows.trivial() && take("conv pixels"))
+    const int64_t first = group * c_.in + ins.begin, n = b.places(geometry), taps = geometry.taps();
+    if (geometry.trivial() && take("conv pixels"))
       return planes_of(b, x, {first, first + ins.size()});
     Columns<T> columns({ins.size(), taps, n}, n, 8);
     for (int64_t i = 0; i < ins.size(); ++i)
-      im2col(windows, b, x, first + i, columns.scratch.data() + i * taps * n, n);
+      im2col(geometry, b, x, first + i, columns.scratch.data() + i * taps * n, n);
     return columns;
   }
   /// [channels, places]: where each place has its own cell, the gradients of y's among them.
   Columns<T> planes_of(const Piece& b, Planes<const T> x, Channels channels) const {
-    const int64_t n = b.places(windows);
+    const int64_t n = b.places(geometry);
     if (b.images == 1) {
       Columns<T> there({0}, x.cells);
-      there.data = x.at(b.image, channels.begin) + b.first * windows.columns;
+      there.data = x.at(b.image, channels.begin) + b.first * geometry.columns;
       return there;
     }
     enter("conv planes copied");
@@ -127,23 +127,23 @@ template <class T> class GuardedWinograd : public Winograd<T> {
 
   void forward(const Piece& b, int64_t, Channels outs, Planes<const T> x, const T* bias,
                Planes<T> y) const {
-    const std::vector<Place> spoilt = Winograd<T>::forward(b, outs, x, bias, y);
-    const int64_t count = std::ssize(spoilt);
+    const std::vector<Place> places = Winograd<T>::forward(b, outs, x, bias, y);
+    const int64_t count = std::ssize(places);
     for (int64_t i = 0; i < count; i += 256)
-      sum({spoilt.data() + i, std::size_t(std::min<int64_t>(256, count - i))}, outs, x, bias, y);
+      sum({places.data() + i, std::size_t(std::min<int64_t>(256, count - i))}, outs, x, bias, y);
   }
 
  private:
   /// y at some places, by the definition.
   void sum(std::span<const Place> places, Channels outs, Planes<const T> x, const T* bias,
            Planes<T> y) const {
-    const int64_t n = std::ssize(places), taps = c_.windows.taps(), depth = c_.depth();
+    const int64_t n = std::ssize(places), taps = c_.geometry.taps(), depth = c_.depth();
     const Scratch<T> columns(Shape{depth, n}), result(Shape{outs.size(), n});
     T* to = columns.data();
     for (int64_t k = 0; k < c_.in; ++k)
       for (int64_t tap = 0; tap < taps; ++tap)
         for (const Place& place : places) {
-          const T* const cell = cell_under(c_.windows, x, k, place, tap);
+          const T* const cell = cell_under(c_.geometry, x, k, place, tap);
           *to++ = cell ? *cell : T(0);
         }
     blas::gemm<T>(false, false, outs.size(), n, depth, 1, plain_weight() + outs.begin * depth,
@@ -151,14 +151,14 @@ template <class T> class GuardedWinograd : public Winograd<T> {
     const T* from = result.data();
     for (int64_t o = outs.begin; o < outs.end; ++o)
       for (const Place& place : places)
-        y.at(place.image, o)[place.row * c_.windows.columns + place.column] =
+        y.at(place.image, o)[place.row * c_.geometry.columns + place.column] =
             *from++ + (bias ? bias[o] : T(0));
   }
   /// As [out, in, taps], turned when they are first asked for: they seldom are.
   const T* plain_weight() const {
     if (!turned_) return weight_;
     std::call_once(once_, [this] {
-      const int64_t taps = c_.windows.taps();
+      const int64_t taps = c_.geometry.taps();
       Scratch<T> made(Shape{c_.out, c_.depth()});
       T* to = made.data();
       for (int64_t o = 0; o < c_.out; ++o)
@@ -189,7 +189,7 @@ constexpr int64_t kSumElements = 1 << 22;
 struct Pieces {
   int64_t all_images, all_rows, images, rows;
 
-  Pieces(int64_t images_, const Windows& w, int64_t places)
+  Pieces(int64_t images_, const Geometry& w, int64_t places)
       : all_images(images_), all_rows(w.rows), images(1), rows(w.rows) {
     const int64_t together = std::clamp<int64_t>(
         places / w.places(), 1,
@@ -221,15 +221,15 @@ void for_each_tile(int64_t n, const Conv& c, int64_t channels, int64_t wanted, F
 }
 
 template <class T> Planes<T> x_planes(const Conv& c, T* x) {
-  return {x, c.groups * c.in, c.windows.height * c.windows.width};
+  return {x, c.groups * c.in, c.geometry.height * c.geometry.width};
 }
 template <class T> Planes<T> y_planes(const Conv& c, T* y) {
-  return {y, c.groups * c.out, c.windows.places()};
+  return {y, c.groups * c.out, c.geometry.places()};
 }
 
 template <class T, class Method>
 void forward(const Method& method, const Conv& c, const T* x, const T* bias, T* y) {
-  const Pieces pieces(c.images, method.windows, method.piece_places());
+  const Pieces pieces(c.images, method.geometry, method.piece_places());
   for_each_tile(pieces.count(), c, c.out, kLeastParts,
                 [&](int64_t i, int64_t group, Channels outs) {
                   method.forward(pieces.at(i), group, outs, x_planes(c, x), bias, y_planes(c, y));
@@ -239,7 +239,7 @@ void forward(const Method& method, const Conv& c, const T* x, const T* bias, T* 
 /// Whether the result is what it should be.
 template <class T, class Method>
 bool weight_gradient(const Method& method, const Conv& c, const T* x, const T* g, T* dweight) {
-  const Pieces pieces(c.images, method.windows, method.piece_places());
+  const Pieces pieces(c.images, method.geometry, method.piece_places());
   const int64_t size = method.weight_size(), count = pieces.count();
   const int64_t most = std::clamp<int64_t>(kSumElements / size, 1, kLeastTiles);
   const bool shared = count > 1 && take("conv accumulated", count > most);
@@ -295,7 +295,7 @@ template <class T> void convolve_input(const Conv& c, const T* g, const T* weigh
   if (!c.has_adjoint()) enter(kInput.im2col);
   else if (with_special_method(kInput, turned, weight, true, with)) return;
   const Im2col<T> method(c, weight);
-  const Pieces pieces(c.images, method.windows, method.piece_places());
+  const Pieces pieces(c.images, method.geometry, method.piece_places());
   for_each_tile(pieces.across(), c, c.in, kLeastParts, [&](int64_t i, int64_t group, Channels ins) {
     for (int64_t row = 0; row < pieces.down(); ++row)  // windows overlap: all of an image's rows
       method.input(pieces.at(i * pieces.down() + row), group, ins, y_planes(c, g), x_planes(c, dx));

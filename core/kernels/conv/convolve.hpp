@@ -14,17 +14,17 @@ namespace [[gnu::visibility("default")]] descent { namespace detail {
 /// y [images, groups out, rows, columns]. At least one image.
 struct Conv {
   int64_t images, groups, in, out;  // channels: those of one group
-  Windows windows;
-  int64_t depth() const { return in * windows.taps(); }
+  Geometry geometry;
+  int64_t depth() const { return in * geometry.taps(); }
 
   /// With stride 1, what g is for x is itself a convolution, of g with the weight turned round. It
   /// has no such adjoint if its padding would be negative.
   bool has_adjoint() const {
-    const Size2d padding = adjoint().windows.padding;
-    return windows.stride == Size2d(1) && padding.h >= 0 && padding.w >= 0;
+    const Size2d padding = adjoint().geometry.padding;
+    return geometry.stride == Size2d(1) && padding.h >= 0 && padding.w >= 0;
   }
   Conv adjoint() const {
-    const Windows& w = windows;
+    const Geometry& w = geometry;
     const Size2d padding(w.dilation.h * (w.kernel.h - 1) - w.padding.h,
                          w.dilation.w * (w.kernel.w - 1) - w.padding.w);
     return {images,

@@ -9,24 +9,24 @@ namespace [[gnu::visibility("default")]] descent { namespace detail {
 template <class T> class Depthwise {
  public:
   static bool serves(const Conv& c) {
-    return c.in == 1 && c.out == 1 && c.windows.stride == Size2d(1) && c.windows.compact();
+    return c.in == 1 && c.out == 1 && c.geometry.stride == Size2d(1) && c.geometry.compact();
   }
   Depthwise(const Conv& c, const T* weight, bool turned = false)
-      : windows(c.windows), groups_(c.groups), weight_(weight), turned_(turned) {}
+      : geometry(c.geometry), groups_(c.groups), weight_(weight), turned_(turned) {}
 
-  int64_t piece_places() const { return std::max(windows.places(), int64_t{2048}); }
-  int64_t weight_size() const { return groups_ * windows.taps(); }
+  int64_t piece_places() const { return std::max(geometry.places(), int64_t{2048}); }
+  int64_t weight_size() const { return groups_ * geometry.taps(); }
 
   void forward(const Piece& b, int64_t group, Channels, Planes<const T> x, const T* bias,
                Planes<T> y) const {
-    const Padded from(windows), to(windows);
-    const T *w = weight_ + group * windows.taps(), start = bias ? bias[group] : T(0);
-    const Scratch<T> taps(Shape{windows.taps()});
+    const Padded from(geometry), to(geometry);
+    const T *w = weight_ + group * geometry.taps(), start = bias ? bias[group] : T(0);
+    const Scratch<T> taps(Shape{geometry.taps()});
     if (turned_) std::reverse_copy(w, w + taps.size, taps.data());
     else std::copy_n(w, taps.size, taps.data());
     for (int64_t image = b.image; image < b.image + b.images; ++image) {
-      from.fill(x.at(image, group), windows.height, windows.width, windows.padding);
-      simd::call([&, w = windows, n = windows.rows * from.pitch, cells = from.data()] {
+      from.fill(x.at(image, group), geometry.height, geometry.width, geometry.padding);
+      simd::call([&, w = geometry, n = geometry.rows * from.pitch, cells = from.data()] {
         for (int64_t i = 0; i < n; i += lanes) {
           Sixteen<T> sum = Sixteen<T>{} + start;
           for (int64_t row = 0, tap = 0; row < w.kernel.h; ++row) {
@@ -40,27 +40,27 @@ template <class T> class Depthwise {
           std::memcpy(to.data() + i, &sum, sizeof sum);
         }
       });
-      for (int64_t row = 0; row < windows.rows; ++row)
-        copy_exactly(to.data() + row * to.pitch, windows.columns,
-                     y.at(image, group) + row * windows.columns);
+      for (int64_t row = 0; row < geometry.rows; ++row)
+        copy_exactly(to.data() + row * to.pitch, geometry.columns,
+                     y.at(image, group) + row * geometry.columns);
     }
   }
 
   void weight(const Piece& b, int64_t group, Channels, Planes<const T> x, Planes<const T> g, T beta,
               T* sum) const {
-    const Padded from(windows), to(windows);
-    const Scratch<T> sums(Shape{windows.taps(), lanes});
+    const Padded from(geometry), to(geometry);
+    const Scratch<T> sums(Shape{geometry.taps(), lanes});
     std::fill_n(sums.data(), sums.size, T(0));
     for (int64_t image = b.image; image < b.image + b.images; ++image) {
-      from.fill(x.at(image, group), windows.height, windows.width, windows.padding);
-      to.fill(g.at(image, group), windows.rows, windows.columns, 0);
-      simd::call([&, n = windows.rows * from.pitch] {
-        for (int64_t tap = 0; tap < windows.taps(); ++tap) {
+      from.fill(x.at(image, group), geometry.height, geometry.width, geometry.padding);
+      to.fill(g.at(image, group), geometry.rows, geometry.columns, 0);
+      simd::call([&, n = geometry.rows * from.pitch] {
+        for (int64_t tap = 0; tap < geometry.taps(); ++tap) {
           Sixteen<T> total, g_, x_;
           load<T>(total, sums.data() + tap * lanes);
           const T* const at = from.data() +
-                              tap / windows.kernel.w * windows.dilation.h * from.pitch +
-                              tap % windows.kernel.w * windows.dilation.w;
+                              tap / geometry.kernel.w * geometry.dilation.h * from.pitch +
+                              tap % geometry.kernel.w * geometry.dilation.w;
           for (int64_t i = 0; i < n; i += lanes) {
             load<T>(g_, to.data() + i);
             load<T>(x_, at + i);
@@ -70,8 +70,8 @@ template <class T> class Depthwise {
         }
       });
     }
-    for (int64_t tap = 0; tap < windows.taps(); ++tap) {
-      T& total = sum[group * windows.taps() + tap];
+    for (int64_t tap = 0; tap < geometry.taps(); ++tap) {
+      T& total = sum[group * geometry.taps() + tap];
       if (beta == 0) total = 0;
       for (int64_t j = 0; j < lanes; ++j) total += sums.data()[tap * lanes + j];
     }
@@ -80,13 +80,13 @@ template <class T> class Depthwise {
     return std::copy_n(sum, weight_size(), dweight), true;
   }
 
-  const Windows windows;
+  const Geometry geometry;
 
  private:
   static constexpr int64_t lanes = 16;
   /// A plane with its padding: 0 wherever nothing is put. (Lanes of all images at once are slower.)
   struct Padded {
-    explicit Padded(const Windows& w)
+    explicit Padded(const Geometry& w)
         : pitch(w.width + 2 * w.padding.w),
           elements(Shape{w.height + 2 * w.padding.h, pitch}, w.kernel.w * w.dilation.w + lanes) {
       std::fill_n(data(), elements.size, T(0));

@@ -16,7 +16,7 @@ namespace [[gnu::visibility("default")]] descent { namespace detail {
 /// A plane is laid out in lanes: with its padding, cut by the stride into stride.h x stride.w
 /// planes of every stride.h-th row and stride.w-th column. What lies under a tap at the places of a
 /// row is then a row of a lane, wherever the padding is and whatever the stride.
-struct Windows {
+struct Geometry {
   int64_t height, width;
   Size2d kernel, stride, padding, dilation;
   int64_t rows, columns;
@@ -48,7 +48,7 @@ template <class T> struct Planes {
 /// Some images, or some rows of the windows on one.
 struct Piece {
   int64_t image, images, first, last;
-  int64_t places(const Windows& w) const { return images * (last - first) * w.columns; }
+  int64_t places(const Geometry& w) const { return images * (last - first) * w.columns; }
 };
 
 /// One window of an image.
@@ -109,7 +109,7 @@ template <class T> inline void add_row(const T* from, int64_t n, T* to) {
 template <class T> class Lanes {
  public:
   using Element = std::remove_const_t<T>;
-  Lanes(const Windows& w, const Piece& b, Planes<T> x, int64_t channel)
+  Lanes(const Geometry& w, const Piece& b, Planes<T> x, int64_t channel)
       : w_(w),
         b_(b),
         x_(x),
@@ -179,7 +179,7 @@ template <class T> class Lanes {
             ceil_div(width - column, step));
       }
   }
-  const Windows& w_;
+  const Geometry& w_;
   const Piece& b_;
   const Planes<T> x_;
   const int64_t channel_;
@@ -192,7 +192,7 @@ template <class T> class Lanes {
 /// f(place, cells, end) for each row of a piece's windows: under the tap, those from `place` on
 /// have `cells`, one behind the other; what is readable of the plane goes on to `end`.
 template <class T, class F>
-[[gnu::always_inline]] inline void for_each_row(const Windows& w, const Piece& b,
+[[gnu::always_inline]] inline void for_each_row(const Geometry& w, const Piece& b,
                                                 const Lanes<T>& lanes, int64_t tap, F f) {
   const int64_t rows = b.last - b.first, columns = w.columns, pitch = lanes.pitch();
   int64_t place = 0;
@@ -204,7 +204,7 @@ template <class T, class F>
 
 /// The cell under a tap, or null where there is padding: slow, but wherever windows lie.
 template <class T>
-T* cell_under(const Windows& w, Planes<T> x, int64_t channel, const Place& place, int64_t tap) {
+T* cell_under(const Geometry& w, Planes<T> x, int64_t channel, const Place& place, int64_t tap) {
   const int64_t i = place.row * w.stride.h - w.padding.h + tap / w.kernel.w * w.dilation.h;
   const int64_t k = place.column * w.stride.w - w.padding.w + tap % w.kernel.w * w.dilation.w;
   const bool inside = i >= 0 && i < w.height && k >= 0 && k < w.width;
@@ -212,7 +212,7 @@ T* cell_under(const Windows& w, Planes<T> x, int64_t channel, const Place& place
 }
 /// f(tap, place, the cell there or null) for all places of a piece.
 template <class T, class F>
-void for_each_cell(const Windows& w, const Piece& b, Planes<T> x, int64_t channel, F f) {
+void for_each_cell(const Geometry& w, const Piece& b, Planes<T> x, int64_t channel, F f) {
   for (int64_t tap = 0; tap < w.taps(); ++tap)
     for (int64_t i = 0; i < b.places(w); ++i) {
       const int64_t line = i / w.columns, image = line / (b.last - b.first);
@@ -224,7 +224,7 @@ void for_each_cell(const Windows& w, const Piece& b, Planes<T> x, int64_t channe
 /// to[tap step + place] = what lies under the tap, for one channel of a piece's images. There must
 /// be room for 8 more elements.
 template <class T>
-void im2col(const Windows& w, const Piece& b, Planes<const T> x, int64_t channel, T* to,
+void im2col(const Geometry& w, const Piece& b, Planes<const T> x, int64_t channel, T* to,
             int64_t step) {
   if (take("im2col cells", !w.compact()))
     return for_each_cell(w, b, x, channel, [=](int64_t tap, int64_t place, const T* cell) {
@@ -248,7 +248,7 @@ void im2col(const Windows& w, const Piece& b, Planes<const T> x, int64_t channel
 
 /// Its adjoint: the cells += from[tap step + place].
 template <class T>
-void col2im(const Windows& w, const Piece& b, const T* from, int64_t step, Planes<T> x,
+void col2im(const Geometry& w, const Piece& b, const T* from, int64_t step, Planes<T> x,
             int64_t channel) {
   if (take("im2col cells", !w.compact()))
     return for_each_cell(w, b, x, channel, [=](int64_t tap, int64_t place, T* cell) {

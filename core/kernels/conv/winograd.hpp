@@ -15,7 +15,7 @@ namespace [[gnu::visibility("default")]] descent { namespace detail {
 /// for Convolutional Neural Networks", 2016, section 4.1).
 namespace winograd {
 template <int R, int C> using Matrix = std::array<std::array<double, C>, R>;
-template <int R, int C> constexpr Matrix<C, R> transposed(const Matrix<R, C>& m) {
+template <int R, int C> constexpr Matrix<C, R> transpose(const Matrix<R, C>& m) {
   Matrix<C, R> t{};
   for (std::size_t r = 0; r < R; ++r)
     for (std::size_t c = 0; c < C; ++c) t[c][r] = m[r][c];
@@ -35,11 +35,11 @@ inline constexpr Matrix<6, 3> G{{{1. / 4, 0, 0},
                                  {0, 0, 1}}};
 inline constexpr Matrix<4, 6> At_{
     {{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 0}, {0, 1, 1, 4, 4, 0}, {0, 1, -1, 8, -8, 1}}};
-inline constexpr auto Gt = transposed<6, 3>(G);
-inline constexpr auto A = transposed<4, 6>(At_);
+inline constexpr auto Gt = transpose<6, 3>(G);
+inline constexpr auto A = transpose<4, 6>(At_);
 
 /// f(0), ..., f(N - 1) with the numbers as types.
-template <int N, class F> [[gnu::always_inline]] inline void unrolled(F f) {
+template <int N, class F> [[gnu::always_inline]] inline void unroll(F f) {
   [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
     (f(std::integral_constant<int, I>()), ...);
   }
@@ -48,7 +48,7 @@ template <int N, class F> [[gnu::always_inline]] inline void unrolled(F f) {
 /// sum over k of m[r][k] x(k), without the terms that are zero.
 template <const auto& m, int r, class T, class X> [[gnu::always_inline]] inline T row(X x) {
   T sum = 0;
-  unrolled<m[0].size()>([&](auto k) __attribute__((always_inline)) {
+  unroll<m[0].size()>([&](auto k) __attribute__((always_inline)) {
     if constexpr (m[r][k] == 1) sum += x(k);
     else if constexpr (m[r][k] != 0) sum += static_cast<T>(m[r][k]) * x(k);
   });
@@ -59,15 +59,15 @@ template <const auto& m, int lanes, class T, class X, class Y>
 [[gnu::always_inline]] inline void both_sides(X x, Y y) {
   constexpr int R = m.size(), C = m[0].size();
   T half[R][C][lanes];  // m X
-  unrolled<C>([&](auto c) __attribute__((always_inline)) {
-    unrolled<R>([&](auto r) __attribute__((always_inline)) {
+  unroll<C>([&](auto c) __attribute__((always_inline)) {
+    unroll<R>([&](auto r) __attribute__((always_inline)) {
       for (int i = 0; i < lanes; ++i)
         half[r][c][i] =
             row<m, r, T>([&](auto k) __attribute__((always_inline)) { return x(k, c)[i]; });
     });
   });
-  unrolled<R>([&](auto r) __attribute__((always_inline)) {
-    unrolled<R>([&](auto s) __attribute__((always_inline)) {
+  unroll<R>([&](auto r) __attribute__((always_inline)) {
+    unroll<R>([&](auto s) __attribute__((always_inline)) {
       T* const to = y(r, s);
       for (int i = 0; i < lanes; ++i)
         to[i] = row<m, s, T>([&](auto k) __attribute__((always_inline)) { return half[r][k][i]; });
@@ -116,7 +116,7 @@ template <class T>
   }
   (std::make_integer_sequence<int, 16>());
 }
-inline int64_t whole_vectors(int64_t n) { return (n + 15) / 16 * 16; }
+inline int64_t round_to_vectors(int64_t n) { return (n + 15) / 16 * 16; }
 }  // namespace winograd
 
 /// 3x3 kernels with stride 1, by 36 products instead of 144 for every tile of 4 x 4 places:
@@ -126,25 +126,25 @@ inline int64_t whole_vectors(int64_t n) { return (n + 15) / 16 * 16; }
 template <class T> class Winograd {
  public:
   static bool serves(const Conv& c) {
-    const Windows& w = c.windows;
+    const Geometry& w = c.geometry;
     return w.kernel == Size2d(3) && w.stride == Size2d(1) && w.dilation == Size2d(1) &&
            w.padding.h <= 2 && w.padding.w <= 2 && c.groups == 1 && c.in * c.out % 16 == 0;
   }
   static bool pays(const Conv& c) {
-    const Windows& w = c.windows;
+    const Geometry& w = c.geometry;
     const int64_t tiles = ceil_div(w.rows, 4) * ceil_div(w.columns, 4);
     return c.in >= 8 && c.out >= 8 && 2 * 36 * tiles <= 9 * w.places();
   }
   /// `weight` is [out, in, 9], or that of the adjoint if `turned`; it may be null for `weight()`.
   Winograd(const Conv& c, const T* weight, bool turned = false)
-      : windows{c.windows.rows,
-                c.windows.columns,
-                4,
-                4,
-                0,
-                1,
-                ceil_div(c.windows.rows, 4),
-                ceil_div(c.windows.columns, 4)},
+      : geometry{c.geometry.rows,
+                 c.geometry.columns,
+                 4,
+                 4,
+                 0,
+                 1,
+                 ceil_div(c.geometry.rows, 4),
+                 ceil_div(c.geometry.columns, 4)},
         c_(c),
         u_(Shape{weight ? weight_size() : 0}) {
     if (!weight) return;
@@ -178,11 +178,11 @@ template <class T> class Winograd {
   }
   int64_t weight_size() const { return 36 * c_.in * c_.out; }
 
-  /// Returns the places to compute again by the plain sum: see `spoilt`.
+  /// Returns the places to compute again by the plain sum: see `is_spoilt`.
   std::vector<Place> forward(const Piece& b, Channels outs, Planes<const T> x, const T* bias,
                              Planes<T> y) const {
     const Tiles v = tiles_of_x(b, x, {0, c_.in});
-    const Tiles m(b.places(windows), outs.size());
+    const Tiles m(b.places(geometry), outs.size());
     for (int64_t f = 0; f < 36; ++f)
       blas::gemm<T>(false, false, outs.size(), v.count, c_.in, 1,
                     u_.data() + (f * c_.out + outs.begin) * c_.in, c_.in, v.at(f), v.step, 0,
@@ -197,7 +197,7 @@ template <class T> class Winograd {
       blas::gemm<T>(false, true, c_.out, ins.size(), v.count, 1, m.at(f), m.step, v.at(f), v.step,
                     beta, sum + f * c_.in * c_.out + ins.begin, c_.in);
   }
-  /// False if the result is to be computed again by the plain sum: see `spoilt`.
+  /// False if the result is to be computed again by the plain sum: see `is_spoilt`.
   bool finish(const T* sum, T* dweight) const {
     std::vector<std::array<Bits, 9 * 16>> seen(std::size_t(ceil_div(c_.in * c_.out, grain)));
     in_tiles([&](int64_t first, int64_t n, T* taps) {
@@ -215,10 +215,10 @@ template <class T> class Winograd {
       for (std::size_t i = 0; i < part.size(); ++i)
         largest[i / 16] = std::max(largest[i / 16], part[i]);
     const auto [low, high] = std::minmax_element(largest.begin(), largest.end());
-    return !spoilt(*low, *high);
+    return !is_spoilt(*low, *high);
   }
 
-  const Windows windows;  // the tiles of y
+  const Geometry geometry;  // the tiles of y
 
  private:
   /// The bits of a magnitude are ordered as it is, infinity and NaN above all else.
@@ -257,7 +257,7 @@ template <class T> class Winograd {
   /// rounding, which all of the tile shares, is seen. A number that is huge or not finite thus
   /// changes only what sees it. The taps of a weight's gradient share rounding as the places of a
   /// tile do.
-  static bool spoilt(Bits low, Bits high) {
+  static bool is_spoilt(Bits low, Bits high) {
     constexpr Bits apart = 7 << 23;  // 2^7
     return high >= infinity || high - low > apart;
   }
@@ -272,7 +272,7 @@ template <class T> class Winograd {
     Tiles(int64_t count_, int64_t channels_)
         : count(count_),
           channels(channels_),
-          step(winograd::whole_vectors(count) + 16),
+          step(winograd::round_to_vectors(count) + 16),
           plane(channels_ * step + 16),
           elements(Shape{36, plane}) {}
     T* at(int64_t f, int64_t channel = 0) const {
@@ -297,12 +297,12 @@ template <class T> class Winograd {
 
   /// B^T x B for tiles of 6 x 6.
   Tiles tiles_of_x(const Piece& b, Planes<const T> x, Channels channels) const {
-    const Tiles to(b.places(windows), channels.size());
-    const int64_t height = c_.windows.height, width = c_.windows.width;
-    const int64_t down = b.last - b.first, across = windows.columns + 1,
+    const Tiles to(b.places(geometry), channels.size());
+    const int64_t height = c_.geometry.height, width = c_.geometry.width;
+    const int64_t down = b.last - b.first, across = geometry.columns + 1,
                   n = 4 * (down + 1) * across;
-    const int64_t top = 4 * b.first - c_.windows.padding.h, left = c_.windows.padding.w;
-    const int64_t step = winograd::whole_vectors(n) + 16;
+    const int64_t top = 4 * b.first - c_.geometry.padding.h, left = c_.geometry.padding.w;
+    const int64_t step = winograd::round_to_vectors(n) + 16;
     const Scratch<T> padded(Shape{4, step}),
         dealt(Shape{4, step});  // all of an image that the tiles need
     std::fill_n(padded.data(), padded.size, T(0));
@@ -313,18 +313,18 @@ template <class T> class Winograd {
         const T* plane = x.at(b.image + image, channels.begin + channel);
         for (int64_t r = std::max<int64_t>(top, 0); r < std::min(height, top + 4 * (down + 1)); ++r)
           copy_exactly(plane + r * width, width, p + (r - top) * 4 * across + left);
-        winograd::deal(p, d, step, winograd::whole_vectors(n));
+        winograd::deal(p, d, step, winograd::round_to_vectors(n));
         const T* from = d;
-        T* v = to.at(0, channel) + image * down * windows.columns;
+        T* v = to.at(0, channel) + image * down * geometry.columns;
         for (int64_t ty = 0, tx = 0; ty < down;) {  // one loop: its many addresses are made once
           winograd::both_sides<winograd::Bt, 8, T>(
               [=](int r, int c) { return from + (c % 4) * step + r * across + c / 4; },
               [=](int r, int s) { return v + (r * 6 + s) * to_step; });
-          const int64_t on = std::min<int64_t>(8, windows.columns - tx);  // what else was written
-          tx += on;                                                       // is so again
+          const int64_t on = std::min<int64_t>(8, geometry.columns - tx);  // what else was written
+          tx += on;                                                        // is so again
           from += on;
           v += on;
-          if (tx < windows.columns) continue;
+          if (tx < geometry.columns) continue;
           from += 4 * across - tx;
           tx = 0;
           ++ty;
@@ -336,7 +336,7 @@ template <class T> class Winograd {
 
   /// A g A^T for tiles of 4 x 4 of all channels.
   Tiles tiles_of_g(const Piece& b, Planes<const T> g) const {
-    const Tiles to(b.places(windows), c_.out);
+    const Tiles to(b.places(geometry), c_.out);
     for_each_channels(to, {0, c_.out}, [&](Channels some, T* dealt, T* lines, int64_t n) {
       for_each_line(
           b, g, some, lines, to.step, [](const T& cell, T& element, T) { element = cell; },
@@ -368,20 +368,20 @@ template <class T> class Winograd {
           b, y, some, lines, m.step,
           [](T& cell, const T& element, T start) { cell = element + start; }, bias);
     });
-    return spoilt_places(b, m, seen.data());
+    return find_spoilt(b, m, seen.data());
   }
   /// The places that are spoilt, by the largest magnitudes of the tiles' places seen [16, step].
-  std::vector<Place> spoilt_places(const Piece& b, const Tiles& m, Bits* seen) const {
-    const int64_t across = windows.columns, down = b.last - b.first;
+  std::vector<Place> find_spoilt(const Piece& b, const Tiles& m, Bits* seen) const {
+    const int64_t across = geometry.columns, down = b.last - b.first;
     auto drop = [&](int64_t r, int64_t c, int64_t t) {  // a place that is not on the image
       seen[(4 * r + c) * m.step + t] = seen[t];
     };
     for (int64_t t = 0; t < m.count; ++t)
-      if (const int64_t rows = windows.height - 4 * (b.first + t / across % down); rows < 4)
+      if (const int64_t rows = geometry.height - 4 * (b.first + t / across % down); rows < 4)
         for (int64_t r = rows; r < 4; ++r)
           for (int64_t c = 0; c < 4; ++c) drop(r, c, t);
     for (int64_t t = across - 1; t < m.count; t += across)
-      for (int64_t c = windows.width - 4 * (across - 1); c < 4; ++c)
+      for (int64_t c = geometry.width - 4 * (across - 1); c < 4; ++c)
         for (int64_t r = 0; r < 4; ++r) drop(r, c, t);
 
     std::vector<Place> again;
@@ -396,12 +396,12 @@ template <class T> class Winograd {
           }
       });
       for (int64_t j = 0; j < std::min<int64_t>(16, m.count - t); ++j) {
-        if (!spoilt(low[j], high[j])) continue;
+        if (!is_spoilt(low[j], high[j])) continue;
         const int64_t line = (t + j) / across, row = 4 * (b.first + line % down),
                       column = 4 * ((t + j) % across);
-        for (int64_t r = row; r < std::min(row + 4, windows.height); ++r)
-          for (int64_t c = column; c < std::min(column + 4, windows.width); ++c)
-            if (spoilt(seen[(4 * (r - row) + c - column) * m.step + t + j], high[j]))
+        for (int64_t r = row; r < std::min(row + 4, geometry.height); ++r)
+          for (int64_t c = column; c < std::min(column + 4, geometry.width); ++c)
+            if (is_spoilt(seen[(4 * (r - row) + c - column) * m.step + t + j], high[j]))
               again.push_back({b.image + line / down, r, c});
       }
     }
@@ -427,11 +427,11 @@ template <class T> class Winograd {
     for (int64_t i = 0; i < channels.size() * b.images; ++i) {
       const int64_t channel = i / b.images, image = i % b.images;
       const T start = bias ? bias[channels.begin + channel] : T(0);
-      for (int64_t row = 4 * b.first; row < std::min(windows.height, 4 * b.last); ++row) {
+      for (int64_t row = 4 * b.first; row < std::min(geometry.height, 4 * b.last); ++row) {
         const int64_t ty = image * (b.last - b.first) + row / 4 - b.first;
-        simd::for_each([=](P& cell, T& element) { body(cell, element, start); }, windows.width,
-                       planes.at(b.image + image, channels.begin + channel) + row * windows.width,
-                       lines + ((row % 4 * few + channel) * step + ty * windows.columns) * 4);
+        simd::for_each([=](P& cell, T& element) { body(cell, element, start); }, geometry.width,
+                       planes.at(b.image + image, channels.begin + channel) + row * geometry.width,
+                       lines + ((row % 4 * few + channel) * step + ty * geometry.columns) * 4);
       }
     }
   }

@@ -15,7 +15,7 @@ template <class S = double> struct LARSRule {
                                "nesterov", "maximize"},
       state{"b"}, quantities{"norm_theta", "norm_g"};
 
-  void prepare(Whole& x) const;
+  void prepare(Preparation& x) const;
   template <class T> void update(T& theta, T g, T& b, S norm_theta, S norm_g, S) const {
     const S ratio = trust_coefficient * norm_theta / (norm_g + weight_decay * norm_theta);
     const S trust = let("trust", where(min(norm_theta, norm_g) > 0, ratio, 1));
@@ -39,7 +39,7 @@ template <class S = double> struct LAMBRule {
     return m / (1 - pow(beta1, t)) / divisor(sqrt(v / (1 - pow(beta2, t))) + eps) +
            weight_decay * theta;
   }
-  void prepare(Whole& x) const;
+  void prepare(Preparation& x) const;
   template <class T> void update(T& theta, T u, T&, T&, S norm_theta, S norm_u, S) const {
     const S trust = let("trust", where(min(norm_theta, norm_u) > 0, norm_theta / norm_u, 1));
     theta -= lr * trust * u;
@@ -55,14 +55,15 @@ template <class S = double> struct AdafactorRule {
   static constexpr auto name = "Adafactor";
   static constexpr Names hyper{"lr", "beta2_decay",  "eps1",    "eps2",
                                "d",  "weight_decay", "maximize"},
-      state{}, whole{"r", "c", "v"}, fields{"r", "c", "mean_r"}, quantities{"rms_theta", "rms_u"};
+      state{}, tensor_state{"r", "c", "v"}, fields{"r", "c", "mean_r"},
+      quantities{"rms_theta", "rms_u"};
 
   template <class T> T direction(T, T g, T r, T c, T mean_r, S) const {
     const T eps = let("eps1", where(eps1 > 0, T(eps1), epsilon(g)));
     const T v = let("v", r / max(mean_r, eps) * c);
     return g / divisor(sqrt(max(v, eps * eps)));
   }
-  void prepare(Whole& x) const;
+  void prepare(Preparation& x) const;
   template <class T> void update(T& theta, T u, T, T, T, S rms_theta, S rms_u, S t) const {
     const S alpha = let("alpha", max(eps2, rms_theta) * min(lr, 1 / sqrt(t)));
     theta *= 1 - lr * weight_decay;
@@ -95,7 +96,7 @@ template <class S = double> struct MuonRule {
     b_ = lerp(g, b_, momentum);
     return where(nesterov, g + momentum * (b_ - g), b_);
   }
-  void prepare(Whole& x) const;
+  void prepare(Preparation& x) const;
   template <class T> void update(T& theta, T, T&, T o, S scale, S) const {
     theta *= 1 - lr * weight_decay;
     theta -= lr * scale * o;
@@ -117,7 +118,7 @@ template <class S = double> struct PolyakRule {
   static constexpr bool needs_loss = true;
   static constexpr Names hyper{"lr", "f_star", "maximize"}, state{}, quantities{"loss", "norm2_g"};
 
-  void prepare_group(std::span<Whole> group) const;
+  void prepare_group(std::span<Preparation> group) const;
   template <class T> void update(T& theta, T g, S loss, S norm2_g, S) const {
     const S gap = where(maximize, f_star - loss, loss - f_star);
     const S gamma = let("gamma", where(norm2_g > 0, min(lr, max(0, gap) / norm2_g), 0));
@@ -125,12 +126,12 @@ template <class S = double> struct PolyakRule {
   }
 };
 
-template <> void LARSRule<double>::prepare(Whole& x) const;
-template <> void LAMBRule<double>::prepare(Whole& x) const;
-template <> void AdafactorRule<double>::prepare(Whole& x) const;
-template <> void MuonRule<double>::prepare(Whole& x) const;
+template <> void LARSRule<double>::prepare(Preparation& x) const;
+template <> void LAMBRule<double>::prepare(Preparation& x) const;
+template <> void AdafactorRule<double>::prepare(Preparation& x) const;
+template <> void MuonRule<double>::prepare(Preparation& x) const;
 template <> const char* MuonRule<double>::refuses(const Tensor& parameter);
-template <> void PolyakRule<double>::prepare_group(std::span<Whole> group) const;
+template <> void PolyakRule<double>::prepare_group(std::span<Preparation> group) const;
 extern template class Optimizer<LARSRule>;
 extern template class Optimizer<LAMBRule>;
 extern template class Optimizer<AdafactorRule>;

@@ -1,4 +1,4 @@
-#include "descent/optim/whole.hpp"
+#include "descent/optim/tensor_rules.hpp"
 
 #include <cmath>
 
@@ -8,11 +8,11 @@ namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 // These run with S = double; an explanation shows what they found.
 
-template <> void LARSRule<double>::prepare(Whole& x) const {
+template <> void LARSRule<double>::prepare(Preparation& x) const {
   x.quantities = {norm(x.theta).item(), norm(x.g).item()};
 }
 
-template <> void LAMBRule<double>::prepare(Whole& x) const {
+template <> void LAMBRule<double>::prepare(Preparation& x) const {
   const Tensor u = x.direction();
   x.quantities = {norm(x.theta).item(), norm(u).item()};
 }
@@ -21,7 +21,7 @@ static double rms(const Tensor& x) {
   return norm(x).item() / std::sqrt(static_cast<double>(x.numel()));
 }
 
-template <> void AdafactorRule<double>::prepare(Whole& x) const {
+template <> void AdafactorRule<double>::prepare(Preparation& x) const {
   const Tensor g2 = x.g * x.g;
   // 1 - beta2 is t^beta2_decay: 1 in the first step, whatever the mean was.
   auto mean_with = [w = std::pow(x.t, beta2_decay)](const Tensor& mean, const Tensor& now) {
@@ -46,7 +46,7 @@ template <> const char* MuonRule<double>::refuses(const Tensor& parameter) {
   return parameter.dim() == 2 ? nullptr : "is not a matrix: Muon's are";
 }
 
-template <> void MuonRule<double>::prepare(Whole& x) const {
+template <> void MuonRule<double>::prepare(Preparation& x) const {
   const auto n = static_cast<double>(x.theta.size(0)), m = static_cast<double>(x.theta.size(1));
   Tensor u = x.direction();
   const bool tall = n > m;
@@ -64,10 +64,10 @@ template <> void MuonRule<double>::prepare(Whole& x) const {
   }
 }
 
-template <> void PolyakRule<double>::prepare_group(std::span<Whole> group) const {
+template <> void PolyakRule<double>::prepare_group(std::span<Preparation> group) const {
   double norm2 = 0;
-  for (const Whole& x : group) norm2 += std::pow(norm(x.g).item(), 2);
-  for (Whole& x : group) x.quantities = {x.loss, norm2};
+  for (const Preparation& x : group) norm2 += std::pow(norm(x.g).item(), 2);
+  for (Preparation& x : group) x.quantities = {x.loss, norm2};
 }
 
 template class Optimizer<LARSRule>;
