@@ -8,12 +8,18 @@
 
 // What tests of every room need.
 
-/// The message of the E that f throws.
-template <class E, class F> std::string refusal(F f) {
+/// The message of the E that f throws, with its place.
+template <class E, class F> std::string full_refusal(F f) {
   try {
     f();
   } catch (const E& e) { return e.what(); }
   return "nothing was thrown";
+}
+/// The same without its place, " (FILE:LINE)", which must be in the test's own file.
+template <class E, class F> std::string refusal(F f, std::string file = __builtin_FILE()) {
+  const std::string text = full_refusal<E>(f);
+  const std::size_t place = text.rfind(" (" + file.substr(file.rfind('/') + 1) + ":");
+  return place == std::string::npos ? text + " <- not a line of the test" : text.substr(0, place);
 }
 
 /// While it lives, operations use n threads.
