@@ -311,14 +311,19 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point&
 
 static const std::string kMemory = "LBFGS/<memory>/";
 
-/// Names it as it is saved: scalars are t, gamma, and rho of each pair; vectors are d, g, and y and
-/// s of each pair. Both are left out while there is no direction.
-static void visit(StateVisitor& v, auto& memory, Tensor& scalars, Tensor& vectors) {
+/// Names it as it is saved; what a search goes on from, only where there is a `direction`. Each
+/// vector is as long as `theta`.
+static void visit(StateVisitor& v, auto& memory, const Tensor& theta, bool direction) {
   v(kMemory + "iterations", memory.iterations);
   v(kMemory + "evaluations", memory.evaluations);
-  if (!scalars.defined()) return;
-  v(kMemory + "scalars", scalars);
-  v(kMemory + "vectors", vectors);
+  if (!direction) return;
+  v(kMemory + "t", memory.t), v(kMemory + "gamma", memory.gamma);
+  v(kMemory + "d", memory.d, theta), v(kMemory + "g", memory.g, theta);
+  for (std::size_t i = 0; i < memory.pairs.size(); ++i) {
+    auto& [y, s, rho] = memory.pairs[i];
+    const std::string pair = kMemory + std::to_string(i) + "/";
+    v(pair + "y", y, theta), v(pair + "s", s, theta), v(pair + "rho", rho);
+  }
 }
 
 /// What it remembers of today's parameters: if some came later, it was another space.
@@ -329,19 +334,8 @@ LBFGS::Memory LBFGS::copy_memory() const {
 
 NamedTensors LBFGS::state_dict() const {
   Memory m = copy_memory();
-  Tensor scalars, vectors;
-  if (m.d.defined()) {
-    std::vector<double> numbers{m.t, m.gamma};
-    std::vector<Tensor> rows{m.d, m.g};
-    for (const Pair& pair : m.pairs) {
-      numbers.push_back(pair.rho);
-      rows.insert(rows.end(), {pair.y, pair.s});
-    }
-    scalars = tensor(numbers, float64);
-    vectors = stack(rows, 0);
-  }
   StateVisitor v;
-  visit(v, m, scalars, vectors);
+  visit(v, m, theta(), m.d.defined());
   NamedTensors all = OptimizerBase::state_dict();
   std::ranges::move(v.state_dict(), std::back_inserter(all));
   return all;
@@ -349,26 +343,12 @@ NamedTensors LBFGS::state_dict() const {
 
 void LBFGS::load_state_dict(const NamedTensors& state, At at) {
   const auto [own, rest] = split_by_prefix(state, kMemory);
-  int64_t n = 2;  // as many scalars
-  for (const auto& [name, t] : own)
-    if (name == kMemory + "scalars") n = std::max(n, t.numel());
   Memory m;
-  Tensor scalars, vectors;
-  if (own.size() > 2) {
-    const Tensor x = theta();
-    scalars = zeros({n}, float64);
-    vectors = zeros({2 * n - 2, x.numel()}, x.dtype());
-  }
+  for (const auto& [name, t] : own)
+    if (name.ends_with("/rho")) m.pairs.emplace_back();
   StateVisitor v;
-  visit(v, m, scalars, vectors);
+  visit(v, m, theta(), own.size() > 2);
   v.load(own, "L-BFGS", at);
-  if (scalars.defined()) {
-    const auto numbers = scalars.to_vector<double>();
-    auto row = [&](int64_t i) { return vectors.select(0, i).clone(); };
-    m.t = numbers[0], m.gamma = numbers[1], m.d = row(0), m.g = row(1);
-    for (int64_t i = 2; i < n; ++i)
-      m.pairs.push_back({row(2 * i - 2), row(2 * i - 1), numbers[static_cast<std::size_t>(i)]});
-  }
   OptimizerBase::load_state_dict(rest, at);
   memory_ = std::move(m);
 }

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 #include <fmt/core.h>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "descent/core/ops/ops.hpp"
@@ -34,19 +33,12 @@ NamedTensors OptimizerBase::parameters() const { return named_parameters(slots_)
 void OptimizerBase::add(const NamedTensors& parameters, At at) {
   if (parameters.empty()) fail<ValueError>(at, "{}: no parameters to optimize", info_.name);
   std::unordered_set<std::string> names;
-  std::unordered_map<const void*, std::string> tensors;
-  for (const Slot& slot : slots_) {
-    names.insert(slot.name);
-    tensors.emplace(Peek::header(slot.parameter), slot.name);
-  }
+  for (const Slot& slot : slots_) names.insert(slot.name);
   std::vector<Slot> added;
   for (const auto& [name, p] : parameters) {
     check_parameter(name, p, at);
     if (!names.insert(name).second)
       fail<ValueError>(at, "{}: two parameters are called {}", info_.name, name);
-    auto [same, fresh] = tensors.emplace(Peek::header(p), name);
-    if (!fresh)
-      fail<ValueError>(at, "{}: {} and {} are the same tensor", info_.name, same->second, name);
     Slot& slot = added.emplace_back();
     slot.name = name;
     slot.parameter = p;
@@ -58,7 +50,8 @@ void OptimizerBase::add(const NamedTensors& parameters, At at) {
   }
   std::vector<Slot> all = slots_;
   std::ranges::move(added, std::back_inserter(all));
-  // Two parameters in the same memory would be updated twice, on two threads at once.
+  // Two parameters in the same memory, one tensor twice too, would be updated twice, on two threads
+  // at once.
   if (const auto [a, b] = find_shared(named_parameters(all)); b > 0 || a > 0)
     fail<ValueError>(at, "{}: {} and {} share elements: need parameters of their own", info_.name,
                      all[a].name, all[b].name);
@@ -127,7 +120,15 @@ void OptimizerBase::set_momentum(double momentum, At at) {
 class OptimizerBase::Running : Pinned {
  public:
   explicit Running(OptimizerBase& opt) : opt_(opt) { opt.said_ = opt.reported_.size(); }
-  ~Running() { opt_.let_go(); }
+  ~Running() {
+    opt_.reported_.resize(opt_.said_);
+    for (Slot& slot : opt_.slots_) {
+      slot.grad = {};
+      for (Tensor& state : slot.next_state) state = {};
+      slot.next_tensor_state.clear();
+      for (Tensor& field : slot.fields) field = {};
+    }
+  }
 
  private:
   OptimizerBase& opt_;
@@ -315,16 +316,6 @@ void OptimizerBase::commit() {
     for (std::size_t i = 0; i < slot.state.size(); ++i)
       if (slot.next_state[i].defined()) std::swap(slot.state[i], slot.next_state[i]);
     will_write("step", slot.parameter, At::unknown());
-  }
-}
-
-void OptimizerBase::let_go() {
-  reported_.resize(said_);
-  for (Slot& slot : slots_) {
-    slot.grad = {};
-    for (Tensor& state : slot.next_state) state = {};
-    slot.next_tensor_state.clear();
-    for (Tensor& field : slot.fields) field = {};
   }
 }
 

@@ -197,7 +197,6 @@ class OptimizerBase : public Referred {
   void collect(At at);
   bool check(At at);
   void commit();
-  void let_go();
   void check_freshness();
   bool all_finite(At at) const;
   void tell(void (StepObserver::*event)(const OptimizerBase&)) const;

@@ -15,29 +15,59 @@ Accumulate::Accumulate(OptimizerBase& optimizer, int64_t batches, Step step, At 
   if (!step_) step_ = [this](const Tensor& loss) { optimizer_.get().step(loss); };
 }
 
+/// The open window of `a`, and the gradients of its parameters.
+struct Accumulate::Open {
+  explicit Open(const Accumulate& a)
+      : window(a.window_), parameters(a.optimizer_.get().parameters()) {
+    for (const auto& [name, p] : parameters) gradients.push_back(p.grad());
+  }
+  void restore(Accumulate& a) const {
+    a.window_ = window;
+    for (std::size_t i = 0; i < gradients.size(); ++i)
+      if (const Tensor& p = parameters[i].second;
+          p.requires_grad() && (!gradients[i].defined() || gradients[i].dtype() == p.dtype()))
+        p.set_grad(gradients[i]);
+  }
+  void visit(StateVisitor& v) {
+    v("Accumulate/batches", window.batches), v("Accumulate/first", window.first);
+    v("Accumulate/examples", window.examples), v("Accumulate/loss", window.loss);
+    for (std::size_t i = 0; i < gradients.size(); ++i)
+      v.optional("Accumulate/" + parameters[i].first + "/grad", gradients[i], parameters[i].second);
+  }
+
+  Window window;
+  NamedTensors parameters;
+  std::vector<Tensor> gradients;
+};
+
 /// Unless the call succeeds, brings back the window and the gradients that it began with. While it
 /// holds these, backward adds to others.
 class Accumulate::Undo : Pinned {
  public:
-  explicit Undo(Accumulate& a)
-      : window_(a.window_), before_(a.window_), parameters_(a.optimizer_.get().parameters()) {
-    for (const auto& [name, p] : parameters_) gradients_.push_back(p.grad());
-  }
+  explicit Undo(Accumulate& a) : a_(a), before_(a) {}
   ~Undo() {
-    if (done) return;
-    window_ = before_;
-    for (std::size_t i = 0; i < gradients_.size(); ++i)
-      if (const Tensor& p = parameters_[i].second;
-          p.requires_grad() && (!gradients_[i].defined() || gradients_[i].dtype() == p.dtype()))
-        p.set_grad(gradients_[i]);
+    if (!done) before_.restore(a_);
   }
   bool done = false;
 
  private:
-  Window &window_, before_;
-  NamedTensors parameters_;
-  std::vector<Tensor> gradients_;
+  Accumulate& a_;
+  const Open before_;
 };
+
+NamedTensors Accumulate::state_dict() const {
+  Open now(*this);
+  if (pending() == 0) now.gradients.clear();  // the next window forgets them
+  return saved_state(now);
+}
+
+void Accumulate::load_state_dict(const NamedTensors& state, At at) {
+  const Open loaded = with_state(Open(*this), state, "Accumulate", at);
+  const auto& [batches, first, examples, loss] = loaded.window;
+  detail::require(batches == 0 || (first >= 1 && examples >= first), "Accumulate: examples",
+                  examples, "one or more in each micro-batch", at);
+  loaded.restore(*this);
+}
 
 bool Accumulate::backward(const In& loss, int64_t examples) {
   const auto n = static_cast<double>(examples);

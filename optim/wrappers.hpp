@@ -26,8 +26,15 @@ class Accumulate : Pinned {
   bool backward(const In& loss, int64_t examples);
   /// Steps with what the open window has, if anything; without it, the next epoch would fill it.
   bool flush();
-  /// Micro-batches in the open window, which no state_dict holds: save a run when this is 0.
+  /// Micro-batches in the open window.
   [[nodiscard]] int64_t pending() const { return window_.batches; }
+  /// The open window: "Accumulate/batches", ".../first" and ".../examples" (how many examples the
+  /// first micro-batch and all had), ".../loss" (the sum over them), and while it is open the
+  /// gradients so far, ".../<parameter>/grad".
+  [[nodiscard]] NamedTensors state_dict() const;
+  /// Goes on within that window: the parameters get its gradients. ValueError, and nothing changed,
+  /// if it does not fit.
+  void load_state_dict(const NamedTensors& state, At at = At::here());
 
  private:
   /// The micro-batches so far: how many, n_1, sum n_i, sum n_i loss_i.
@@ -35,6 +42,7 @@ class Accumulate : Pinned {
     int64_t batches = 0;
     double first = 0, examples = 0, loss = 0;
   };
+  struct Open;
   class Undo;
 
   detail::OptimizerRef optimizer_;
