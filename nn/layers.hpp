@@ -37,7 +37,7 @@ class Conv2d : public Module {
   /// Images [N, in, H, W] or [in, H, W] become [N, out, OH, OW] or [out, OH, OW], with the OH, OW
   /// and errors of `conv2d`.
   Tensor forward(const In& x) const override;
-  const Conv2dOptions options;  ///< as they were given
+  const Conv2dOptions options;  ///< the options that were given
   const Tensor weight;          ///< [out, in / groups, KH, KW]
   const Tensor bias;            ///< [out]; undefined for a layer without a bias
 };
@@ -74,7 +74,7 @@ class MaxPool2d : public Module {
   /// x [N, C, H, W] or [C, H, W] becomes [N, C, OH, OW] or [C, OH, OW]. Errors as for `max_pool2d`.
   Tensor forward(const In& x) const override;
   const Size2d kernel;             ///< the size of the window
-  const MaxPool2dOptions options;  ///< as they were given
+  const MaxPool2dOptions options;  ///< the options that were given
 };
 
 /// The mean of the pixels in each window; see `avg_pool2d`.
@@ -86,7 +86,7 @@ class AvgPool2d : public Module {
   /// x [N, C, H, W] or [C, H, W] becomes [N, C, OH, OW] or [C, OH, OW]. Errors as for `avg_pool2d`.
   Tensor forward(const In& x) const override;
   const Size2d kernel;             ///< the size of the window
-  const AvgPool2dOptions options;  ///< as they were given
+  const AvgPool2dOptions options;  ///< the options that were given
 };
 
 /// Joins the axes from `start` to `end` into one: by default [N, C, H, W] becomes [N, C H W].
@@ -191,7 +191,7 @@ template <class M> class ModuleList : public ModuleBase {
     const ModuleList& list_;
     std::size_t i_;
   };
-  /// The ends of the list.
+  /// Where such a loop begins and ends.
   Iterator begin() const { return {*this, 0}; }
   Iterator end() const { return {*this, size()}; }
 
