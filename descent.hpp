@@ -1,19 +1,19 @@
 #pragma once
 /// @file
-/// The public interface of descent: include this one.
+/// The public interface of descent: programs include this header.
 
 /// @namespace descent
 /// Tensors, operations on them and their gradients.
 /// @namespace descent::nn
 /// Modules, layers and losses.
 /// @namespace descent::optim
-/// Update rules, and what each step did.
+/// Update rules, and the explanation of each step.
 /// @namespace descent::data
 /// Datasets, loaders and readers of files.
 /// @namespace descent::vmath
 /// Functions of one number that a compiler vectorises.
 /// @namespace descent::simd
-/// Loops that run on the widest vectors that the processor has.
+/// Loops that use the widest vectors of the processor.
 
 #include "descent/core/autograd/backward.hpp"
 #include "descent/core/autograd/gradcheck.hpp"

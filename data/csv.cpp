@@ -15,11 +15,10 @@
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
-constexpr std::size_t kLongestRowBytes = 1 << 20,
-                      kLongestFileBytes = std::size_t{4} << 30;  // bytes
+constexpr std::size_t kLongestRowBytes = 1 << 20, kLongestFileBytes = std::size_t{4} << 30;
 constexpr std::size_t kChunkBytes = 1 << 16;
 
-/// A text as errors show it: short, and in printable characters.
+/// A text as errors show it: shortened, and without control characters.
 std::string printable(std::string_view text) {
   std::string shown(text.substr(0, 40));
   for (char& c : shown)
@@ -29,8 +28,8 @@ std::string printable(std::string_view text) {
 
 std::string quote(std::string_view text) { return fmt::format("\"{}\"", printable(text)); }
 
-/// The number that a field holds: NaN if it is missing, infinity if it is not finite or out of
-/// range; nothing if it is another text.
+/// The number in a field: NaN for a missing value, infinity for a number that is not finite or out
+/// of range, nothing for any other text.
 std::optional<double> parse(std::string_view field, const std::vector<std::string>& missing) {
   if (std::find(missing.begin(), missing.end(), field) != missing.end()) return NAN;
   constexpr std::string_view blank = " \t";
@@ -43,7 +42,7 @@ std::optional<double> parse(std::string_view field, const std::vector<std::strin
   return error == std::errc{} && std::isfinite(value) ? value : INFINITY;
 }
 
-/// Goes through the file once, a chunk at a time, with one row in hand.
+/// Reads the file once from front to back, in chunks, and keeps only the current row.
 class Reader {
  public:
   Reader(const std::string& path, const CsvOptions& options, At at)
@@ -68,8 +67,8 @@ class Reader {
     for (; found; found = next_row(), ++rows) {
       if (row_.size() != width && blank_) refuse_row("an empty line");
       if (row_.size() != width)
-        refuse_row(
-            fmt::format("{} fields, the first row has {}{}", row_.size(), width, trailing()));
+        refuse_row(fmt::format("{} fields, the first row has {}{}", row_.size(), width,
+                               explain_trailing()));
       for (std::size_t i = 0; i < width; ++i) values.push_back(number(i, csv.columns[i]));
     }
     csv.values = tensor(values, {rows, static_cast<int64_t>(width)}, float64, at_);
@@ -87,7 +86,7 @@ class Reader {
     }
     if (names && numbers)
       refuse_row("numbers beside other text: say in the options whether this is a header" +
-                 trailing());
+                 explain_trailing());
     return names;
   }
 
@@ -98,12 +97,12 @@ class Reader {
                            quote(row_[column]),
                            value ? "finite and in float64's range"
                                  : "a number, nor a missing value of the options",
-                           trailing_ && column + 1 == row_.size() ? trailing() : ""),
+                           trailing_ && column + 1 == row_.size() ? explain_trailing() : ""),
                ", ");
   }
 
-  /// What a delimiter that nothing follows has done: in the row in hand, or else in the first.
-  std::string trailing() const {
+  /// Says that the current row, or else the first, ends in a delimiter; empty if neither does.
+  std::string explain_trailing() const {
     if (!trailing_ && !first_trailing_) return "";
     return fmt::format(": row {} ends in {}, which makes an empty last field",
                        trailing_ ? row_number_ : 1,
@@ -169,7 +168,7 @@ class Reader {
     if (row_bytes_ > kLongestRowBytes) refuse("the row is longer than 1 MiB");
   }
 
-  /// Whether the file goes on: then something of it is in hand.
+  /// Whether there is more of the file to read: if so, rest_ is not empty afterwards.
   bool more() {
     if (!rest_.empty()) return true;
     chunk_ = file_.take(kChunkBytes);
@@ -180,7 +179,7 @@ class Reader {
     return !rest_.empty();
   }
 
-  /// Refuses the field in hand.
+  /// Refuses the current field.
   [[noreturn]] void refuse(const char* what) const {
     refuse_row(fmt::format("column {}: {}", row_.size(), what), ", ");
   }
@@ -194,8 +193,8 @@ class Reader {
   At at_;
   InputFile file_;
   std::string chunk_;
-  std::string_view rest_;         // of chunk_: what no field has taken yet
-  std::vector<std::string> row_;  // the fields of the row in hand
+  std::string_view rest_;         // the part of chunk_ that no field has taken yet
+  std::vector<std::string> row_;  // the fields of the current row
   bool blank_ = false, trailing_ = false, first_trailing_ = false;
   int64_t row_number_ = 0;
   std::size_t row_bytes_ = 0, file_bytes_ = 0;

@@ -9,16 +9,16 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// Whether a CSV file's first row names its columns. `automatic`: it does if it has texts and no
-/// number, whatever stands for a missing value aside; numbers beside texts are a FormatError.
+/// Whether the first row of a CSV file names the columns. `automatic`: it does if it has texts and
+/// no numbers; a row with both is a FormatError. Fields that stand for a missing value are neither.
 enum class Header { automatic, present, absent };
 
-/// How a CSV file is written.
+/// The form of a CSV file.
 struct CsvOptions {
   char delimiter = ',';               ///< between fields
   Header header = Header::automatic;  ///< whether the first row names the columns
-  /// Fields that stand for a missing value and are read as NaN, such as {"", "NA", "?"}. All others
-  /// must be finite numbers.
+  /// Fields that stand for a missing value and are read as NaN, such as {"", "NA", "?"}. All other
+  /// fields must be finite numbers.
   std::vector<std::string> missing = {};
 };
 
@@ -31,13 +31,16 @@ struct Csv {
   [[nodiscard]] Tensor column(const std::string& name, At at = At::here()) const;
 };
 
-/// Reads a table of numbers: RFC 4180, lines ending in LF or CRLF, at most 1 MiB per row and 4 GiB
-/// in all. The file may be gzip-compressed, whatever its name. It is never in memory as a whole.
+/// Reads a table of numbers in the format of RFC 4180: its lines end in LF or CRLF, and it has at
+/// most 1 MiB per row and 4 GiB in total. The file may be compressed by gzip, whatever its name is.
+/// It is never in memory as a whole.
 ///
 /// Every row has as many fields as the first, which is not an empty line. Numbers are decimal with
-/// a point, whatever the locale, and may have spaces round them. A byte order mark is skipped.
-/// IoError if the file cannot be read; FormatError with the path, row and column (both from 1, the
-/// header being a row); ValueError for a delimiter that could be part of a number or a quote.
+/// a point, whatever the locale is, and may have spaces and tabs around them. A byte order mark is
+/// skipped.
+/// IoError if the file cannot be read; FormatError with the path, the row and the column (both
+/// count from 1, and the header is a row); ValueError for a delimiter that could be part of a
+/// number or a name, or that is a quote or the end of a line.
 [[nodiscard]] Csv read_csv(const std::string& path, const CsvOptions& options = {},
                            At at = At::here());
 

@@ -44,7 +44,7 @@ std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uin
   if (!(std::abs(sum - 1) <= 1e-6))
     fail<ValueError>(at, "split: fractions {}: need fractions of at least 0 that add up to 1",
                      fractions);
-  // 0.29 of 100 is 28.999999999999996 in doubles.
+  // In doubles, 0.29 * 100 is 28.999999999999996; rounding that down must give 29.
   const double total = static_cast<double>(size) * (1 + 4 * std::numeric_limits<double>::epsilon());
   std::vector<int64_t> sizes;
   for (double f : fractions) sizes.push_back(static_cast<int64_t>(f / sum * total));
@@ -63,7 +63,7 @@ Standardizer::Standardizer(const In& x) {
   mean = where(constant, wide.select(0, 0), center).to(x.dtype());
   const Tensor off = wide - mean.to(float64), offset = off.mean(0);
   rest = offset.to(x.dtype());
-  // The square root of a variance whose squares no dtype need hold.
+  // The norm is right even where float64 cannot hold the squares of a variance.
   const Tensor deviation = norm(off - offset, 0) / std::sqrt(static_cast<double>(x.size(0)));
   const double smallest = x.dtype() == float32 ? 0x1p-149 : 0x1p-1074;
   std = where(constant, 1, maximum(deviation, full({}, smallest, float64))).to(x.dtype());

@@ -13,7 +13,7 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
 constexpr std::size_t kFirstChunkBytes = 1 << 16, kLargestChunkBytes = 1 << 30;
-constexpr std::size_t kInputBytes = 1 << 16;  // bytes to inflate, read at a time
+constexpr std::size_t kInputBytes = 1 << 16;  // of the compressed file, read at a time
 constexpr unsigned char kMagic[] = {0x1f, 0x8b};
 
 void end_inflation(z_stream* stream) {

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Files as readers take them: whole, checked, inflated.
+/// How readers read files: checked, and inflated if they are compressed.
 
 #include <cstddef>
 #include <cstdio>
@@ -13,20 +13,22 @@ struct z_stream_s;
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// What is in a regular file, from front to back: inflated if it begins like gzip.
+/// Reads a regular file from front to back, and inflates it if it begins as a gzip file does.
 ///
 /// Opening anything else (a folder, a FIFO, a device) is an IoError and never blocks. A gzip stream
-/// must be whole, with its checksums right and nothing but another one behind it, which continues
-/// the content: a FormatError otherwise.
+/// must be complete and have the right checksums. Only another gzip stream may follow it, which
+/// continues the content. Anything else is a FormatError.
 class InputFile {
  public:
-  /// `op` is the reader that errors name: a literal. IoError with the system's reason.
+  /// `op`, a literal, is the name of the reader in errors. IoError with the reason that the system
+  /// gives.
   InputFile(const char* op, const std::string& path, At at);
 
-  /// The next `count` bytes: fewer only at the end. Memory follows what has come, not `count`.
+  /// The next `count` bytes; fewer only at the end. Memory grows with the bytes that have been
+  /// read, so that a wrong `count` in a corrupt header does no harm.
   std::string take(std::size_t count);
 
-  /// FormatError: what is wrong at this byte of the content.
+  /// Throws a FormatError that says what is wrong at this byte of the content.
   [[noreturn]] void refuse(std::size_t offset, const std::string& what) const;
 
  private:
@@ -39,8 +41,8 @@ class InputFile {
   std::string path_;
   At at_;
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
-  std::unique_ptr<z_stream_s, void (*)(z_stream_s*)> gzip_;  // null where the content is the file
-  std::unique_ptr<unsigned char[]> buffer_;  // what is to be inflated: too large for a small stack
+  std::unique_ptr<z_stream_s, void (*)(z_stream_s*)> gzip_;  // null if it is not compressed
+  std::unique_ptr<unsigned char[]> buffer_;  // compressed bytes: too many for a small stack
 };
 
 }}  // namespace descent::data

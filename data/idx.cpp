@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::size_t kMostBytes = std::size_t{4} << 30;
 
-/// f(T{}) for the T that this byte of a header stands for, if there is one.
+/// Calls f(T{}) for the type T that this byte of a header stands for; does nothing if there is
+/// none.
 template <class F> void visit_type(int type, F f) {
   switch (type) {
     case 0x08: f(uint8_t{}); break;
@@ -25,7 +26,7 @@ template <class F> void visit_type(int type, F f) {
   }
 }
 
-/// Bytes per element; 0 if there is no such type.
+/// The number of bytes per element; 0 if there is no such type.
 std::size_t item_size(int type) {
   std::size_t size = 0;
   visit_type(type, [&size](auto zero) { size = sizeof zero; });
@@ -40,7 +41,7 @@ template <class T> T big_endian(const char* bytes) {
   return std::bit_cast<T>(own);
 }
 
-/// All but the elements.
+/// Reads everything in front of the elements.
 Idx read_header(InputFile& file, const std::string& path) {
   const std::string head = file.take(4);
   if (head.size() < 4)
@@ -61,7 +62,7 @@ Idx read_header(InputFile& file, const std::string& path) {
     const std::size_t size = big_endian<uint32_t>(&sizes[i]);
     if (size > kMostBytes / extent)
       file.refuse(4 + i, fmt::format("size {} of axis {} makes more than 4 GiB", size, i / 4));
-    extent *= std::max<std::size_t>(size, 1);  // an axis of 0 must not hide sizes too large
+    extent *= std::max<std::size_t>(size, 1);  // a 0 must not hide other sizes that are too large
     idx.shape.push_back(static_cast<int64_t>(size));
   }
   return idx;

@@ -2,7 +2,7 @@
 /// @file
 /// IDX, the format of MNIST and its family (Y. LeCun, "The MNIST database of handwritten digits"):
 /// two zero bytes, the elements' type, the rank, the sizes as big-endian uint32, then the elements
-/// in row-major order, big-endian. A file may be gzip-compressed, whatever its name.
+/// in row-major order, big-endian. Whatever its name is, a file may be compressed by gzip.
 
 #include <string>
 
@@ -10,23 +10,23 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// What is in an IDX file.
+/// The content of an IDX file.
 struct Idx {
-  std::string path;   ///< as it was given
+  std::string path;   ///< the path that was given
   int type;           ///< 0x08 uint8, 0x09 int8, 0x0b int16, 0x0c int32, 0x0d float32, 0x0e float64
   Shape shape;        ///< rank 1 to 8
   std::string bytes;  ///< the elements as they are in the file
 
-  /// The elements converted to `dtype` (to bool: whether they are not zero; a float64 beyond the
-  /// range of float32 becomes infinite). DtypeError for int64 from floating numbers.
+  /// The elements converted to `dtype`. In bool, only zero becomes false; in float32, a float64 out
+  /// of range becomes infinite. DtypeError if floating elements are to become int64.
   [[nodiscard]] Tensor to(DType dtype, At at = At::here()) const;
 };
 
-/// Reads an IDX file, at most 4 GiB of elements and rank 1 to 8.
+/// Reads an IDX file of rank 1 to 8 with at most 4 GiB of elements.
 ///
-/// The file must be exactly as long as its sizes say, and a gzip stream must be whole, with its
-/// checksums right and nothing behind it. Memory is taken only for what has been read.
-/// IoError if it cannot be read; FormatError with the path and the byte's offset.
+/// The file must be exactly as long as its sizes say. A gzip file must be complete and have the
+/// right checksums. Memory grows with the bytes that have been read. IoError if the file cannot be
+/// read; FormatError with the path and the offset of the byte.
 [[nodiscard]] Idx load_idx(const std::string& path, At at = At::here());
 
 /// The elements of an IDX file: load_idx(path).to(dtype), with the errors of both.

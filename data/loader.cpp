@@ -35,7 +35,7 @@ DataLoader::Iterator::Iterator(DataLoader& loader) : loader_(loader), place_(loa
     order_ = arange(loader.examples_, int64, loader.at_);
     return;
   }
-  Generator generator;  // each epoch has a stretch of the seed's stream to itself
+  Generator generator;  // each epoch has its own part of the seed's stream
   generator.set_state({loader.options_.seed, (static_cast<uint64_t>(place_.epoch) + 1) << 32});
   order_ = randperm(loader.examples_, generator, loader.at_);
 }

@@ -10,22 +10,22 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// The batch size that takes the whole dataset.
+/// The batch size that stands for the whole dataset.
 inline constexpr int64_t kFullBatch = 0;
 
-/// How a loader cuts and orders a dataset.
+/// How a loader orders a dataset and divides it into batches.
 struct LoaderOptions {
   int64_t batch_size = 1;  ///< kFullBatch, or at least 1; the last batch of an epoch may be smaller
-  bool shuffle = false;    ///< another order in every epoch, from the seed and the epoch's number
+  bool shuffle = false;    ///< a new random order in each epoch, from the seed and its number
   bool drop_last = false;  ///< leave out a last batch that is not full
-  uint64_t seed = 0;       ///< of the orders
+  uint64_t seed = 0;       ///< of the random orders
 };
 
-/// Where a loader stands: the next batch it will give.
+/// The position of a loader: the next batch that it will give.
 struct LoaderState {
-  int64_t epoch = 0;  ///< from 0
-  int64_t batch = 0;  ///< in the epoch, from 0
-  /// Names its parts for whoever saves it.
+  int64_t epoch = 0;  ///< counts from 0
+  int64_t batch = 0;  ///< in the epoch, counts from 0
+  /// Names the parts that are saved: see StateVisitor.
   template <class V> void visit(V& v) {
     v("DataLoader/epoch", epoch), v("DataLoader/batch", batch);
   }
@@ -33,12 +33,12 @@ struct LoaderState {
 
 /// Batches of a dataset: `for (auto [x, y] : loader)` is one epoch.
 ///
-/// Each such loop is a new epoch, also after one that was left early; one loop at a time. The order
-/// of epoch k follows from the options and k alone. Without shuffling, batches of a TensorDataset
-/// are views of its tensors: clone() one before changing it in place.
+/// Each such loop is a new epoch, also if the last loop was left early. Only one loop may run at a
+/// time. The order of epoch k depends on the options and k alone. Without shuffling, batches of a
+/// TensorDataset are views of its tensors: clone() one before you change it in place.
 class DataLoader {
  public:
-  /// ValueError for a negative batch size, and if there would be no batch at all.
+  /// ValueError for a negative batch size, or if there would be no batch at all.
   template <Dataset D>
   explicit DataLoader(D dataset, const LoaderOptions& options = {}, At at = At::here())
       : DataLoader(dataset.size(), options, at) {
@@ -58,7 +58,7 @@ class DataLoader {
   /// The loop over one epoch.
   class Iterator {
    public:
-    /// What a loop over the loader uses: the batch in hand, the next one, the end.
+    /// What a range-based `for` needs.
     explicit Iterator(DataLoader& loader);
     Batch operator*() const;
     Iterator& operator++() {
@@ -70,29 +70,29 @@ class DataLoader {
    private:
     DataLoader& loader_;
     LoaderState place_;
-    Tensor order_;  // of the epoch's examples: int64 [examples]
+    Tensor order_;  // the examples in the order of the epoch: int64 [examples]
   };
-  /// Begins the next epoch, or goes on where `set_state` says.
+  /// Begins the next epoch, or continues where `load_state_dict` or `set_epoch` says.
   Iterator begin() { return Iterator(*this); }
   std::default_sentinel_t end() const { return {}; }
 
-  /// As they were given.
+  /// The options that were given.
   const LoaderOptions& options() const { return options_; }
-  /// Batches per epoch.
+  /// The number of batches per epoch.
   [[nodiscard]] int64_t size() const { return batches_; }
 
-  /// Where it stands: behind the batch in hand, which counts as used.
+  /// The position after the current batch, which counts as used.
   [[nodiscard]] LoaderState state() const { return state_; }
-  /// "DataLoader/epoch" and "DataLoader/batch" (int64): with the options, all that a checkpoint
-  /// needs. A loop that was left, or that the dataset ended by throwing, goes on there after
-  /// `load_state_dict(state_dict())`.
+  /// The position, as "DataLoader/epoch" and "DataLoader/batch" (int64): with the options, all that
+  /// a checkpoint needs. A loop that was left early, or that an exception of the dataset ended, is
+  /// continued after `load_state_dict(state_dict())`.
   [[nodiscard]] NamedTensors state_dict() const { return saved_state(state_); }
-  /// The next loop goes on from there, in the middle of an epoch if need be. ValueError, and
-  /// nothing changed, if it does not fit or there is no such batch.
+  /// The next loop continues from this position, which may be in the middle of an epoch. ValueError
+  /// if the state does not fit or there is no such batch; nothing is changed then.
   void load_state_dict(const NamedTensors& state, At at = At::here()) {
     go_to(with_state(state_, state, "DataLoader", at), at);
   }
-  /// The next loop is epoch k.
+  /// The next loop is epoch k. ValueError unless 0 <= k < 2^32 - 1.
   void set_epoch(int64_t k, At at = At::here()) { go_to({k, 0}, at); }
 
  private:

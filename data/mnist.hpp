@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The MNIST digits, and sets of the same form.
+/// The MNIST digits, and datasets of the same form.
 
 #include <string>
 
@@ -8,22 +8,22 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// The MNIST handwritten digits, or a set in the same form (Fashion-MNIST, KMNIST).
+/// The MNIST handwritten digits, or a dataset of the same form (Fashion-MNIST, KMNIST).
 ///
-/// x: images, float32 [N, 1, H, W] in [0, 1] (28 by 28 in all known sets). y: labels, int64 [N],
-/// 0 to 9.
+/// x: images, float32 [N, 1, H, W] in [0, 1] (28 by 28 in the three named here). y: labels, int64
+/// [N], 0 to 9.
 struct Mnist {
   TensorDataset train;  ///< 60,000 examples in MNIST itself
-  TensorDataset test;   ///< 10,000
+  TensorDataset test;   ///< 10,000 examples in MNIST itself
   std::string name;     ///< "mnist" if these are the genuine files, else the folder's name
 };
 
 /// Reads the four files of `folder`: train-images-idx3-ubyte, train-labels-idx1-ubyte and the same
-/// with t10k, each as it is or with .gz at its end.
+/// with t10k, each name with or without .gz at its end.
 ///
-/// All is checked before anything is returned. IoError if a file is missing or unreadable;
-/// FormatError if one is not what its name says, if images and labels differ in number, if the
-/// images of the two sets differ in size or if a label is above 9.
+/// Checks everything before it returns anything. IoError if a file is missing or cannot be read;
+/// FormatError if a file is not what its name says, if there are not as many labels as images, if
+/// the images of the two sets differ in size, or if a label is above 9.
 /// Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits".
 [[nodiscard]] Mnist mnist(const std::string& folder, At at = At::here());
 

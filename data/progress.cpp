@@ -26,7 +26,8 @@ std::string_view environment(const char* name) {
   return value ? value : "";
 }
 
-/// The locale's character set, as the environment has it: a program may never call setlocale.
+/// Whether the locale that the environment names uses UTF-8. (The locale of the program says
+/// nothing: a program may never call setlocale.)
 bool locale_is_utf8() {
   for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"})
     if (const std::string locale(environment(name)); !locale.empty())
@@ -34,7 +35,7 @@ bool locale_is_utf8() {
   return false;
 }
 
-/// Columns on the screen: one per character, that is, per byte that does not continue one.
+/// How many columns a text takes: one per character, that is, per byte that begins a character.
 int64_t columns(std::string_view text) {
   return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
 }
@@ -45,7 +46,7 @@ std::string truncate(std::string text, int64_t width) {
   return text;
 }
 
-/// In one line: control characters make way for spaces.
+/// The text in one line: spaces replace control characters.
 std::string plain(std::string text) {
   for (char& c : text)
     if (static_cast<unsigned char>(c) < ' ') c = ' ';
@@ -173,7 +174,7 @@ void Progress::draw(bool last) {
     const ProgressStyle style{sized ? size.ws_col : 80, locale_is_utf8(), color};
     text = "\r" + format_bar(view_, style) + "\x1b[K" + (last ? "\n" : "");
   }
-  // Progress that cannot be shown must not stop what it is about.
+  // Progress that cannot be shown must not stop the loop.
   if (::write(fd_, text.data(), text.size()) < 0) return;
 }
 

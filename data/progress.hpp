@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// How far a loop is, on a terminal or in a log.
+/// Shows the progress of a loop, on a terminal or in a log.
 
 #include <cstdint>
 #include <string>
@@ -11,8 +11,9 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// How progress is shown. `bar`: one line that is drawn over and over; `lines`: a line of key=value
-/// pairs at the end, and every 30 s before; `automatic`: a bar on a terminal, lines elsewhere.
+/// How progress is shown. `bar`: one line that is drawn again and again; `lines`: a line of
+/// key=value pairs every 30 s and at the end; `automatic`: a bar on a terminal, lines elsewhere;
+/// `none`: not at all.
 enum class ProgressMode { automatic, bar, lines, none };
 
 /// How and where progress is shown.
@@ -21,21 +22,21 @@ struct ProgressOptions {
   int fd = 2;                                   ///< the file descriptor to write to: stderr
 };
 
-/// What is drawn, apart from how.
+/// What is shown.
 struct ProgressView {
-  std::string title;                                         ///< in front
-  int64_t done = 0;                                          ///< steps
-  int64_t total = 0;                                         ///< steps; 0: not known
+  std::string title;                                         ///< the text in front
+  int64_t done = 0;                                          ///< steps that are done
+  int64_t total = 0;                                         ///< steps in total; 0: not known
   double seconds = 0;                                        ///< since the start
   double rate = 0;                                           ///< steps per second; 0: not known
-  std::vector<std::pair<std::string, double>> postfix = {};  ///< names and values behind
+  std::vector<std::pair<std::string, double>> postfix = {};  ///< the names and values at the end
 };
 
 /// How a bar is drawn.
 struct ProgressStyle {
   int width = 80;       ///< columns of the terminal; the last one stays free
-  bool unicode = true;  ///< blocks, else `#`
-  bool color = false;   ///< by escape sequences
+  bool unicode = true;  ///< blocks; otherwise `#`
+  bool color = false;   ///< whether escape sequences colour the bar
 };
 
 /// Shows how far a loop is, as tqdm does: at most ten times per second, with the rate (a moving
@@ -43,19 +44,19 @@ struct ProgressStyle {
 ///
 ///     epoch 1/5:  42%|████▏     | 394/938 [00:01<00:02, 310.52it/s, loss=0.2841]
 ///
-/// A step costs a look at the clock; what cannot be written is dropped. The bar is plain `#` where
+/// Each step reads the clock. Text that cannot be written is dropped. The bar consists of `#` if
 /// the locale is not UTF-8, and has a colour on a terminal unless NO_COLOR is set.
 class Progress : Pinned {
  public:
-  /// `total` steps, or 0 if that is not known. ValueError if negative.
+  /// `total` is the number of steps, or 0 if it is not known. ValueError if it is negative.
   explicit Progress(int64_t total, const std::string& title = "", ProgressOptions options = {},
                     At at = At::here());
-  /// Closes it, wherever it stands.
+  /// Calls `close`.
   ~Progress();
 
   /// Notes that `steps` more steps are done.
   void update(int64_t steps = 1);
-  /// Shows `name=value` from the next drawing on, in place of that name's last value.
+  /// Shows `name=value` from the next drawing on, in place of the last value of that name.
   void postfix(const char* name, double value);
   /// Draws the last state and ends the line; nothing is drawn after that.
   void close();
@@ -66,14 +67,14 @@ class Progress : Pinned {
   ProgressMode mode_;
   int fd_;
   double start_, interval_;                       // seconds
-  ProgressView view_;                             // as of the last drawing, but for `done`
-  int64_t drawn_ = 0;                             // what was `done` then
+  ProgressView view_;                             // seconds and rate are of the last drawing
+  int64_t drawn_ = 0;                             // the steps that were done then
   double recent_steps_ = 0, recent_seconds_ = 0;  // moving averages over the drawings
 };
 
-/// A bar's text, never wider than the terminal.
+/// The text of a bar, never wider than the terminal.
 std::string format_bar(const ProgressView& view, const ProgressStyle& style);
-/// "epoch 1/5: step=394 total=938 seconds=1.3 rate=310.5 loss=0.2841".
+/// The text of a line: "epoch 1/5: step=394 total=938 seconds=1.3 rate=310.5 loss=0.2841".
 std::string format_line(const ProgressView& view);
 
 }}  // namespace descent::data

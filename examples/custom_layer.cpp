@@ -3,7 +3,7 @@
 
 using namespace descent;
 
-/// log(1 + exp(x)) without overflow: the value, and beside it the derivative.
+/// log(1 + exp(x)) without overflow, with its derivative.
 static Tensor softplus(const In& x) {
   return record(
       "softplus",
@@ -62,7 +62,7 @@ static void train(const Options& options) {
     if (!options.quiet && (epoch + 1) % 50 == 0)
       std::printf("epoch %4ld: loss %.5f, lr %.2e\n", epoch + 1, loss.item(), opt.lr());
   }
-  // One more step, by an optimizer that goes on where the first one stood, and what it did.
+  // A new optimizer continues from the state of the first one, takes one more step and explains it.
   Signum resumed(net.named_parameters());
   resumed.load_state_dict(opt.state_dict());
   optim::Scheduler(resumed, decay).load_state_dict(schedule.state_dict());

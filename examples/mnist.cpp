@@ -12,7 +12,7 @@ struct Net : nn::Module {
   Tensor forward(const In& x) const override { return fc2(relu(fc1(flatten(x, 1)))); }
 };
 
-/// Two convolutions see strokes and corners wherever they are.
+/// Its two convolutions find strokes and corners anywhere in the image.
 struct Cnn : nn::Module {
   nn::Conv2d conv1 = register_module("conv1", nn::Conv2d(1, 32, 3));
   nn::Conv2d conv2 = register_module("conv2", nn::Conv2d(32, 64, 3));
@@ -26,7 +26,7 @@ struct Cnn : nn::Module {
   }
 };
 
-/// The share of a dataset that the model reads right, a thousand examples at a time.
+/// The share of a dataset that the model classifies correctly, in batches of a thousand.
 static double test(nn::Module& net, const data::TensorDataset& dataset) {
   nn::EvalGuard eval(net);
   NoGradGuard no_grad;
@@ -41,13 +41,13 @@ static void train(const Options& options) {
   const data::Mnist digits = data::mnist(options.data);
   if (digits.train.x().numel() != digits.train.size() * 784)
     throw FormatError(options.data + " has images of another size: need 28 by 28");
-  // Pixels brought to mean 0 and deviation 1, both of the training set.
+  // The pixels get mean 0 and standard deviation 1, both measured on the training set.
   const Tensor mean = digits.train.x().mean(), deviation = sqrt(var(digits.train.x()));
-  auto normalized = [&](const data::TensorDataset& set) {
+  auto normalize = [&](const data::TensorDataset& set) {
     return data::TensorDataset((set.x() - mean) / deviation, set.y());
   };
-  const data::TensorDataset train_set = normalized(digits.train);
-  const data::TensorDataset test_set = normalized(digits.test);
+  const data::TensorDataset train_set = normalize(digits.train);
+  const data::TensorDataset test_set = normalize(digits.test);
   const auto model = options.model == "cnn" ? std::unique_ptr<nn::Module>(new Cnn)
                                             : std::unique_ptr<nn::Module>(new Net);
   nn::Module& net = *model;

@@ -1,4 +1,5 @@
-// A straight line: the theory of parameter updates on w and b, against NIST's certified digits.
+// A straight line: shows the theory of parameter updates on w and b, and compares the digits of the
+// result with those that NIST certifies.
 #include <cmath>
 #include <functional>
 #include <memory>
@@ -11,7 +12,7 @@ using namespace descent;
 /// Reference Datasets.
 constexpr double kB0 = -0.262323073774029, kB1 = 1.00211681802045;
 
-// ---- what there is to choose from
+// ---- the rules and schedules to choose from
 
 using Optimizer = std::unique_ptr<optim::OptimizerBase>;
 struct Rule {
@@ -58,8 +59,8 @@ static const std::vector<Rule> kRules{
 static const Rule& find_rule(const std::string& name) {
   return *std::find_if(kRules.begin(), kRules.end(), [&](const Rule& r) { return r.name == name; });
 }
-/// predict -> loss -> gradient -> update; returns the loss before it. (L-BFGS asks for more losses
-/// in one step, so all are given a closure.)
+/// predict -> loss -> gradient -> update; returns the loss before the update. (L-BFGS needs several
+/// losses in one step, so every rule is given a closure.)
 static double take_step(optim::OptimizerBase& opt, const std::function<Tensor()>& predict) {
   return opt.step([&] {
     opt.zero_grad();
@@ -116,12 +117,12 @@ struct Run {
   optim::Schedule schedule = optim::schedule::constant(1);  // per epoch
 };
 
-/// From w = b = 0 by `step()` alone.
+/// Fits the line from w = b = 0, by calls of `step()` alone.
 static Line fit(const Tensor& x, const Tensor& y, const Run& run, uint64_t seed,
                 optim::Ledger* ledger = nullptr) {
   Line line(x, y);
   const Optimizer opt = find_rule(run.rule).make(line.parameters(), run.lr);
-  opt->set_nonfinite(optim::NonFinite::skip);  // a diverging run is to be seen, not to be an error
+  opt->set_nonfinite(optim::NonFinite::skip);  // show a run that diverges
   opt->trace(ledger);
   optim::Scheduler schedule(*opt, run.schedule);
   data::DataLoader loader(data::TensorDataset(line.u, line.v),
@@ -135,9 +136,10 @@ static Line fit(const Tensor& x, const Tensor& y, const Run& run, uint64_t seed,
   return line;
 }
 
-// ---- what is printed
+// ---- the output
 
-/// One step that can be checked by hand, then the chosen rule's on the real data.
+/// Explains one step that can be checked by hand, then the chosen rule's first two on the real
+/// data.
 static void explain(const Tensor& x, const Tensor& y, const Run& run, uint64_t seed) {
   std::printf(
       "One step by hand: the points (1, 3), (2, 5), (3, 7), the model y = w x + b, w = b = 0.\n"
@@ -176,12 +178,12 @@ static void explain(const Tensor& x, const Tensor& y, const Run& run, uint64_t s
   std::printf("%s\n%s\n", ledger.explain("w", 1).c_str(), ledger.explain("w", 2).c_str());
 }
 
-/// How a rule does on a valley: the line on columns of deviation 3 and 2, curved 9 times as much
-/// along w as along b.
+/// How a rule performs in a valley: the line on columns of standard deviation 3 and 2, where the
+/// loss is curved 9 times as much along w as along b.
 struct Descent {
-  int steps = 0;      // until the loss has lost all but 1e-4 of what it can lose
-  bool held = false;  // still so after the last step
-  double excess = 1;  // what is left then
+  int steps = 0;      // after these, the excess stays at 1e-4 or below
+  bool held = false;  // whether it is there after the last step
+  double excess = 1;  // the loss above the lowest, as a share of what it was at first
 };
 static Descent descend(const Tensor& u, const Tensor& v, const Rule& rule, double lr, double best) {
   const Tensor w = zeros({}, float64).requires_grad_(), b = zeros({}, float64).requires_grad_();
@@ -196,12 +198,12 @@ static Descent descend(const Tensor& u, const Tensor& v, const Rule& rule, doubl
     const bool there = found.excess <= 1e-4;
     if (there && !found.held) found.steps = step;
     found.held = there;
-    if (!(found.excess < 1e12)) break;  // it has run away
+    if (!(found.excess < 1e12)) break;  // it diverges
   }
   return found;
 }
 
-/// All rules on the full batch, each at rates from 1e-4 to 31.
+/// Compares all rules on the full batch, each at rates from 1e-4 to 31.
 static void race(const Tensor& x, const Tensor& y) {
   const data::Standardizer sx(x), sy(y);
   const Tensor u = sx(x) * 3, v = sy(y) * 2 + 1;

@@ -10,7 +10,8 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
-/// Uniform in +-1/sqrt(fan_in of the weight), which a bias is given, or of the new tensor itself.
+/// A new tensor, uniform in +-1/sqrt(fan_in). For a bias, fan_in is that of its `weight`; a weight
+/// is given none, and has a fan_in of its own.
 static Tensor initial(const Shape& shape, At at, const Tensor& weight = {}) {
   Tensor x = empty(shape, float32, at);
   const int64_t inputs = init::fan_in(weight.defined() ? weight : x, at);
@@ -58,15 +59,16 @@ static double check_p(const char* op, double p, At at) {
   if (!(p >= 0 && p <= 1)) fail<ValueError>(at, "{}: p is {}: need [0, 1]", op, p);
   return p;
 }
-/// x times what is kept of it, `factor`, which broadcasts; where that is 0 so is the result, also
-/// of an infinity.
+/// x times `factor`, which broadcasts to x. Where the factor is 0 the result is 0, also for NaN and
+/// infinities.
 static Tensor drop(const In& x, const In& factor) {
   return record(
       "dropout",
       zip("dropout", x, factor, [](auto v, auto kept) { return kept == 0 ? kept : v * kept; }),
       wrt(x, [factor = saved(factor)](const Tensor& g) { return drop(g, factor); }));
 }
-/// x, with a probability of p for each element of `shape`, which broadcasts, to be 0.
+/// Draws for each element of `shape`, which broadcasts to x, whether x becomes 0 there: with
+/// probability p.
 static Tensor drop_out(const In& x, const Shape& shape, double p) {
   const double scale = p == 1 ? 0 : 1 / (1 - p);
   return drop(x, bernoulli(shape, 1 - p).to(x.dtype()) * scale);
@@ -106,7 +108,8 @@ Sequential::Step::Step(std::function<Tensor(const In&)> f)
     : module_(std::make_shared<Function>(std::move(f))) {}
 
 Sequential::Sequential(std::initializer_list<Step> steps, At at) {
-  // Sequential{s} is a copy of s in one compiler and a list of one in another: let it be a copy.
+  // Compilers differ on Sequential{s}: to one it is a copy of s, to another a list with one step.
+  // Here it is always a copy.
   if (steps.size() == 1) {
     const Module& only = *steps.begin()->module_;
     if (typeid(only) == typeid(Sequential)) {

@@ -1,86 +1,107 @@
 #pragma once
+/// @file
+/// Layers, with PyTorch's names, defaults and initial values. New parameters are float32, drawn
+/// from the default generator; `to` converts them.
+
 #include "descent/core/ops/conv.hpp"
 #include "descent/core/ops/pooling.hpp"
 #include "descent/nn/module.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
+/// How a `Linear` layer is made.
 struct LinearOptions {
-  bool bias = true;
+  bool bias = true;  ///< whether the layer adds a bias
 };
-/// y = x weight^T + bias: x [.., in], y [.., out]; `weight` [out, in] and `bias` [out] start
-/// uniform in +-1/sqrt(in), as in PyTorch. ShapeError naming this layer if x's last size is not in.
+/// y = x weight^T + bias. `weight` and `bias` start uniform in +-1/sqrt(in), as in PyTorch.
 class Linear : public Module {
  public:
+  /// A layer from `in` to `out` features. ValueError if either is below 1.
   Linear(int64_t in, int64_t out, LinearOptions options = {}, At at = At::here());
+  /// y [.., out] of x [.., in]. ShapeError if the last size of x is not `in`, DtypeError if x has
+  /// another dtype than `weight`.
   Tensor forward(const In& x) const override;
-  const Tensor weight;
-  const Tensor bias;  ///< undefined without one
+  const Tensor weight;  ///< [out, in]
+  const Tensor bias;    ///< [out]; undefined for a layer without a bias
 };
 
 using descent::Conv2dOptions;
-/// Images [N, in, H, W] or [in, H, W] to [.., out, OH, OW]; see `conv2d`. `weight`
-/// [out, in / groups, KH, KW] and `bias` [out] start uniform in +-1/sqrt(in / groups KH KW), as in
-/// PyTorch. ValueError if the groups do not divide the channels, or anything is out of range.
+/// The convolution of images; `conv2d` says what it computes. `weight` and `bias` start uniform in
+/// +-1/sqrt((in / groups) KH KW), as in PyTorch.
 class Conv2d : public Module {
  public:
+  /// A layer from `in` to `out` channels. ValueError if `in`, `out`, the kernel or the groups are
+  /// below 1, or the groups do not divide `in` and `out`; `forward` checks the other options.
   Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& options = {},
          At at = At::here());
+  /// Images [N, in, H, W] or [in, H, W] become [N, out, OH, OW] or [out, OH, OW], with the OH, OW
+  /// and errors of `conv2d`.
   Tensor forward(const In& x) const override;
-  const Conv2dOptions options;
-  const Tensor weight;
-  const Tensor bias;  ///< undefined without one
+  const Conv2dOptions options;  ///< the options that were given
+  const Tensor weight;          ///< [out, in / groups, KH, KW]
+  const Tensor bias;            ///< [out]; undefined for a layer without a bias
 };
 
-/// In training, zeroes each element with probability p, NaN and infinities too, and scales the
-/// others by 1 / (1 - p); otherwise does nothing. Draws from the default generator. Srivastava et
-/// al. 2014, section 4.
+/// In training mode, sets each element to 0 with probability p, also NaN and infinities, and
+/// multiplies the others by 1 / (1 - p). In evaluation mode, it changes nothing. Draws from the
+/// default generator. Srivastava et al. 2014, section 4.
 class Dropout : public Module {
  public:
-  /// p in [0, 1], or ValueError.
+  /// ValueError unless p is in [0, 1].
   explicit Dropout(double p = 0.5, At at = At::here());
+  /// x is floating, of any shape; it is returned itself where nothing changes.
   Tensor forward(const In& x) const override;
-  const double p;
+  const double p;  ///< the probability of a 0
 };
 
-/// The same for whole channels of x, [N, C, H, W] or [C, H, W] (ShapeError). Tompson et al. 2015,
-/// section 3.2.
+/// As `Dropout`, but sets whole channels to 0. Tompson et al. 2015, section 3.2.
 class Dropout2d : public Module {
  public:
+  /// ValueError unless p is in [0, 1].
   explicit Dropout2d(double p = 0.5, At at = At::here());
+  /// x is floating, [N, C, H, W] or [C, H, W] (ShapeError); it is returned itself where nothing
+  /// changes.
   Tensor forward(const In& x) const override;
-  const double p;
+  const double p;  ///< the probability that a channel becomes 0
 };
 
 /// The largest pixel in each window; see `max_pool2d`.
 class MaxPool2d : public Module {
  public:
+  /// Keeps the kernel and the options; `forward` checks them.
   explicit MaxPool2d(Size2d kernel_, const MaxPool2dOptions& options_ = {})
       : kernel(kernel_), options(options_) {}
+  /// x [N, C, H, W] or [C, H, W] becomes [N, C, OH, OW] or [C, OH, OW]. Errors as for `max_pool2d`.
   Tensor forward(const In& x) const override;
-  const Size2d kernel;
-  const MaxPool2dOptions options;
+  const Size2d kernel;             ///< the size of the window
+  const MaxPool2dOptions options;  ///< the options that were given
 };
 
 /// The mean of the pixels in each window; see `avg_pool2d`.
 class AvgPool2d : public Module {
  public:
+  /// Keeps the kernel and the options; `forward` checks them.
   explicit AvgPool2d(Size2d kernel_, const AvgPool2dOptions& options_ = {})
       : kernel(kernel_), options(options_) {}
+  /// x [N, C, H, W] or [C, H, W] becomes [N, C, OH, OW] or [C, OH, OW]. Errors as for `avg_pool2d`.
   Tensor forward(const In& x) const override;
-  const Size2d kernel;
-  const AvgPool2dOptions options;
+  const Size2d kernel;             ///< the size of the window
+  const AvgPool2dOptions options;  ///< the options that were given
 };
 
-/// Axes start..end become one: [N, C, H, W] -> [N, C H W] by default. See `flatten`.
+/// Joins the axes from `start` to `end` into one: by default [N, C, H, W] becomes [N, C H W].
 class Flatten : public Module {
  public:
+  /// Keeps the axes; `forward` checks them.
   explicit Flatten(int64_t start_ = 1, int64_t end_ = -1) : start(start_), end(end_) {}
+  /// A view of x where its strides allow it, or a copy. IndexError unless x has both axes and
+  /// start <= end.
   Tensor forward(const In& x) const override;
+  /// The first and the last of the axes; negative ones count from the back.
   const int64_t start, end;
 };
 
-/// Modules, functions and lambdas applied one after the other; children are named "0", "1", ...
+/// Applies modules, functions and lambdas one after the other. Its children are named "0", "1", ...
 ///
 ///     nn::Sequential net{nn::Linear(784, 128), relu, nn::Linear(128, 10)};
 class Sequential : public Module {
@@ -88,6 +109,7 @@ class Sequential : public Module {
   /// One step: any module, or a function from a tensor to a tensor.
   class Step {
    public:
+    /// The module itself: the step is another handle on it.
     template <class M>
     requires std::is_base_of_v<Module, M> Step(const M& module)
         : module_(std::make_shared<M>(module)) {}
@@ -96,6 +118,7 @@ class Sequential : public Module {
         Step(const M& module)
     __attribute__((unavailable("a step takes one tensor and returns one")));
     Step(const Module&) = delete;  // a copy of the base would lose the layer's own forward
+    /// A function, lambda or other object that is called with one tensor and returns one.
     Step(Tensor (*f)(const In&)) : Step(std::function<Tensor(const In&)>(f)) {}
     template <class F>
     requires(!std::is_base_of_v<Module, F> && std::is_invocable_r_v<Tensor, const F&, const In&>)
@@ -108,46 +131,57 @@ class Sequential : public Module {
     std::shared_ptr<Module> module_;
   };
 
+  /// Without steps it returns its input.
   Sequential() = default;
+  /// These steps, in this order. Sequential{s} is another handle on s if s is a Sequential.
   Sequential(std::initializer_list<Step> steps, At at = At::here());
-  /// A class of its own in Sequential{s} is one step: where a compiler would copy its base, say so.
+  /// One step, of a class derived from Sequential. Without this constructor, some compilers would
+  /// copy the base class of `step` instead.
   template <class M>
   requires(std::is_base_of_v<Sequential, M> &&
            !std::is_same_v<Sequential, M>) explicit Sequential(const M& step, At at = At::here()) {
     push_back(step, at);
   }
+  /// Appends a step, and returns this module.
   Sequential& push_back(Step step, At at = At::here());
+  /// What the last step returns, of the shape that the steps make.
   Tensor forward(const In& x) const override;
+  /// The number of steps.
   std::size_t size() const { return steps_->size(); }
 
  private:
   using Steps = std::vector<std::shared_ptr<Module>>;
-  static std::shared_ptr<Steps> no_steps();  // not here: costly to compile
+  static std::shared_ptr<Steps> no_steps();  // defined elsewhere: it is costly to compile
   std::shared_ptr<Steps> steps_ = no_steps();
 };
 
-/// Modules of one class, to be called as the model likes; children are named "0", "1", ...
+/// Modules of one class, which the model calls as it likes. Its children are named "0", "1", ...
 ///
 ///     nn::ModuleList<Block> blocks = register_module("blocks", nn::ModuleList<Block>());
 template <class M> class ModuleList : public ModuleBase {
  public:
   ModuleList() = default;
+  /// A list of these modules, in this order.
   explicit ModuleList(const std::vector<M>& modules, At at = At::here()) {
     for (const M& module : modules) push_back(module, at);
   }
+  /// Appends a module: the list holds another handle on it.
   void push_back(const M& module, At at = At::here()) {
     modules_->push_back(register_module(std::to_string(size()), module, at));
   }
+  /// The number of modules.
   std::size_t size() const { return modules_->size(); }
-  /// A handle on module i, which errors call by its place in the list. IndexError if there is none.
+  /// A handle on module i; errors name it by its place in the list. IndexError if there is none.
   M operator[](std::size_t i) const {
     if (i >= size()) fail<IndexError>(At::here(), "ModuleList: module {} of {}", i, size());
     M module = (*modules_)[i];
     name_in(module, *this, i);
     return module;
   }
+  /// Goes through the modules in their order, for `for (const auto& block : blocks)`.
   class Iterator {
    public:
+    /// What a range-based `for` needs.
     Iterator(const ModuleList& list, std::size_t i) : list_(list), i_(i) {}
     M operator*() const { return list_[i_]; }
     Iterator& operator++() { return ++i_, *this; }
@@ -157,6 +191,7 @@ template <class M> class ModuleList : public ModuleBase {
     const ModuleList& list_;
     std::size_t i_;
   };
+  /// Where such a loop begins and ends.
   Iterator begin() const { return {*this, 0}; }
   Iterator end() const { return {*this, size()}; }
 

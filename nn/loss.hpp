@@ -1,7 +1,9 @@
 #pragma once
-#include "descent/core/ops/loss.hpp"
+/// @file
+/// Losses, with PyTorch's names and defaults, and metrics: functions of a prediction and a target.
+/// core/ops/loss.hpp documents the losses.
 
-// Losses, with PyTorch's names and defaults, and metrics: functions of a prediction and a target.
+#include "descent/core/ops/loss.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
@@ -13,7 +15,9 @@ using descent::nll_loss;
 using descent::NllOptions;
 using descent::Reduction;
 
-/// The share of rows whose largest logit is at the target. logits [N, K], target [N] int64; N > 0.
+/// The share of rows, from 0 to 1, whose largest logit is at the target: logits [N, K], target [N],
+/// int64, with N > 0 (ShapeError). Of equal logits the first counts, and NaN counts as larger than
+/// any number. A target outside [0, K) matches no logit.
 [[nodiscard]] double accuracy(const In& logits, const In& target);
 
 }}  // namespace descent::nn

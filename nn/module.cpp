@@ -16,7 +16,7 @@ struct ModuleBase::State {
   bool training = true;
   NamedTensors parameters, buffers;
   std::vector<std::pair<std::string, std::shared_ptr<ModuleBase>>> children;
-  std::unordered_set<std::string> reported;  // types of unregistered modules that it has called
+  std::unordered_set<std::string> reported;  // classes whose unregistered modules it called
 };
 
 static constinit thread_local Observer* observer = nullptr;
@@ -36,7 +36,7 @@ ModuleBase::Running::Running(const ModuleBase& module, At at)
 
 ModuleBase::Running::~Running() {
   innermost_ = outer_;
-  if (outer_) outer_->asks_mode_ |= asks_mode_;  // whoever is below follows the same mode
+  if (outer_) outer_->asks_mode_ |= asks_mode_;  // the outer module depends on the mode too
 }
 
 bool ModuleBase::Running::observed() { return observer != nullptr; }
@@ -48,7 +48,8 @@ void ModuleBase::Running::tell(const std::vector<Tensor>& outputs) const {
   }
 }
 
-/// Reports a module that is called inside another one, where none owns it, if that matters.
+/// Reports this module if none of the modules that are being called owns it, and if that matters:
+/// if it has tensors that they do not have, or depends on the mode.
 void ModuleBase::Running::check_owner() const {
   if (!outer_) return;
   const State* const parent = outer_->module_.state_.get();
@@ -99,12 +100,12 @@ static std::string join_names(const std::string& prefix, const std::string& name
   return prefix.empty() ? name : prefix + "." + name;
 }
 
-/// f(prefix, state) for this module and all below, under each of their names.
+/// Calls f(prefix, state) for this module and all below it, once for each name that they have.
 void ModuleBase::visit_all(const std::string& prefix, const Visit& f) const {
   f(prefix, *state_);
   for (const auto& [name, child] : state_->children) child->visit_all(join_names(prefix, name), f);
 }
-/// The same under their first names only.
+/// The same, but once for each module, under its first name.
 void ModuleBase::visit_each(const Visit& f) const {
   std::unordered_set<const State*> seen;
   auto walk = [&](auto& self, const std::string& prefix, const ModuleBase& module) -> void {
@@ -170,7 +171,7 @@ ModuleBase& ModuleBase::get_submodule(std::string_view name, At at) {
   return *module;
 }
 
-/// Whether `state` is that of a module below this one.
+/// Whether `state` belongs to a module below this one.
 bool ModuleBase::owns(const State* state) const {
   bool found = false;
   visit_each([&](const std::string& prefix, const State& own) {
@@ -193,7 +194,8 @@ NamedTensors ModuleBase::state_dict() const { return clone_all(handles()); }
 void ModuleBase::load_state_dict(const NamedTensors& source, const LoadOptions& options, At at) {
   const NamedTensors own = handles();
   std::vector<Tensor> found = match_state(own, source, type(), options.strict, at);
-  // Whatever may fail comes first. What is a part of this module may change while it is copied.
+  // All that may fail comes first. A source that shares its storage with this module would change
+  // while it is copied.
   const auto storage_of = [](const Tensor& t) -> const void* { return Peek::header(t)->storage; };
   std::unordered_set<const void*> storages;
   for (const auto& [name, t] : own) storages.insert(storage_of(t));
@@ -225,7 +227,7 @@ bool ModuleBase::training() const {
 
 void copy_state(ModuleBase& from, ModuleBase& to, At at) {
   const auto modes = from.named_modules(), own = to.named_modules();
-  to.load_state_dict(from.state_dict(), {}, at);  // the last that may fail
+  to.load_state_dict(from.state_dict(), {}, at);  // nothing fails after this
   for (std::size_t i = 0; i < own.size() && i < modes.size(); ++i)
     own[i].second->state_->training = modes[i].second->state_->training;
 }
@@ -259,7 +261,7 @@ void ModuleBase::unfreeze(std::string_view pattern, At at) {
 void ModuleBase::to(DType dtype, At at) {
   if (!is_floating(dtype))
     fail<DtypeError>(at, "to: a module of {}: need float32 or float64", dtype);
-  std::vector<std::pair<Tensor, Tensor>> values;  // all, before the first is changed
+  std::vector<std::pair<Tensor, Tensor>> values;  // all of them, before the first tensor changes
   for (const NamedTensors& list : {named_parameters(), named_buffers()})
     for (const auto& [name, t] : list)
       if (is_floating(t.dtype()) && t.dtype() != dtype)
@@ -275,7 +277,7 @@ static bool has(const auto& list, const std::string& name) {
   return std::any_of(list.begin(), list.end(), [&](const auto& e) { return e.first == name; });
 }
 
-/// Refuses an empty name, one with a dot, and one that is taken.
+/// Refuses a name that is empty, has a dot or is taken.
 static void check_name(const char* op, const std::string& name, const std::string& type, bool taken,
                        At at) {
   if (name.empty() || name.find('.') != std::string::npos)
@@ -291,7 +293,8 @@ void ModuleBase::check_tensor(const char* op, const std::string& name, const Ten
 
 Tensor ModuleBase::register_parameter(const std::string& name, Tensor value, At at) {
   check_tensor("register_parameter", name, value, at);
-  if (!value.requires_grad() || !value.is_leaf()) value = value.detach();  // the caller's own stays
+  // The caller's own tensor must not change.
+  if (!value.requires_grad() || !value.is_leaf()) value = value.detach();
   value.requires_grad_(true, at);
   state_->parameters.emplace_back(name, value);
   return value;

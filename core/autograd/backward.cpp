@@ -16,25 +16,27 @@ constinit thread_local Backward* running = nullptr;
 
 constexpr auto shallower = [](const Node* a, const Node* b) { return a->depth < b->depth; };
 
-/// Makes room for one more, so that push_back cannot fail.
+/// Makes room for one more element, so that push_back cannot fail.
 template <class T> void make_room(std::vector<T>& list) {
   if (list.size() == list.capacity()) list.reserve(std::max<std::size_t>(16, 2 * list.size()));
 }
 
-/// One backward: nodes wait in a heap by depth. A consumer is deeper than its inputs, so whatever
-/// is popped has all of its gradient; ties fall as the same program always pushes them.
+/// One backward walk. Nodes wait in a heap that is ordered by depth. An op is deeper than its
+/// inputs, so a node that is popped has received all of its gradient. Nodes of equal depth are
+/// popped in an order that depends only on the order of the pushes, which is the same in every run.
 ///
-/// Two walks of different threads that meet are refused. The first node that they share has several
-/// owners, or it would be reached from one that they share: so a walk claims the nodes of several
-/// owners that it comes to, until its end. Whatever throws leaves no claim and no gradient behind.
+/// Two walks of different threads must not meet. The first node that both reach has several owners:
+/// from a single owner, both would have reached the owner before. So a walk claims each node with
+/// several owners that it reaches, until it ends, and a node that the walk of another thread has
+/// claimed is an error. After an exception, neither claims nor collected gradients are left.
 class Backward : Pinned {
  public:
   Backward(const char* op, bool create_graph, bool retain_graph, At at)
       : op_(op), create_(create_graph), retain_(retain_graph), at_(at), mode_(create_graph) {
-    make_room(roots_), make_room(heap_), make_room(claimed_);  // as a rule, no more is needed
+    make_room(roots_), make_room(heap_), make_room(claimed_);  // usually enough
     if (outer_) set_aside_.reserve(outer_->heap_.size());
-    // From here on nothing fails. In a hook or a derivative of another walk, what waits in that
-    // one's nodes steps aside.
+    // Nothing fails from here on. If this walk runs in a hook or a derivative of another walk, the
+    // gradients that wait in the nodes of that walk are set aside until this one ends.
     if (outer_)
       for (Node* n : outer_->heap_) set_aside_.push_back(std::exchange(n->pending, {}));
     running = this;
@@ -50,8 +52,9 @@ class Backward : Pinned {
       outer_->heap_[i]->pending = std::move(set_aside_[i]);
   }
 
-  /// Only nodes in `wanted`'s ancestry are visited, and gradients land in `found`, not in leaves.
-  /// GraphError, before anything is done, if the outputs do not depend on one of them.
+  /// Makes the walk visit only nodes between `outputs` and `wanted`, and put the gradients into
+  /// found_, not into leaves. GraphError, before any gradient is computed, if the outputs do not
+  /// depend on one of `wanted`, unless `allow_unused`.
   void restrict_to(const std::vector<Tensor>& outputs, const std::vector<Tensor>& wanted,
                    bool allow_unused);
   void seed(const Tensor& output, const Tensor& gradient) {
@@ -60,7 +63,7 @@ class Backward : Pinned {
     feed(roots_.back(), gradient.defined() ? gradient : ones(output.shape(), output.dtype()));
   }
   void run();
-  /// What came to each of the wanted, with elements that it shares with nobody.
+  /// The gradient of each wanted tensor, which shares its elements with no other tensor.
   std::vector<Tensor> take_found();
 
  private:
@@ -88,8 +91,8 @@ class Backward : Pinned {
   std::vector<Node*> heap_;
   std::vector<Node*> claimed_;
   std::vector<Node*> targets_;
-  std::vector<Tensor> found_;                      // by the first place of each target
-  std::unordered_map<Node*, std::size_t> places_;  // of each target
+  std::vector<Tensor> found_;                      // indexed by the first place of each target
+  std::unordered_map<Node*, std::size_t> places_;  // the first place of each target in targets_
   std::unordered_set<Node*> on_path_;
 };
 
@@ -145,7 +148,8 @@ void Backward::claim(Node* n) {
 }
 
 void Backward::feed(Node* n, Tensor g) {
-  // (A root has two owners: seed is one. Who was the second owner may have walked here before.)
+  // A root is always claimed, since `seed` is its second owner. The load acquires, because an owner
+  // that is gone now may have walked here before, on another thread.
   if (__atomic_load_n(&n->refs, __ATOMIC_ACQUIRE) > 1) claim(n);
   if (n->pending.defined()) return add(n->pending, g);
   heap_.push_back(n);
@@ -184,7 +188,7 @@ void Backward::finish(LeafNode* leaf, Tensor g) {
   ++leaf->age.changes;
   ++leaf->age.added;
   if (!leaf->hooks || leaf->hooks->on_accumulate.empty()) return;
-  Tensor handle = leaf->output.detach();  // the leaf again: same elements, same node
+  Tensor handle = leaf->output.detach();  // the leaf again: the same elements and node
   retain(leaf->refs);
   Peek::set_node(handle, leaf);
   for (std::size_t i = 0, count = leaf->hooks->on_accumulate.size(); i < count; ++i) {
@@ -193,7 +197,7 @@ void Backward::finish(LeafNode* leaf, Tensor g) {
   }
 }
 
-/// The gradient an op returned, brought to its input's shape where broadcasting had widened it.
+/// The gradient that a derivative returned, summed to the shape of the input if that was broadcast.
 Tensor Backward::fit(const Node* n, const Node* input, Tensor g) const {
   if (g.defined() && g.dtype() == input->dtype) {
     if (g.shape() == input->shape) return g;

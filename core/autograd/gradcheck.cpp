@@ -19,7 +19,7 @@ double& element(const Tensor& x, int64_t flat) {
   return *p;
 }
 
-/// Moves one element of an input and says what `f` is there; puts the element back at the end.
+/// Moves one element of an input and computes f there. Restores the element when it is destroyed.
 class Probe : Pinned {
  public:
   Probe(const Function& f, const std::vector<Tensor>& inputs, const Tensor& moved, int64_t flat)
@@ -44,8 +44,8 @@ class Probe : Pinned {
 };
 
 struct Slope {
-  double value;  // extrapolated: error O(h^4)
-  bool kink;     // the one-sided slopes disagree, and not less so at half the distance
+  double value;  // extrapolated, with an error of O(h^4)
+  bool kink;     // whether the one-sided slopes differ, and hardly less at half the distance
 };
 
 Slope slope(Probe& f, double step) {
@@ -69,7 +69,8 @@ std::string cause(double analytic, const Slope& numeric) {
   return fmt::format("the derivative is off by a factor of {:.6g}", analytic / numeric.value);
 }
 
-/// Checks `analytic`, the gradients of the scalar function f at `inputs`, into `result`.
+/// Compares `analytic`, the gradients of the scalar function f at `inputs`, with numeric slopes,
+/// and updates `result`.
 void compare(const Function& f, const std::vector<Tensor>& inputs,
              const std::vector<Tensor>& analytic, const char* what, double tolerance, double step,
              GradcheckResult& result) {
@@ -125,7 +126,7 @@ GradcheckResult gradcheck(const Function& f, const std::vector<Tensor>& inputs,
 
   Generator generator(options.seed);
   const Tensor probe = f(inputs);
-  std::vector<Tensor> all = inputs;  // and the outer gradient, last: it is an input of order 2
+  std::vector<Tensor> all = inputs;  // and last the outer gradient, an input in order 2
   all.push_back(randn(probe.shape(), float64, generator));
   const std::size_t outer = all.size() - 1;
   const Function scalar = [&](const std::vector<Tensor>& x) {

@@ -19,8 +19,8 @@ LeafNode* leaf_node(const Tensor& x) {
 }
 
 namespace {
-// Nodes whose last owner has gone. Destroying one may drop others: they queue here, so that the
-// stack stays flat however long the chain.
+// Nodes that have no owner left. Destroying one may drop others: they wait in this list, so that a
+// long chain does not overflow the call stack.
 constinit thread_local Node* doomed = nullptr;
 constinit thread_local bool destroying = false;
 
@@ -164,7 +164,7 @@ void Tensor::set_data(const Tensor& value) const {
   detail::Header *h = header_, *v = value.header_;
   auto* const leaf = detail::leaf_node(*this);
   const Tensor output = leaf && leaf->output.defined() ? value.detach() : Tensor();
-  // Whoever saved x must see the change, though its new storage has versions of its own.
+  // Derivatives that saved x must notice the change, although the new storage has its own versions.
   v->storage->version = std::max(h->storage->version, v->storage->version) + 1;
   v->storage->writer = "set_data";
   std::swap(h->storage, v->storage);

@@ -1,8 +1,8 @@
 #pragma once
 /// @file
-/// The engine. An op is `record(name, value, wrt(input, derivative)...)`: a value, and for each
-/// differentiable input a closure that turns the output's gradient into that input's. The engine
-/// knows no op; an op knows no engine.
+/// The engine. An op calls `record(name, value, wrt(input, derivative)...)`: it gives a value and,
+/// for each differentiable input, a closure that turns the output's gradient into that of the
+/// input. The engine has no list of ops, and no op depends on how the engine walks the graph.
 
 #include <atomic>
 #include <optional>
@@ -13,7 +13,7 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// While it lives, ops on this thread are recorded, or not.
+/// While it lives, it decides whether ops on this thread are recorded.
 class GradModeGuard : Pinned {
  public:
   /// Ops are recorded if `on`.
@@ -34,18 +34,17 @@ struct EnableGradGuard : GradModeGuard {
 /// Whether ops on this thread are recorded.
 [[nodiscard]] bool grad_enabled();
 
-/// What has happened to a leaf's gradient: how often it changed, and how many gradients were added
-/// up in it since it was last set or forgotten. A leaf that is frozen and trained again begins
+/// What has happened to the gradient of a leaf. A leaf that is frozen and trained again begins
 /// another life.
 struct GradientAge {
-  uint32_t changes = 0;  ///< of the gradient
-  uint32_t added = 0;    ///< gradients in it
-  uint32_t life = 0;     ///< which of the leaf's lives
+  uint32_t changes = 0;  ///< how often the gradient has changed
+  uint32_t added = 0;    ///< the number of gradients that are summed in it
+  uint32_t life = 0;     ///< a number of its own for each life of each leaf
   bool operator==(const GradientAge&) const = default;
 };
-/// That of a leaf; of another tensor, what it is at first.
+/// The age of a leaf's gradient; for a tensor that has none, GradientAge().
 [[nodiscard]] GradientAge gradient_age(const Tensor& leaf);
-/// Where a leaf keeps its gradient, to change it and not its age; null if there is none.
+/// The gradient that a leaf holds, for changing it without changing its age; null if there is none.
 [[nodiscard]] Tensor* gradient_of(const Tensor& leaf);
 
 namespace detail {
@@ -55,8 +54,9 @@ struct Hooks {
   std::vector<AccumulateHook> on_accumulate;
 };
 
-/// One recorded op, or a leaf. It owns its inputs' nodes; its output's header owns it. Nothing owns
-/// its own output, so no op can build a cycle. Destruction and walks use explicit stacks.
+/// One recorded op, or a leaf. It owns its inputs' nodes; its output's header owns it. No node
+/// owns its own output, so ops cannot build a cycle. Destruction and walks use explicit stacks, so
+/// that long chains do not overflow the call stack.
 struct Node : Pinned {
   Node(const char* name_, At at_) : name(name_), at(at_) { count_node(1); }
   virtual ~Node();
@@ -65,33 +65,35 @@ struct Node : Pinned {
 
   /// The gradient of input i, from the output's gradient g; y is the output, if `needs_output`.
   virtual Tensor derivative(std::size_t i, const Tensor& g, const Tensor& y) = 0;
-  /// Lets go of the saved tensors.
+  /// Releases the saved tensors.
   virtual void release() = 0;
 
   void connect(std::size_t i, const Tensor& x);
-  void disconnect();  // every derived destructor's last act: the list of inputs is the derived's
-  /// The output as saved, checked for change; with a place in the graph if `create_graph`.
+  /// Derived classes call this at the end of their destructors: they hold the list of inputs.
+  void disconnect();
+  /// The saved output, after a check that nobody has changed it; part of the graph if
+  /// `create_graph`.
   Tensor saved_output(bool create_graph);
 
   uint32_t refs = 1;
-  uint32_t depth = 0;  // 1 + the deepest input: an order for the walk that needs no counting
+  uint32_t depth = 0;  // 1 + the deepest input: orders the walk without counting consumers
   uint32_t output_version = 0;
   bool needs_output = false;
-  bool saves = false, released = false;  // tensors: they go with the first backward
+  bool saves = false, released = false;  // tensors, until the first backward releases them
   bool is_leaf = false;
   const char* name;
   At at;
   std::size_t inputs = 0;
   Node** input = nullptr;                     // null where no gradient is wanted
   Node* next = nullptr;                       // in the list of nodes to destroy
-  std::atomic<const void*> walker = nullptr;  // the backward that is passing: one at a time
+  std::atomic<const void*> walker = nullptr;  // the backward that is walking here; only one may
   Hooks* hooks = nullptr;
-  Tensor pending;  // gradient collected so far in the running backward
-  Tensor output;   // kept only if a closure wants it; never carries the node
+  Tensor pending;  // the gradient that the running backward has collected so far
+  Tensor output;   // kept only if a closure takes it; a handle without the node
   Shape shape;
   DType dtype = float32;
 };
-/// Where a gradient ends up.
+/// The node of a leaf, which keeps its gradient.
 struct LeafNode final : Node {
   LeafNode(const Tensor& x, At at_);
   Tensor derivative(std::size_t, const Tensor&, const Tensor&) override { return {}; }
@@ -111,7 +113,7 @@ LeafNode* leaf_node(const Tensor& x);
 /// Makes `value` the output of `node`.
 Tensor attach(Tensor value, Node* node);
 
-/// Whether an op on these is to be recorded.
+/// Whether an op on these inputs must be recorded.
 [[nodiscard]] bool records(const auto&... x) { return grad_mode && (Peek::node(x) || ...); }
 
 template <class F> struct Wrt {
@@ -120,8 +122,9 @@ template <class F> struct Wrt {
 };
 
 [[noreturn]] void refuse_reference(const char* op, const In& x);
-/// GraphError if the closure f is a pointer to one of the op's arguments, which go when it returns:
-/// it captures that by reference. (What captures more may have bytes that nobody has written.)
+/// GraphError if the closure f is only a pointer to one of the op's arguments: it captures that by
+/// reference, and the argument is gone when the op has returned. (A larger closure is not checked,
+/// because it may have padding bytes that nobody has written.)
 template <class F>
 void check_captures(const char* op, const F& f, std::initializer_list<const In*> arguments) {
   if constexpr (sizeof(F) == sizeof(void*)) {
@@ -156,7 +159,7 @@ template <class... F> class OpNode final : public Node {
     (save_one<I>(wrt), ...);
   }
   template <std::size_t I, class G> void save_one(Wrt<G>& wrt) {
-    if (!wrt.x.requires_grad()) return;  // the closure goes, and what it had saved
+    if (!wrt.x.requires_grad()) return;  // drops the closure and what it saved
     connect(I, wrt.x);
     needs_output |= takes_output<G>;
     saves |= takes_output<G> || !std::is_trivially_destructible_v<G>;
@@ -177,7 +180,7 @@ template <class... F> class OpNode final : public Node {
   std::tuple<std::optional<F>...> closures_;
 };
 
-/// An op with any number of inputs of one kind (cat, stack).
+/// An op with a list of inputs that it treats alike (cat, stack).
 class ListNode final : public Node {
  public:
   using Derivative = std::function<Tensor(const Tensor& g, std::size_t i)>;
@@ -193,17 +196,17 @@ class ListNode final : public Node {
 }  // namespace detail
 
 /// How the result depends on `x`: `derivative(g)` or `derivative(g, y)` turns the gradient g of the
-/// result y into the gradient of x, in ops, so that it has a derivative of its own. It may return
-/// the result's broadcast shape: the engine sums it back to x's.
+/// result y into the gradient of x. It computes with ops, so that it can be differentiated again.
+/// It may return the shape to which x was broadcast: the engine sums that back to the shape of x.
 ///
-/// It is called long after the op has returned: what it captures, it captures by value, and tensors
-/// as `[x = saved(x)]`, whose elements are then checked for change. Captured by reference (`[&]`),
-/// arguments and local variables are gone: a GraphError where one of the op's arguments is all that
-/// is captured, undefined behaviour elsewhere.
+/// It is called long after the op has returned. So it captures everything by value, and tensors as
+/// `[x = saved(x)]`, which makes the engine check later that their elements have not changed.
+/// Arguments and local variables that it captures by reference (`[&]`) are gone by then: a
+/// GraphError if it captures only one of the op's arguments, undefined behaviour otherwise.
 template <class F> detail::Wrt<F> wrt(const In& x, F derivative) {
   return {x, std::move(derivative)};
 }
-/// A tensor whose version nobody knows: pass the In that the op was handed, or In(x).
+/// The version that a Tensor had is not known: pass the In that the op was given, or In(x).
 template <class F> detail::Wrt<F> wrt(const Tensor& x, F derivative) = delete;
 
 /// Makes `value` the result of an op called `name` (a literal). `value` is computed from raw
