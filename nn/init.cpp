@@ -34,6 +34,7 @@ int64_t fan_in(const Tensor& weight, At at) {
 }
 
 void kaiming_uniform_(const Tensor& weight, double a, Generator& generator, At at) {
+  if (weight.numel() == 0) return;  // its fan may be 0
   const double bound = std::sqrt(6 / ((1 + a * a) * static_cast<double>(fan_in(weight, at))));
   uniform_(weight, -bound, bound, generator, at);
 }

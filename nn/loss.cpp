@@ -15,6 +15,13 @@ double accuracy(const In& logits, const In& target) {
       target.numel() == 0)
     fail<ShapeError>(logits.at, "accuracy: logits {} with target {}: need [N, K] and [N], N > 0",
                      logits.shape(), target.shape());
+  const int64_t k = logits.shape()[1];
+  const Tensor strange = logical_or(target < 0, target >= k);
+  if (any(strange).item<bool>()) {
+    const auto i = nonzero(strange)[0].item<int64_t>();
+    fail<IndexError>(target.at, "accuracy: target[{}] is {}, but logits {} allow 0..{}", i,
+                     target[i].item<int64_t>(), logits.shape(), k - 1);
+  }
   const auto hits = sum(argmax(logits, 1) == target).item<double>();
   return hits / static_cast<double>(target.numel());
 }

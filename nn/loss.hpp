@@ -17,7 +17,7 @@ using descent::Reduction;
 
 /// The share of rows, from 0 to 1, whose largest logit is at the target: logits [N, K], target [N],
 /// int64, with N > 0 (ShapeError). Of equal logits the first counts, and NaN counts as larger than
-/// any number. A target outside [0, K) matches no logit.
+/// any number. IndexError for a target outside [0, K).
 [[nodiscard]] double accuracy(const In& logits, const In& target);
 
 }}  // namespace descent::nn

@@ -105,23 +105,22 @@ void ModuleBase::visit_all(const std::string& prefix, const Visit& f) const {
   f(prefix, *state_);
   for (const auto& [name, child] : state_->children) child->visit_all(join_names(prefix, name), f);
 }
-/// The same, but once for each module, under its first name.
-void ModuleBase::visit_each(const Visit& f) const {
+/// Calls f(name, m) for `module` and all below it, once for each, under its first name.
+template <class M, class F> void ModuleBase::visit_each(M& module, F f) {
   std::unordered_set<const State*> seen;
-  auto walk = [&](auto& self, const std::string& prefix, const ModuleBase& module) -> void {
-    if (!seen.insert(module.state_.get()).second) return;
-    f(prefix, *module.state_);
-    for (const auto& [name, child] : module.state_->children)
-      self(self, join_names(prefix, name), *child);
+  auto walk = [&](auto& self, const std::string& name, M& m) -> void {
+    if (!seen.insert(m.state_.get()).second) return;
+    f(name, m);
+    for (const auto& [own, child] : m.state_->children) self(self, join_names(name, own), *child);
   };
-  walk(walk, "", *this);
+  walk(walk, "", module);
 }
 
 NamedTensors ModuleBase::distinct(NamedTensors State::*list) const {
   NamedTensors all;
   std::unordered_set<const void*> seen;
-  visit_each([&](const std::string& prefix, const State& state) {
-    for (const auto& [name, t] : state.*list)
+  visit_each(*this, [&](const std::string& prefix, const ModuleBase& m) {
+    for (const auto& [name, t] : m.state_.get()->*list)
       if (seen.insert(Peek::header(t)).second) all.emplace_back(join_names(prefix, name), t);
   });
   return all;
@@ -141,20 +140,17 @@ std::vector<Tensor> ModuleBase::parameters() const {
 
 std::vector<std::pair<std::string, ModuleBase*>> ModuleBase::named_modules() {
   std::vector<std::pair<std::string, ModuleBase*>> all;
-  std::unordered_set<const State*> seen;
-  auto walk = [&](auto& self, const std::string& name, ModuleBase& module) -> void {
-    if (!seen.insert(module.state_.get()).second) return;
-    all.emplace_back(name, &module);
-    for (const auto& [own, child] : module.state_->children)
-      self(self, join_names(name, own), *child);
-  };
-  walk(walk, "", *this);
+  visit_each(*this, [&](const std::string& name, ModuleBase& m) { all.emplace_back(name, &m); });
   return all;
 }
 
 Tensor ModuleBase::get_parameter(std::string_view name, At at) const {
-  for (const auto& [own, p] : handles())
-    if (own == name && p.requires_grad()) return p;
+  Tensor found;
+  visit_all("", [&](const std::string& prefix, const State& state) {
+    for (const auto& [own, p] : state.parameters)
+      if (join_names(prefix, own) == name) found = p;
+  });
+  if (found.defined()) return found;
   fail<ValueError>(at, "get_parameter: {} has no parameter \"{}\"", type(), name);
 }
 ModuleBase& ModuleBase::get_submodule(std::string_view name, At at) {
@@ -174,8 +170,8 @@ ModuleBase& ModuleBase::get_submodule(std::string_view name, At at) {
 /// Whether `state` belongs to a module below this one.
 bool ModuleBase::owns(const State* state) const {
   bool found = false;
-  visit_each([&](const std::string& prefix, const State& own) {
-    found |= !prefix.empty() && &own == state;
+  visit_each(*this, [&](const std::string& name, const ModuleBase& m) {
+    found |= !name.empty() && m.state_.get() == state;
   });
   return found;
 }
@@ -226,14 +222,18 @@ bool ModuleBase::training() const {
 }
 
 void copy_state(ModuleBase& from, ModuleBase& to, At at) {
-  const auto modes = from.named_modules(), own = to.named_modules();
+  std::vector<std::pair<ModuleBase*, bool>> modes;
+  for (const auto& [name, m] : from.named_modules())
+    modes.emplace_back(&to.get_submodule(name, at), m->state_->training);
+  if (to.named_modules().size() != modes.size())
+    fail<ValueError>(at, "copy_state: {} has {} modules and {} has {}: need two of one model",
+                     from.type(), modes.size(), to.type(), to.named_modules().size());
   to.load_state_dict(from.state_dict(), {}, at);  // nothing fails after this
-  for (std::size_t i = 0; i < own.size() && i < modes.size(); ++i)
-    own[i].second->state_->training = modes[i].second->state_->training;
+  for (const auto& [module, on] : modes) module->state_->training = on;
 }
 
 EvalGuard::EvalGuard(ModuleBase& module) {
-  for (const auto& [name, m] : module.named_modules()) modes_.emplace_back(*m, m->training());
+  for (const auto& [name, m] : module.named_modules()) modes_.emplace_back(*m, m->state_->training);
   module.eval();
 }
 EvalGuard::~EvalGuard() {

@@ -39,8 +39,7 @@ class ModuleBase {
   /// This module, called "", and all modules below it with dotted names. Each appears once, under
   /// its first name, in front of its children. The pointers are valid while this handle lives.
   std::vector<std::pair<std::string, ModuleBase*>> named_modules();
-  /// The parameter called `name`, such as "fc1.weight". ValueError if there is none that requires a
-  /// gradient.
+  /// The parameter called `name`, such as "fc1.weight". ValueError if there is none.
   [[nodiscard]] Tensor get_parameter(std::string_view name, At at = At::here()) const;
   /// The module called `name`, such as "fc1"; "" is this one. ValueError if there is none.
   ModuleBase& get_submodule(std::string_view name, At at = At::here());
@@ -158,7 +157,7 @@ class ModuleBase {
   friend void copy_state(ModuleBase& from, ModuleBase& to, At at);
   using Visit = std::function<void(const std::string& prefix, const State& state)>;
   void visit_all(const std::string& prefix, const Visit& f) const;
-  void visit_each(const Visit& f) const;
+  template <class M, class F> static void visit_each(M& module, F f);
   void check_tensor(const char* op, const std::string& name, const Tensor& value, At at) const;
   bool owns(const State* state) const;
   /// The tensors in `list` of this module and of all below it, each once, under its first name.
@@ -213,7 +212,8 @@ extern template class ModuleOf<Tensor(const In&)>;
 /// Makes `to`, another instance of the same model, equal to `from`: copies all parameters and
 /// buffers, bit for bit, and the modes. (A copy of a module is another handle on the same one, and
 /// C++ cannot make a new instance of a class that it does not know.) ValueError, and nothing is
-/// changed, if their parameters and buffers differ in names, shapes or dtypes.
+/// changed, if the two differ in the names of their modules, or in the names, shapes or dtypes of
+/// their parameters and buffers.
 void copy_state(ModuleBase& from, ModuleBase& to, At at = At::here());
 
 /// While it lives, `module` and all below it are in evaluation mode. At its end each gets back the

@@ -195,3 +195,62 @@ TEST_CASE("a module that is reached in many ways is visited once") {
   CHECK_FALSE(levels.front().training());
   levels.back().to(float64);
 }
+
+TEST_CASE("a frozen parameter is found by its name") {
+  Two net;
+  net.freeze("cell.input.*");
+  CHECK(values(net.get_parameter("cell.input.weight")) == values(net.cell.input.weight));
+}
+
+TEST_CASE("a state is copied only to the same modules") {
+  struct Before : nn::Module {
+    nn::Dropout drop = register_module("drop", nn::Dropout(0.5));
+    nn::Linear fc = register_module("fc", nn::Linear(2, 2));
+    Tensor forward(const In& x) const override { return fc(drop(x)); }
+  } before;
+  struct After : nn::Module {
+    nn::Linear fc = register_module("fc", nn::Linear(2, 2));
+    nn::Dropout drop = register_module("drop", nn::Dropout(0.5));
+    Tensor forward(const In& x) const override { return drop(fc(x)); }
+  } after;
+  before.drop.eval();
+  nn::copy_state(before, after);
+  CHECK_FALSE(after.drop.training());
+  CHECK(after.fc.training());
+  CHECK(values(after.fc.weight) == values(before.fc.weight));
+
+  struct Less : nn::Module {
+    nn::Linear fc = register_module("fc", nn::Linear(2, 2));
+    Tensor forward(const In& x) const override { return fc(x); }
+  } less;
+  const Values weight = values(less.fc.weight);
+  CHECK(refusal<ValueError>([&] { nn::copy_state(before, less); }) ==
+        "get_submodule: Less has no module \"drop\"");
+  CHECK(refusal<ValueError>([&] { nn::copy_state(less, before); }) ==
+        "copy_state: Less has 2 modules and Before has 3: need two of one model");
+  CHECK(values(less.fc.weight) == weight);
+}
+
+TEST_CASE("a call that asks for no mode is not said to depend on one") {
+  struct Plain : nn::Module {
+    Tensor forward(const In& x) const override {
+      const nn::EvalGuard guard(const_cast<Plain&>(*this));
+      return x * 2;
+    }
+  };
+  struct Net : nn::Module {
+    Plain plain;  // never registered
+    Tensor forward(const In& x) const override { return plain(x); }
+  } net;
+  CHECK(standard_error([&] { (void)net(ones({2})); }).empty());
+}
+
+TEST_CASE("accuracy refuses a target that is no class, and an empty weight needs no bound") {
+  CHECK(refusal<IndexError>([] {
+          (void)nn::accuracy(zeros({3, 2}), tensor({0, 2, 1}));
+        }) == "accuracy: target[1] is 2, but logits [3, 2] allow 0..1");
+  CHECK(refusal<IndexError>([] {
+          (void)nn::accuracy(zeros({2, 2}), tensor({0, -1}));
+        }) == "accuracy: target[1] is -1, but logits [2, 2] allow 0..1");
+  nn::init::kaiming_uniform_(zeros({3, 0}));
+}
