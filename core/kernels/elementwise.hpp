@@ -204,9 +204,8 @@ Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b, At at = A
 template <Kinds K = Kinds::floating, class F>
 [[nodiscard]] Tensor map(const char* op, const In& x, F f) {
   detail::check(op, x);
-  return visit<K>(op, x.dtype(), x.at, [&](auto zero) {
-    using T = decltype(zero);
-    using Out = std::decay_t<decltype(f(zero))>;
+  return visit<K>(op, x.dtype(), x.at, [&]<class T>(T) {
+    using Out = std::decay_t<decltype(f(T()))>;
     Tensor out = detail::empty_like(op, x, dtype_of<Out>());
     detail::transform<Out>(f, out, detail::Operand<T>(x));
     return out;
@@ -217,9 +216,8 @@ template <Kinds K = Kinds::floating, class F>
 template <Kinds K = Kinds::floating, class F>
 [[nodiscard]] Tensor zip(const char* op, const In& a, const In& b, F f) {
   detail::check_pair(op, a, b);
-  return visit<K>(op, a.dtype(), a.at, [&](auto zero) {
-    using T = decltype(zero);
-    using Out = std::decay_t<decltype(f(zero, zero))>;
+  return visit<K>(op, a.dtype(), a.at, [&]<class T>(T) {
+    using Out = std::decay_t<decltype(f(T(), T()))>;
     Tensor out = detail::empty_broadcast(op, a, b, dtype_of<Out>());
     detail::transform<Out>(f, out, detail::Operand<T>(a), detail::Operand<T>(b));
     return out;
@@ -230,9 +228,8 @@ template <Kinds K = Kinds::floating, class F>
 [[nodiscard]] Tensor zip(const char* op, const In& a, Number b, F f) {
   detail::check(op, a);
   detail::check_scalar(op, a.dtype(), b, a.at);
-  return visit<K>(op, a.dtype(), a.at, [&](auto zero) {
-    using T = decltype(zero);
-    using Out = std::decay_t<decltype(f(zero, zero))>;
+  return visit<K>(op, a.dtype(), a.at, [&]<class T>(T) {
+    using Out = std::decay_t<decltype(f(T(), T()))>;
     T number = b.to<T>();
     const detail::Header header = detail::header_of(number);
     Tensor out = detail::empty_like(op, a, dtype_of<Out>());

@@ -174,9 +174,8 @@ void run_passes(const char* op, At at, Passes& passes, const T* x, Map map, A* o
 /// `shape`, its dtype what `map` returns.
 template <class Fold, Kinds K, class Map = Value>
 Tensor reduce(const char* op, const In& x, const Axes& axes, const Shape& shape, Map map = {}) {
-  return visit<K>(op, x.dtype(), x.at, [&](auto zero) {
-    using T = decltype(zero);
-    using A = decltype(map(zero));
+  return visit<K>(op, x.dtype(), x.at, [&]<class T>(T) {
+    using A = decltype(map(T()));
     const Tensor source = pack(x);
     Tensor out = empty(op, shape, dtype_of<A>(), x.at);
     Passes passes(axes);

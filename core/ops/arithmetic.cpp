@@ -168,8 +168,7 @@ Tensor where(const In& condition, const In& a, const In& b) {
   const Shape ab = broadcast_shapes("where", a.shape(), b.shape(), a.at);
   const Shape shape = broadcast_shapes("where", condition.shape(), ab, condition.at);
   Tensor out = detail::empty("where", shape, a.dtype(), a.at);
-  visit<Kinds::any>("where", a.dtype(), a.at, [&](auto zero) {
-    using T = decltype(zero);
+  visit<Kinds::any>("where", a.dtype(), a.at, [&]<class T>(T) {
     detail::transform<T>([](Byte c, T u, T v) { return c != 0 ? u : v; }, out,
                          detail::Operand<Byte>(condition), detail::Operand<T>(a),
                          detail::Operand<T>(b));
@@ -242,8 +241,7 @@ const Tensor& apply(const char* op, const Tensor& self, const In& other, F f) {
                      "{}: the right side requires a gradient, which a change in place would lose: "
                      "use NoGradGuard or detach()",
                      op);
-  visit<K>(op, self.dtype(), other.at, [&](auto zero) {
-    using T = decltype(zero);
+  visit<K>(op, self.dtype(), other.at, [&]<class T>(T) {
     Tensor copy;
     const Tensor& there = other;
     const Tensor& source = overlaps(self, other) ? copy = there.detach().clone() : there;
@@ -257,8 +255,7 @@ const Tensor& apply(const char* op, const Tensor& self, const In& other, F f) {
 template <Kinds K = Kinds::numeric, class F>
 const Tensor& apply(const char* op, const Tensor& self, Scalar number, F f) {
   detail::check(op, {self, number.at});
-  visit<K>(op, self.dtype(), number.at, [&](auto zero) {
-    using T = decltype(zero);
+  visit<K>(op, self.dtype(), number.at, [&]<class T>(T) {
     detail::check_scalar(op, self.dtype(), number.value, number.at);
     will_write(op, self, number.at);
     T value = number.value.to<T>();
@@ -274,8 +271,7 @@ constexpr auto second = [](const auto&, auto v) { return v; };
 }  // namespace
 
 void detail::accumulate(const Tensor& sum, const Tensor& g) {
-  visit<Kinds::floating>("add_", sum.dtype(), At::unknown(), [&](auto zero) {
-    using T = decltype(zero);
+  visit<Kinds::floating>("add_", sum.dtype(), At::unknown(), [&]<class T>(T) {
     transform<T>(plus, sum, Operand<T>(sum), Operand<T>(g));
   });
 }

@@ -68,8 +68,7 @@ Labels::Labels(const char* op_, const char* name, const In& scores, const In& ta
   n = scores.shape()[0], k = scores.shape()[1];
   weights = empty({n}, scores.dtype());
   double sum = 0;
-  visit<Kinds::floating>(op, scores.dtype(), scores.at, [&](auto zero) {
-    using T = decltype(zero);
+  visit<Kinds::floating>(op, scores.dtype(), scores.at, [&]<class T>(T) {
     const auto e = elements<T>();
     T* row = elements_of<T>(weights);
     for (int64_t i = 0; i < n; ++i) {
@@ -111,8 +110,7 @@ Tensor nll_rows(const Labels& l, const In& x) {
   detail::enter("nll_loss");
   const Tensor source = detail::pack(x);
   Tensor losses = empty({l.n}, x.dtype());
-  visit<Kinds::floating>(l.op, x.dtype(), x.at, [&](auto zero) {
-    using T = decltype(zero);
+  visit<Kinds::floating>(l.op, x.dtype(), x.at, [&]<class T>(T) {
     const auto e = l.elements<T>();
     const T* from = elements_of<T>(source);
     T* loss = elements_of<T>(losses);
@@ -124,8 +122,7 @@ Tensor nll_rows(const Labels& l, const In& x) {
 Tensor nll_slope(const Labels& l, const In& g) {
   detail::enter("nll_loss backward");
   Tensor slope = zeros({l.n, l.k}, g.dtype());
-  visit<Kinds::floating>(l.op, g.dtype(), g.at, [&](auto zero) {
-    using T = decltype(zero);
+  visit<Kinds::floating>(l.op, g.dtype(), g.at, [&]<class T>(T) {
     const auto e = l.elements<T>();
     const T* outer = elements_of<T>(g);
     T* to = elements_of<T>(slope);

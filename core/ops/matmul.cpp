@@ -18,8 +18,7 @@ namespace {
 Tensor product(const char* op, const In& a, const In& b, bool turned, const In* bias,
                const Shape& shape) {
   Tensor out = detail::empty(op, shape, a.dtype(), a.at);
-  visit<Kinds::floating>(op, a.dtype(), a.at, [&](auto zero) {
-    using T = decltype(zero);
+  visit<Kinds::floating>(op, a.dtype(), a.at, [&]<class T>(T) {
     if (bias) detail::enter("linear bias");
     if (a.shape().back() == 0) {
       if (bias) out.copy_(bias->detach());

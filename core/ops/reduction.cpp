@@ -96,8 +96,7 @@ Tensor position(const char* op, const In& x, const Dims& dims, KeepDim keepdim) 
   int64_t step = 1;  // between neighbours along the reduced axes
   for (int i = x.dim() - 1; i >= 0 && !axes.contain(i); --i) step *= x.shape()[i];
   const int64_t n = axes.count, per_tile = std::max<int64_t>(detail::kTileElements / n, 1);
-  visit<Kinds::numeric>(op, x.dtype(), x.at, [&](auto zero) {
-    using T = decltype(zero);
+  visit<Kinds::numeric>(op, x.dtype(), x.at, [&]<class T>(T) {
     const T *from = elements_of<T>(source), *extremes = elements_of<T>(best);
     int64_t* to = elements_of<int64_t>(out);
     parallel_for(detail::ceil_div(out.numel(), per_tile), [&](int64_t tile) {
@@ -382,8 +381,7 @@ template <bool logarithm> Tensor normalize(const char* op, const In& x, int64_t 
   detail::enter(logarithm ? detail::Path("log_softmax") : detail::Path("softmax"));
   const Tensor source = detail::pack(x);
   Tensor out = detail::empty_like(op, x, x.dtype());
-  visit<Kinds::floating>(op, x.dtype(), x.at, [&](auto zero) {
-    using T = decltype(zero);
+  visit<Kinds::floating>(op, x.dtype(), x.at, [&]<class T>(T) {
     if (out.numel() == 0) return;
     const int64_t size = x.dim() == 0 ? 1 : x.shape().back();
     detail::each_strip(x.numel() / size, size, [&](int64_t begin, int64_t count) {
