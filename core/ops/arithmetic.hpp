@@ -30,7 +30,7 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor div(Number a, const In& b);
 /// x^p, element by element; floating dtypes only. The gradient with respect to p is 0 where x = 0
 /// and p >= 0; the gradient with respect to x is 0 where p = 0. If p is the number 0.5 or -0.5, the
-/// result is `sqrt(x)` or its reciprocal, as in PyTorch: NaN at -inf, and with the sign of -0.
+/// result is `sqrt(x)` or its reciprocal, as in PyTorch: NaN at -inf, and the sign of -0 is kept.
 [[nodiscard]] Tensor pow(const In& x, double p);
 [[nodiscard]] Tensor pow(const In& x, const In& p);
 [[nodiscard]] Tensor pow(Number x, const In& p);
