@@ -1,6 +1,27 @@
 #pragma once
 /// @file
-/// The public interface of descent: programs include this header.
+/// The public interface of descent: a program includes this header alone.
+
+/// @mainpage
+/// The reference of all public headers; a program includes them by `descent/descent.hpp`. The
+/// README of the repository shows a whole program and how to write parts of your own.
+///
+/// - descent::Tensor and how functions take it: @ref core/tensor/tensor.hpp "tensor".
+/// - Operations: @ref core/ops/factory.hpp "making tensors",
+///   @ref core/ops/arithmetic.hpp "arithmetic",
+///   @ref core/ops/pointwise.hpp "functions of one element",
+///   @ref core/ops/reduction.hpp "reductions", @ref core/ops/view.hpp "views",
+///   @ref core/ops/indexing.hpp "indexing", @ref core/ops/join.hpp "joining",
+///   @ref core/ops/matmul.hpp "matrix products", @ref core/ops/conv.hpp "convolution",
+///   @ref core/ops/pooling.hpp "pooling", @ref core/ops/loss.hpp "losses",
+///   @ref core/ops/random.hpp "random numbers".
+/// - Gradients: @ref core/autograd/backward.hpp "backward",
+///   @ref core/autograd/gradcheck.hpp "gradcheck", and for operations of your own
+///   @ref core/graph/graph.hpp "record" and @ref core/kernels/elementwise.hpp "map and zip".
+/// - Models: the namespace descent::nn.
+/// - Update rules, and what a step did: the namespace descent::optim.
+/// - Data: the namespace descent::data.
+/// - Settings: @ref core/runtime/threads.hpp "threads", @ref core/runtime/memory.hpp "memory".
 
 /// @namespace descent
 /// Tensors, operations on them and their gradients.

@@ -1,6 +1,7 @@
-# OpenBLAS::OpenBLAS, on every system alike: Debian's own package config defines no target, Fedora
-# ships none, and both bake in the paths of the machine they were made on. Also installed beside
-# descentConfig.cmake, for a static descent.
+# Defines the target OpenBLAS::OpenBLAS in the same way on every system. OpenBLAS's own package
+# config would not do: Debian's defines no target, Fedora ships none, and it contains the paths of
+# the machine on which it was made. This file is also installed beside descentConfig.cmake, because
+# a program that links a static descent needs it.
 find_path(OpenBLAS_INCLUDE_DIR openblas_config.h HINTS ENV OPENBLAS_HOME
           PATH_SUFFIXES include openblas openblas-pthread openblas-openmp openblas-serial)
 find_library(OpenBLAS_LIBRARY NAMES openblas openblasp HINTS ENV OPENBLAS_HOME

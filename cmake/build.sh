@@ -1,5 +1,6 @@
-# Shared by examples/run and tests/run, which source it: configure and build a preset without noise,
-# installing what is missing on Debian and Ubuntu. All messages go to stderr.
+# Functions for examples/run, tests/run and .ci/run, which source this file. They configure and
+# build a preset without noise, and install what is missing on Debian and Ubuntu. All messages go to
+# stderr.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 packages="cmake make g++ libopenblas-dev libfmt-dev zlib1g-dev nlohmann-json3-dev doctest-dev libcli11-dev"
 jobs=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
@@ -9,7 +10,7 @@ die() {
   exit 1
 }
 
-# Packages of the list that dpkg does not have.
+# The packages of the list that are not installed.
 missing_packages() {
   local package
   for package in $packages; do
@@ -18,7 +19,7 @@ missing_packages() {
   done
 }
 
-# Install what is missing. Fails where nothing is, or where that is left to the user.
+# Install what is missing. Fails if nothing is missing, or if only the user can install it.
 install_missing() {
   if ! command -v apt-get >/dev/null; then
     cat >&2 <<'END'
@@ -36,14 +37,14 @@ END
     as_root=sudo
   fi
   printf 'installing %s\n' "$missing" >&2
-  # A fresh machine may have no package lists yet; one that cannot renew them may not need to.
+  # A fresh machine may have no package lists yet. If they cannot be renewed, the old ones may do.
   $as_root apt-get update -qq >/dev/null 2>&1 || true
   output=$($as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends $missing 2>&1) || die "$output"
 }
 
-# configure PRESET: only the first time, or if the presets or the list of examples have changed
-# since; all else the build itself notices.
+# configure PRESET: runs CMake the first time, and again if the presets or the list of examples have
+# changed since; the build itself notices all other changes.
 configure() {
   local done=$root/build/$1/configured tool output
   if [ "$done" -nt "$root/CMakePresets.json" ] && [ "$done" -nt "$root/examples" ]; then return; fi
@@ -55,8 +56,8 @@ configure() {
   touch "$done"
 }
 
-# Turn the build's output into one line that counts up, on a terminal; elsewhere into a line per
-# quarter. A build that has nothing to do prints nothing.
+# Turn the output of a build into its progress: on a terminal into one line that counts up,
+# elsewhere into a line for each quarter. A build that has nothing to do prints nothing.
 show_progress() {
   local line percent shown=-25
   while IFS= read -r line; do
@@ -77,7 +78,7 @@ show_progress() {
   [ ! -t 2 ] || printf '\r\033[K' >&2
 }
 
-# build PRESET TARGET WHAT: everything the compiler said is shown if it fails, nothing of it if not.
+# build PRESET TARGET WHAT: shows all that the compiler said if the build fails, else nothing of it.
 build() {
   local log=$root/build/$1/build.log
   configure "$1"

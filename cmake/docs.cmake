@@ -1,11 +1,11 @@
-# The target `docs`: the reference of the public headers, as HTML in build/PRESET/docs. What is not
-# documented is an error.
+# The target `docs`: the reference of the public headers, as HTML in build/PRESET/docs. A public
+# declaration that has no docstring is an error.
 find_package(Doxygen QUIET)
 if(NOT DOXYGEN_FOUND)
   return()
 endif()
 
-# All that descent.hpp includes, by the path that a program includes it by.
+# All headers that descent.hpp includes, directly or not, by the paths that a program writes.
 set(headers "")
 set(queue descent.hpp)
 while(queue)

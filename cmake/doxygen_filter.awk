@@ -1,6 +1,7 @@
-# Prints a header as Doxygen understands it: without attributes, and with a group around what shares
-# a docstring, which holds for all that follows it up to a blank line or another comment. Every line
-# keeps its number. Usage: awk -f doxygen_filter.awk HEADER
+# Changes a header so that Doxygen understands it: removes attributes, and puts a group around the
+# declarations that share a docstring. A docstring holds for all declarations that follow it, up to a
+# blank line or another comment. Every line keeps its number, so that warnings name the right one.
+# Usage: awk -f doxygen_filter.awk HEADER
 {
   gsub(/\[\[(gnu::|nodiscard|noreturn)[^]]*\]\] */, "")
   line[NR] = $0
@@ -8,8 +9,8 @@
 function indent(i) { match(line[i], /^ */); return RLENGTH }
 function count(text, what) { return gsub(what, "", text) }
 
-# The end of what shares the docstring in front of line i, if those are several functions or
-# variables, as in `Tensor x, y;`; else 0.
+# The last line of the declarations that share the docstring in front of line i, if these are
+# several functions or variables, which may also read `Tensor x, y;`; else 0.
 function end_of_group(i,    depth, open, braces, all, last, text) {
   depth = indent(i)
   for (; i <= NR; ++i) {
@@ -31,7 +32,7 @@ function end_of_group(i,    depth, open, braces, all, last, text) {
   return all > 1 ? last : 0
 }
 END {
-  # What is there to be refused, and comparisons of all members, explain themselves.
+  # Functions that exist only to be refused, and comparisons of all members, need no docstring.
   for (i = 1; i <= NR; ++i) {
     if (line[i] ~ /operator==.*= default;/) line[i] = ""
     if (line[i] !~ /unavailable\(/) continue

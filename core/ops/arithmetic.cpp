@@ -11,9 +11,10 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
-// Not std::plus and its like: with types of this file's own, the kernels made of them are its own
-// too. No other file's compiler flags reach them, and the linker has less to merge.
-// (These three without detail::ring's functions: gcc hands a closure that calls one in memory.)
+// These stand in place of std::plus and the like, because a kernel that is made from a type of this
+// file belongs to this file too: no copy that was compiled elsewhere with other flags can replace
+// it, and the linker has less to merge. (The first three do not call the functions of detail::ring,
+// because gcc passes a closure that calls one in memory.)
 template <class T> using Ring = detail::ring::Wrapping<T>;
 constexpr auto plus = []<class T>(T a, T b) { return static_cast<T>(Ring<T>(a) + Ring<T>(b)); };
 constexpr auto minus = []<class T>(T a, T b) { return static_cast<T>(Ring<T>(a) - Ring<T>(b)); };
@@ -26,8 +27,8 @@ constexpr auto less_equal = [](auto a, auto b) { return a <= b; };
 constexpr auto greater = [](auto a, auto b) { return a > b; };
 constexpr auto greater_equal = [](auto a, auto b) { return a >= b; };
 
-/// The number beside x as a tensor of x's dtype.
-Tensor beside(const char* op, const In& x, Number number) {
+/// A scalar tensor of x's dtype with the number that stands beside x.
+Tensor make_scalar(const char* op, const In& x, Number number) {
   detail::check(op, x);
   detail::check_scalar(op, x.dtype(), number, x.at);
   return full({}, number, x.dtype(), x.at);
@@ -47,7 +48,7 @@ Tensor sub(const In& a, const In& b) {
 }
 Tensor mul(const In& a, const In& b) {
   Tensor y = zip<Kinds::numeric>("mul", a, b, times);
-  if (!detail::records(a, b)) return y;  // as in derivatives: without saving a and b first
+  if (!detail::records(a, b)) return y;  // as in many derivatives: saves nothing
   return record("mul", std::move(y), wrt(a, [b = saved(b)](const Tensor& g) { return g * b; }),
                 wrt(b, [a = saved(a)](const Tensor& g) { return g * a; }));
 }
@@ -106,10 +107,10 @@ Tensor pow(const In& x, const In& p) {
       }));
 }
 
-Tensor pow(Number x, const In& p) { return pow({beside("pow", p, x), p.at}, p); }
+Tensor pow(Number x, const In& p) { return pow({make_scalar("pow", p, x), p.at}, p); }
 
-/// What a tie-sharing choice passes on: nothing where it loses, half where neither does, and all
-/// where it wins or one of the two is NaN.
+/// The gradient of one side of `maximum` or `minimum`: 0 where this side loses, half of g at a tie,
+/// and all of g where this side wins or one of the two is NaN.
 static Tensor share(const Tensor& g, const Tensor& loses, const Tensor& ties) {
   return where(loses, 0.0, where(ties, g * 0.5, g));
 }
@@ -128,8 +129,8 @@ Tensor minimum(const In& a, const In& b) {
       wrt(b, [a = saved(a), b = saved(b)](const Tensor& g) { return share(g, b > a, a == b); }));
 }
 
-Tensor maximum(const In& a, Number b) { return maximum(a, {beside("maximum", a, b), a.at}); }
-Tensor minimum(const In& a, Number b) { return minimum(a, {beside("minimum", a, b), a.at}); }
+Tensor maximum(const In& a, Number b) { return maximum(a, {make_scalar("maximum", a, b), a.at}); }
+Tensor minimum(const In& a, Number b) { return minimum(a, {make_scalar("minimum", a, b), a.at}); }
 
 Tensor clamp(const In& x, Number low, Number high) {
   detail::check("clamp", x);
@@ -153,7 +154,7 @@ Tensor clamp(const In& x, Number low, Number high) {
 
 namespace {
 
-using Byte = unsigned char;  // a bool as a kernel reads it: with bool itself, gcc leaves a branch
+using Byte = unsigned char;  // how kernels read a bool: with bool itself, gcc makes a branch
 
 void check_bool(const char* op, const In& x) {
   detail::check(op, x);
@@ -179,10 +180,10 @@ Tensor where(const In& condition, const In& a, const In& b) {
       wrt(b, [condition = saved(condition)](const Tensor& g) { return where(condition, 0.0, g); }));
 }
 Tensor where(const In& condition, const In& a, Number b) {
-  return where(condition, a, {beside("where", a, b), a.at});
+  return where(condition, a, {make_scalar("where", a, b), a.at});
 }
 Tensor where(const In& condition, Number a, const In& b) {
-  return where(condition, {beside("where", b, a), b.at}, b);
+  return where(condition, {make_scalar("where", b, a), b.at}, b);
 }
 
 Tensor where(const In& condition, Number a, Number b) {
@@ -217,18 +218,18 @@ Tensor logical_not(const In& x) {
   return map<Kinds::any>("logical_not", x, [](auto v) { return !bool(v); });
 }
 
-// ---- in place: methods of Tensor. All is checked before the first element is written.
+// ---- changes in place: methods of Tensor. Everything is checked before an element is written.
 
 namespace {
 
-/// Whether the two windows share elements without being the same window.
+/// Whether a and b may share elements: they have the same storage, but are not the same window.
 bool overlaps(const Tensor& a, const Tensor& b) {
   const detail::Header *x = Peek::header(a), *y = Peek::header(b);
   return x->storage == y->storage &&
          !(x->data == y->data && x->shape == y->shape && x->strides == y->strides);
 }
 
-/// self[i] = f(self[i], other[i]), `other` broadcast to self's shape.
+/// self[i] = f(self[i], other[i]), where `other` is broadcast to self's shape.
 template <Kinds K = Kinds::numeric, class F>
 const Tensor& apply(const char* op, const Tensor& self, const In& other, F f) {
   detail::check_pair(op, {self, other.at}, other);
@@ -265,7 +266,7 @@ const Tensor& apply(const char* op, const Tensor& self, Scalar number, F f) {
   return self;
 }
 
-/// What comes in. It does not read what was there, which may be uninitialised.
+/// The new element. The old one is not read, because it may be uninitialised.
 constexpr auto second = [](const auto&, auto v) { return v; };
 
 }  // namespace

@@ -1,16 +1,20 @@
 #pragma once
 /// @file
-/// Arithmetic, comparisons and choice. Two tensors broadcast by NumPy's rule and have one dtype; a
-/// C++ number adopts the tensor's dtype: DtypeError if an int64 tensor meets one that is not whole
-/// and in its range, or a bool tensor one that is not 0 or 1; ValueError if a float32 tensor meets
-/// a finite one that is infinite in float32. Shapes that do not broadcast are a ShapeError.
+/// Arithmetic, comparisons and choice between two tensors, or a tensor and a C++ number.
+///
+/// Two tensors broadcast by NumPy's rule (ShapeError if they do not) and have the same dtype
+/// (DtypeError if not). A C++ number takes the dtype of the tensor. It is a DtypeError if the
+/// tensor is int64 and the number is not a whole number in the range of int64, or if the tensor is
+/// bool and the number is neither 0 nor 1; a ValueError if the tensor is float32 and the number is
+/// finite, but would be infinite in float32.
 
 #include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// a + b, a - b, a b, elementwise; float32, float64, int64. int64 wraps around at its ends, here
-/// and in every other sum, difference and product.
+/// The sum a + b, the difference a - b and the product a b, element by element. float32, float64
+/// or int64, which wraps around at the ends of its range, here and in every other sum, difference
+/// and product.
 [[nodiscard]] Tensor add(const In& a, const In& b);
 [[nodiscard]] Tensor sub(const In& a, const In& b);
 [[nodiscard]] Tensor mul(const In& a, const In& b);
@@ -18,36 +22,38 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor sub(const In& a, Number b);
 [[nodiscard]] Tensor sub(Number a, const In& b);
 [[nodiscard]] Tensor mul(const In& a, Number b);
-/// -x; float32, float64, int64.
+/// -x; float32, float64 or int64.
 [[nodiscard]] Tensor neg(const In& x);
-/// a / b, floating only.
+/// The quotient a / b, element by element; floating dtypes only.
 [[nodiscard]] Tensor div(const In& a, const In& b);
 [[nodiscard]] Tensor div(const In& a, Number b);
 [[nodiscard]] Tensor div(Number a, const In& b);
-/// x^p, floating. The gradient with respect to p is 0 where x = 0 and p >= 0; that with respect to
-/// x is 0 where p = 0. As in PyTorch, the numbers 0.5 and -0.5 are `sqrt` and its reciprocal, which
-/// are NaN at -inf and keep the sign of -0.
+/// x^p, element by element; floating dtypes only. The gradient with respect to p is 0 where x = 0
+/// and p >= 0; the gradient with respect to x is 0 where p = 0. If p is the number 0.5 or -0.5, the
+/// result is `sqrt(x)` or its reciprocal, as in PyTorch: NaN at -inf, and the sign of -0 is kept.
 [[nodiscard]] Tensor pow(const In& x, double p);
 [[nodiscard]] Tensor pow(const In& x, const In& p);
 [[nodiscard]] Tensor pow(Number x, const In& p);
-/// The larger (smaller) of a and b; NaN if either is. A tie sends half of the gradient each way; a
-/// NaN lets all of it through to both.
+/// The larger (`maximum`) or smaller (`minimum`) of a and b, element by element; NaN if one of them
+/// is NaN. At a tie each gets half of the gradient; where one is NaN, both get all of it.
 [[nodiscard]] Tensor maximum(const In& a, const In& b);
 [[nodiscard]] Tensor minimum(const In& a, const In& b);
 [[nodiscard]] Tensor maximum(const In& a, Number b);
 [[nodiscard]] Tensor minimum(const In& a, Number b);
-/// x limited to [low, high], floating only; an infinite end is none. NaN stays. The gradient is 0
-/// at the ends, outside, and at NaN, as in PyTorch 2.15.
+/// x limited to [low, high]; floating dtypes only. An infinite end is no limit, and a NaN stays
+/// NaN. The gradient is 0 outside the limits, exactly at a limit, and at NaN, as in PyTorch 2.15.
+/// ValueError unless low <= high.
 [[nodiscard]] Tensor clamp(const In& x, Number low, Number high);
-/// a where `condition` (bool) holds, b elsewhere; all three broadcast.
+/// a where `condition` (bool) is true, b elsewhere; all three broadcast.
 [[nodiscard]] Tensor where(const In& condition, const In& a, const In& b);
 [[nodiscard]] Tensor where(const In& condition, const In& a, Number b);
 [[nodiscard]] Tensor where(const In& condition, Number a, const In& b);
-/// int64 if both numbers are integers, else float32.
+/// The same with two numbers: int64 if both are integers, float32 otherwise.
 [[nodiscard]] Tensor where(const In& condition, Number a, Number b);
 
-/// Whether a is equal to b, not equal, below, at most, above or at least b, elementwise: a bool
-/// tensor, no gradient. NaN compares unequal to everything.
+/// Whether a is equal to b (`eq`), not equal (`ne`), less (`lt`), less or equal (`le`), greater
+/// (`gt`), or greater or equal (`ge`), element by element: a bool tensor without a gradient. NaN is
+/// not equal to anything, NaN included.
 [[nodiscard]] Tensor eq(const In& a, const In& b);
 [[nodiscard]] Tensor ne(const In& a, const In& b);
 [[nodiscard]] Tensor lt(const In& a, const In& b);
@@ -60,12 +66,13 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor le(const In& a, Number b);
 [[nodiscard]] Tensor gt(const In& a, Number b);
 [[nodiscard]] Tensor ge(const In& a, Number b);
-/// Whether both hold, at least one, or x does not; of bool tensors, no gradient.
+/// Whether both elements are true (`logical_and`), at least one is (`logical_or`), or x is false
+/// (`logical_not`): bool tensors only (DtypeError), without a gradient.
 [[nodiscard]] Tensor logical_and(const In& a, const In& b);
 [[nodiscard]] Tensor logical_or(const In& a, const In& b);
 [[nodiscard]] Tensor logical_not(const In& x);
 
-/// The functions above as C++ writes them.
+/// The functions above as C++ operators.
 [[nodiscard]] inline Tensor operator+(const In& a, const In& b) { return add(a, b); }
 [[nodiscard]] inline Tensor operator-(const In& a, const In& b) { return sub(a, b); }
 [[nodiscard]] inline Tensor operator*(const In& a, const In& b) { return mul(a, b); }
@@ -93,7 +100,8 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] inline Tensor operator>=(const In& a, Number b) { return ge(a, b); }
 
 namespace detail {
-/// sum += g for gradients: of one floating dtype and shape, and nobody else sees sum's elements.
+/// sum += g for gradients, which have the same floating dtype and shape. No other tensor may see
+/// the elements of `sum`, because this change of them is not noted.
 void accumulate(const Tensor& sum, const Tensor& g);
 }  // namespace detail
 

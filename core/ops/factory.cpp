@@ -18,7 +18,7 @@ void refuse_count(std::size_t count, const Shape& shape, At at) {
 namespace {
 using List = std::initializer_list<detail::Literal>;
 
-/// The list's shape, as its first elements have it.
+/// The shape of the list, judged by the first element of each level; `fill` checks the others.
 Shape shape_of(List list) {
   Shape shape;
   for (const List* rows = &list; rows; rows = &rows->begin()->rows) {
@@ -28,7 +28,7 @@ Shape shape_of(List list) {
   return shape;
 }
 
-/// What holds all of its numbers: fractions before integers before bools.
+/// The smallest dtype that holds all numbers of the list: bool, int64 or float32.
 DType dtype_of(List list) {
   DType widest = boolean;
   for (const detail::Literal& item : list) {
@@ -38,7 +38,8 @@ DType dtype_of(List list) {
   return list.size() == 0 ? float32 : widest;
 }
 
-/// Writes the list, which is axis `axis` of `out` here, from element `next` on.
+/// Writes the list, whose items lie along axis `axis` of `out`, to the elements of `out` from
+/// number `next` on, and counts `next` up.
 void fill(const Tensor& out, List list, int axis, std::size_t& next, At at) {
   const bool of_lists = axis + 1 < out.dim();
   for (const detail::Literal& item : list) {
@@ -68,19 +69,20 @@ Tensor empty(const Shape& shape, DType dtype, At at) {
   return detail::empty("empty", shape, dtype, at);
 }
 
-static Tensor filled(const char* op, const Shape& shape, Number value, DType dtype, At at) {
+/// A new tensor whose elements are all `value`.
+static Tensor make(const char* op, const Shape& shape, Number value, DType dtype, At at) {
   detail::check_scalar(op, dtype, value, at);
   return detail::empty(op, shape, dtype, at).fill_(value, at);
 }
 
 Tensor zeros(const Shape& shape, DType dtype, At at) {
-  Tensor out = detail::empty("zeros", shape, dtype, at);  // all dtypes' zeros are zero bytes
+  Tensor out = detail::empty("zeros", shape, dtype, at);  // in every dtype, 0 is all zero bytes
   std::memset(Peek::header(out)->data, 0, static_cast<std::size_t>(out.numel() * itemsize(dtype)));
   return out;
 }
-Tensor ones(const Shape& shape, DType dtype, At at) { return filled("ones", shape, 1, dtype, at); }
+Tensor ones(const Shape& shape, DType dtype, At at) { return make("ones", shape, 1, dtype, at); }
 Tensor full(const Shape& shape, Number value, DType dtype, At at) {
-  return filled("full", shape, value, dtype, at);
+  return make("full", shape, value, dtype, at);
 }
 Tensor zeros_like(const In& x) {
   detail::check("zeros_like", x);
@@ -88,16 +90,16 @@ Tensor zeros_like(const In& x) {
 }
 static Tensor make_like(const char* op, const In& x, Number value) {
   detail::check(op, x);
-  return filled(op, x.shape(), value, x.dtype(), x.at);
+  return make(op, x.shape(), value, x.dtype(), x.at);
 }
 Tensor ones_like(const In& x) { return make_like("ones_like", x, 1); }
 Tensor full_like(const In& x, Number value) { return make_like("full_like", x, value); }
 
 namespace {
 
-__extension__ using int128 = __int128;  // products and differences of two int64 fit
+__extension__ using int128 = __int128;  // holds products and differences of two int64
 
-/// A finite number as a whole one: a fraction is rounded up, or down.
+/// The finite number as an integer; a fraction is rounded up or down.
 int128 round_to_integer(const Number& number, bool up) {
   return number.visit([up]<class V>(V v) -> int128 {
     if constexpr (!std::is_same_v<V, double>) return v;
@@ -105,9 +107,10 @@ int128 round_to_integer(const Number& number, bool up) {
   });
 }
 
-/// [count]: whole(i) if `dtype` is int64, real(i) if it is floating.
+/// A vector [count] whose element i is integer(i) if `dtype` is int64, and real(i) if it is
+/// floating.
 template <class Integer, class Real>
-Tensor sequence(const char* op, int64_t count, DType dtype, At at, Integer integer, Real real) {
+Tensor make_range(const char* op, int64_t count, DType dtype, At at, Integer integer, Real real) {
   Tensor out = detail::empty(op, {count}, dtype, at);
   visit<Kinds::numeric>(op, dtype, at, [&]<class T>(T) {
     T* p = elements_of<T>(out);
@@ -143,7 +146,7 @@ Tensor detail::arange(Number start, Number end, Number step, DType dtype, At at)
     fail<ValueError>(at, "arange: from {} to {} by {}: int64 ends before the last element", start,
                      end, step);
   if (dtype != int64) check_scalar("arange", dtype, from + static_cast<double>(n) * by - by, at);
-  return sequence(
+  return make_range(
       "arange", n, dtype, at, [=](int64_t i) { return first + i * stride; },
       [=](int64_t i) { return from + static_cast<double>(i) * by; });
 }
@@ -157,10 +160,10 @@ Tensor linspace(Number start, Number end, int64_t count, DType dtype, At at) {
   const int64_t steps = std::max<int64_t>(count, 2) - 1;
   const auto n = static_cast<double>(steps);
   const double step = std::isfinite(to - from) ? (to - from) / n : to / n - from / n;
-  return sequence(
+  return make_range(
       "linspace", count, dtype, at,
       [=](int64_t i) { return (first * (steps - i) + last * i) / steps; },
-      // The end comes out exactly, whatever the step's rounding.
+      // The last value is exactly `end`, however `step` was rounded.
       [=](int64_t i) { return i > 0 && i == steps ? to : from + static_cast<double>(i) * step; });
 }
 

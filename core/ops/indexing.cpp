@@ -20,7 +20,7 @@ void check_kind(const char* op, const char* name, const In& x, DType need) {
     fail<DtypeError>(x.at, "{}: {} is {}: need {} (use to())", op, name, x.dtype(), need);
 }
 
-/// IndexError unless all of `index` (int64) lies in [0, x's size along dim).
+/// IndexError unless every element of `index` (int64) lies in [0, x's size along dim).
 void check_index(const char* op, const In& x, int dim, const In& index) {
   check_kind(op, "index", index, int64);
   const Tensor flat = detail::pack(index);
@@ -35,7 +35,7 @@ void check_index(const char* op, const In& x, int dim, const In& index) {
   }
 }
 
-/// index as gather and scatter_add take it.
+/// Checks that `index` fits x as gather and scatter_add require it.
 void check_full_index(const char* op, const In& x, int dim, const In& index) {
   check_kind(op, "index", index, int64);
   bool fits = index.dim() == x.dim();
@@ -50,8 +50,8 @@ void check_full_index(const char* op, const In& x, int dim, const In& index) {
 
 // ---- the kernel
 
-// What is done with an element of x that an index picks and its partner in a tensor of the index's
-// shape, or with a row of them.
+// What is done with an element of x that an index picks, and with its partner, which stands in a
+// tensor of the index's shape where the index stands: `one` serves a pair, `row` a row of pairs.
 struct Fetch {
   static constexpr bool meet = false;
   template <class T> static void one(const T& picked, T& partner) { partner = picked; }
@@ -60,7 +60,7 @@ struct Fetch {
   }
 };
 struct Add {
-  static constexpr bool meet = true;  // several partners in one element, in their order
+  static constexpr bool meet = true;  // partners that meet in one element keep their order
   template <class T> static void one(T& picked, const T& partner) {
     picked = detail::ring::add(picked, partner);
   }
@@ -69,8 +69,8 @@ struct Add {
   }
 };
 
-/// The axis to cut into tiles: the first long one, or else the longest; not `fixed`, unless there
-/// is no other.
+/// The axis to cut into tiles: the first long axis, or else the longest; never `fixed`, unless it
+/// is the only axis.
 int axis_to_cut(const Shape& shape, int fixed) {
   int axis = -1;
   for (int d = 0; d < shape.rank(); ++d) {
@@ -81,19 +81,20 @@ int axis_to_cut(const Shape& shape, int fixed) {
   return axis < 0 ? fixed : axis;
 }
 
-/// Does it to x[index[i, ...], ...] and y[i, ...] for dim = 0, and so on; y has index's shape.
+/// Applies the Action to x[index[i, ...], ...] and y[i, ...] for dim = 0, and likewise for other
+/// axes; y has index's shape.
 template <class Action, class T>
 void for_each_picked(const Tensor& x, int dim, const Tensor& index, const Tensor& y) {
   const Shape& shape = index.shape();
   if (index.numel() == 0) return;
-  const int fixed = Action::meet ? dim : -1;  // in no other axis do two tiles meet
+  const int fixed = Action::meet ? dim : -1;  // cut elsewhere, tiles share no element
   const int axis = axis_to_cut(shape, fixed);
   const int64_t size = shape[axis], others = index.numel() / size;
-  // Rows are not cut into pieces of less than a few cache lines.
+  // No row is cut into pieces that are shorter than a few cache lines.
   const int64_t least = axis == fixed ? size : axis == shape.rank() - 1 ? 64 : 1;
   const int64_t count = std::max(least, detail::kTileElements / others);
 
-  // x seen in this shape, standing still along `dim`, where the index says how far to go.
+  // x with the index's shape and a stride of 0 along `dim`, where the index says how far to go.
   const detail::Header* h = Peek::header(x);
   const int64_t step = h->strides[dim];
   Strides strides = h->strides;
@@ -122,11 +123,11 @@ void for_each_picked(const Tensor& x, int dim, const Tensor& index, const Tensor
   });
 }
 
-// ---- ops on indices that have been checked: each is the other's derivative
+// ---- ops on indices that have been checked: each is the derivative of the other
 
 Tensor record_gather(const char* op, const In& x, int dim, const In& index);
 
-/// `into`, which has x's elements for itself, with src added.
+/// Adds src to `into`, which holds x's values in elements that no other tensor sees.
 Tensor record_scatter(const char* op, const In& x, const Tensor& into, int dim, const In& index,
                       const In& src) {
   detail::check(op, index);
@@ -152,21 +153,21 @@ Tensor record_gather(const char* op, const In& x, int dim, const In& index) {
                 }));
 }
 
-/// x at index[0], index[1], ... along `dim`.
+/// The entries index[0], index[1], ... of x along `dim`.
 Tensor record_select(const char* op, const In& x, int dim, const In& index) {
   Shape column = Shape::filled(x.dim(), 1), shape = x.shape();
   column[dim] = shape[dim] = index.numel();
   return record_gather(op, x, dim, expand({reshape(index, column), x.at}, shape));
 }
 
-/// [count]: the positions, in row-major order, of the elements that are not zero.
-Tensor positions(const char* op, const In& x) {
+/// The positions in row-major order, int64 [count], of the elements that are not zero.
+Tensor find_nonzero(const char* op, const In& x) {
   const Tensor flags = detail::pack({x.detach().to(boolean, x.at), x.at});
   const bool* flag = flags.data<bool>();
   const int64_t count = std::count(flag, flag + flags.numel(), true);
   Tensor out = detail::empty(op, {count}, int64, x.at);
   int64_t* position = elements_of<int64_t>(out);
-  for (int64_t i = 0, found = 0; found < count; ++i) {  // no branch to mispredict
+  for (int64_t i = 0, found = 0; found < count; ++i) {  // without a branch to mispredict
     position[found] = i;
     found += flag[i];
   }
@@ -213,7 +214,7 @@ Tensor index(const In& x, const In& index) {
     detail::check_rank("index", 1 + x.dim() - mask.rank(), x.at);
     Shape rows = {index.numel()};
     for (int d = mask.rank(); d < x.dim(); ++d) rows.push_back(x.shape()[d]);
-    return record_select("index", {reshape(x, rows), x.at}, 0, positions("index", index));
+    return record_select("index", {reshape(x, rows), x.at}, 0, find_nonzero("index", index));
   }
   const int d = detail::axis_of("index", x, 0);
   check_index("index", x, d, index);
@@ -233,7 +234,7 @@ Tensor masked_fill(const In& x, const In& mask, Number value) {
 
 Tensor nonzero(const In& x) {
   detail::check("nonzero", x);
-  const Tensor found = positions("nonzero", x);
+  const Tensor found = find_nonzero("nonzero", x);
   const int64_t* position = found.data<int64_t>();
   Tensor out = detail::empty("nonzero", {found.numel(), x.dim()}, int64, x.at);
   int64_t* to = elements_of<int64_t>(out);

@@ -9,7 +9,8 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
-/// All defined, of one rank and dtype, their sizes equal but along `free_dim` (-1: along all axes).
+/// Checks that all are defined and have the same dtype, rank and sizes, except for the size along
+/// `free_dim` (-1: without exception).
 void check_fit(const char* op, const std::vector<Tensor>& tensors, int free_dim, At at) {
   const Tensor& first = tensors[0];
   for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -34,7 +35,7 @@ const Tensor& first_of(const char* op, const std::vector<Tensor>& tensors, At at
   return tensors[0];
 }
 
-/// A new tensor of `shape` whose view part(it, i) has the elements of inputs[i].
+/// A new tensor `out` of `shape`, whose view part(out, i) receives the elements of inputs[i].
 template <class Part>
 Tensor record_join(const char* op, const std::vector<Tensor>& inputs, const Shape& shape, At at,
                    Part part) {
@@ -88,7 +89,7 @@ std::vector<Tensor> split(const In& x, int64_t size, int64_t dim) {
   if (size < 1) fail<ValueError>(x.at, "split: size {}: need at least 1", size);
   int64_t left = x.shape()[d];
   std::vector<int64_t> sizes;
-  do {  // an axis of 0 is one part
+  do {  // at least once: an axis of size 0 has one part
     sizes.push_back(std::min(size, left));
     left -= sizes.back();
   } while (left > 0);

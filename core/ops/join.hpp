@@ -1,29 +1,32 @@
 #pragma once
 /// @file
-/// Tensors put together and taken apart along an axis.
+/// Functions that join tensors along an axis, or split one.
 
 #include "descent/core/tensor/named.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// The tensors one after the other along `dim`: of one rank, at least 1, one dtype, any, and equal
-/// sizes but for `dim`. A copy. ValueError for an empty list; ShapeError or DtypeError names the
-/// tensor that does not fit by its place in the list.
+/// Joins the tensors, one after the other, along `dim`; the result is a copy. They have the same
+/// dtype (any), the same rank, which is at least 1, and the same sizes except along `dim`.
+/// ValueError if the list is empty; a ShapeError or DtypeError names the tensor that does not fit
+/// by its place in the list.
 [[nodiscard]] Tensor cat(const std::vector<Tensor>& tensors, int64_t dim = 0, At at = At::here());
-/// n tensors of one shape and dtype along a new axis of size n before axis `dim`, in
-/// [-rank - 1, rank]. Otherwise as cat.
+/// Joins n tensors of the same shape and dtype along a new axis of size n, which stands in front of
+/// axis `dim`, in [-rank - 1, rank]. Everything else is as for `cat`.
 [[nodiscard]] Tensor stack(const std::vector<Tensor>& tensors, int64_t dim = 0, At at = At::here());
 
-/// The elements of all parameters as one vector, in their order: a copy. DtypeError unless they
-/// have one dtype, ValueError if there are none.
+/// Copies the elements of all parameters, in their order, into one vector. DtypeError unless all
+/// have the same dtype, ValueError if there are none.
 [[nodiscard]] Tensor parameters_to_vector(const NamedTensors& parameters, At at = At::here());
-/// Puts the elements of such a vector back into the parameters, in place. ShapeError unless it has
-/// as many.
+/// Copies the elements of such a vector back into the parameters: a change in place, for which
+/// parameters that require a gradient need a NoGradGuard. ShapeError unless the vector has as many
+/// elements as all parameters together.
 void vector_to_parameters(const In& vector, const NamedTensors& parameters);
 
-/// Views of `size` indices each along `dim`; the last one may be smaller.
+/// Splits x along `dim` into views of `size` indices each; the last one may be smaller.
 [[nodiscard]] std::vector<Tensor> split(const In& x, int64_t size, int64_t dim = 0);
-/// Views of sizes[0], sizes[1], ... indices along `dim`, which add up to its size (ShapeError).
+/// Splits x along `dim` into views of sizes[0], sizes[1], ... indices. ShapeError unless the sizes
+/// add up to x's size along `dim`.
 [[nodiscard]] std::vector<Tensor> split(const In& x, const std::vector<int64_t>& sizes,
                                         int64_t dim = 0);
 

@@ -12,17 +12,18 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
-/// The class of each row of scores [N, K], and how much it counts: checked, and constants.
+/// The class of each row of the scores [N, K], and the row's weight. The constructor checks both;
+/// no gradient flows to them.
 struct Labels {
   Labels(const char* op_, const char* name, const In& scores, const In& target_,
          const Tensor& weight_, int64_t ignored_, Reduction reduction_);
 
   template <class T> struct Elements {
     const int64_t* label;
-    const T* class_weight;  // null if each is 1
+    const T* class_weight;  // null if all are 1
     const T* weight;
   };
-  /// Checked for change.
+  /// The elements; GraphError if `target` or `weight` has been changed in the meantime.
   template <class T> Elements<T> elements() const {
     return {elements_of<int64_t>(*target), weight->numel() == 0 ? nullptr : elements_of<T>(*weight),
             elements_of<T>(weights)};
@@ -31,9 +32,9 @@ struct Labels {
   const char* op;
   int64_t n = 0, k = 0, ignored;
   Reduction reduction;
-  Saved target, weight;  // [K], or [0] if each is 1
-  Tensor weights;        // [N]: the weight of its class, 0 if it is ignored
-  double total = 1;      // what the losses are divided by
+  Saved target, weight;  // weight: [K], or [0] if all are 1
+  Tensor weights;        // [N]: the weight of the row's class, 0 if the row is ignored
+  double total = 1;      // the divisor of the losses' sum
 };
 
 void check_labels(const char* op, const char* name, const In& scores, const In& target,
@@ -89,7 +90,8 @@ Labels::Labels(const char* op_, const char* name, const In& scores, const In& ta
   total = sum;
 }
 
-/// The loss of `losses` [N]. slope(g) is the gradient of the scores from that of the losses.
+/// Reduces `losses` [N] and records the result. slope(g) turns the gradient of the losses into the
+/// gradient of the scores.
 template <class F>
 Tensor record_reduction(const Labels& l, const In& scores, Tensor losses, F slope) {
   if (l.reduction == Reduction::none) return record(l.op, losses, wrt(scores, slope));
@@ -101,11 +103,12 @@ Tensor record_reduction(const Labels& l, const In& scores, Tensor losses, F slop
                 }));
 }
 
-// ---- nll_loss: rows of losses and their gradient, each the other's derivative
+// ---- nll_loss: the loss of each row and its gradient, each of which is the other's derivative
 
+/// The gradient of the scores from the gradient g of the losses.
 Tensor nll_slope(const Labels& l, const In& g);
 
-/// -weight[n] x[n, target[n]].
+/// The losses -weight[n] x[n, target[n]].
 Tensor nll_rows(const Labels& l, const In& x) {
   detail::enter("nll_loss");
   const Tensor source = detail::pack(x);
@@ -159,10 +162,10 @@ struct Entropy {
 
   Labels l;
   double smoothing;
-  Tensor rows;  // top, log_sum and mass (0 if ignored): log p = (z - top) - log_sum
+  Tensor rows;  // [3, N]: top, log_sum, mass (0 if ignored): log p = (z - top) - log_sum
 };
 
-/// The losses [N]; fills s.rows.
+/// Returns the losses [N], and fills s.rows.
 template <class T> Tensor entropies(const Entropy& s, const In& logits) {
   const Tensor source = detail::pack(logits), losses = empty({s.l.n}, logits.dtype());
   const auto e = s.elements<T>();
@@ -198,7 +201,7 @@ template <class T> Tensor entropies(const Entropy& s, const In& logits) {
   return losses;
 }
 
-/// The gradient of the logits from that of the losses, g [N].
+/// The gradient of the logits from the gradient g [N] of the losses.
 template <class T> Tensor entropy_slope(const Entropy& s, const In& logits, const In& g) {
   const Tensor source = detail::pack(logits), slope = empty({s.l.n, s.l.k}, logits.dtype());
   const auto e = s.elements<T>();
@@ -215,7 +218,7 @@ template <class T> Tensor entropy_slope(const Entropy& s, const In& logits, cons
       for (int64_t i = begin; i < begin + count; ++i) {
         T* row = to + i * k;
         const T weight = outer[i * step], scale = weight * e.mass[i], shared = weight * e.spread;
-        if (e.label[i] == ignored) {  // it may hold anything
+        if (e.label[i] == ignored) {  // its row may hold anything
           std::fill_n(row, k, T(0));
           continue;
         }

@@ -1,24 +1,27 @@
 #pragma once
-#include "descent/core/tensor/tensor.hpp"
+/// @file
+/// Losses that have a kernel of their own, with PyTorch's names and defaults. They are in namespace
+/// descent::nn as well.
 
-// Losses with a kernel of their own, with PyTorch's names and defaults. (nn names them too.)
+#include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// What becomes of the losses of a batch: their mean, their sum, or each for itself.
+/// What a loss function returns for a batch: the mean of its losses, their sum, or all of them.
 enum class Reduction { mean, sum, none };
 
 /// How `cross_entropy` weighs classes and rows.
 struct CrossEntropyOptions {
   Tensor weight = {};           ///< [K], how much each class counts; all 1 if undefined
   int64_t ignore_index = -100;  ///< rows with this target do not count
-  double label_smoothing = 0;   ///< in [0, 1]: the target's mass that is spread over all classes
-  Reduction reduction = Reduction::mean;  ///< of the losses
+  double label_smoothing = 0;   ///< in [0, 1]: the part of a target that all classes share
+  Reduction reduction = Reduction::mean;  ///< what is returned
 };
-/// -log softmax(logits)[n, target[n]], averaged over the batch (weighted by the targets' weights).
-/// logits [N, K], floating; target [N], int64, in 0..K-1 (IndexError). Returns a scalar; [N] with
-/// Reduction::none. An empty batch, or a target with nothing but ignored rows, has no mean: a
-/// ShapeError. No gradient flows to `weight`: GraphError if it requires one.
+/// The mean over the batch of -log softmax(logits)[n, target[n]], each row weighted by its class.
+///
+/// logits [N, K], floating; target [N], int64, in 0..K-1 (IndexError). Returns a scalar, or [N]
+/// with Reduction::none. ShapeError if there is no mean, because the batch is empty or all of its
+/// rows are ignored or have weight 0. No gradient flows to `weight`: GraphError if it requires one.
 [[nodiscard]] Tensor cross_entropy(const In& logits, const In& target,
                                    const CrossEntropyOptions& options = {});
 
@@ -26,19 +29,19 @@ struct CrossEntropyOptions {
 struct NllOptions {
   Tensor weight = {};                     ///< [K], how much each class counts; all 1 if undefined
   int64_t ignore_index = -100;            ///< rows with this target do not count
-  Reduction reduction = Reduction::mean;  ///< of the losses
+  Reduction reduction = Reduction::mean;  ///< what is returned
 };
-/// -log_probs[n, target[n]], averaged as cross_entropy does, with its shapes and errors:
-/// nll_loss(log_softmax(x, 1), target) is cross_entropy(x, target).
+/// The mean over the batch of -log_probs[n, target[n]], with the shapes, weights and errors of
+/// `cross_entropy`: nll_loss(log_softmax(x, 1), target) is cross_entropy(x, target).
 [[nodiscard]] Tensor nll_loss(const In& log_probs, const In& target,
                               const NllOptions& options = {});
 
 /// How `mse_loss` reduces.
 struct MseOptions {
-  Reduction reduction = Reduction::mean;  ///< of the losses
+  Reduction reduction = Reduction::mean;  ///< what is returned
 };
-/// (prediction - target)^2, averaged over all elements. Both of one shape: broadcasting here is
-/// nearly always a mistake, and a ShapeError.
+/// The mean of (prediction - target)^2 over all elements. ShapeError unless both have the same
+/// shape, because broadcasting here is nearly always a mistake.
 [[nodiscard]] Tensor mse_loss(const In& prediction, const In& target,
                               const MseOptions& options = {});
 

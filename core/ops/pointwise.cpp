@@ -71,7 +71,8 @@ Tensor sigmoid(const In& x) {
                 wrt(x, [](const Tensor& g, const Tensor& y) { return g * y * (1 - y); }));
 }
 
-/// g, but 0 where y <= 0, hence not at NaN: linear in g, constant in y but for a step.
+/// g, with 0 in its place where y <= 0; NaN in y lets g pass. Linear in g, and a step function of
+/// y, so that its derivative in y is 0.
 static Tensor relu_backward(const In& g, const In& y) {
   return record(
       "relu_backward",
@@ -85,23 +86,24 @@ Tensor relu(const In& x) {
                 wrt(x, [](const Tensor& g, const Tensor& y) { return relu_backward(g, y); }));
 }
 
-/// A step function's result: its gradient is 0, whatever comes back, but there.
-static Tensor step(const char* op, const In& x, Tensor y) {
+/// Records y, the result of a step function: its derivative is 0, whatever the gradient of y is. If
+/// y were not recorded, x would get no gradient at all.
+static Tensor record_step(const char* op, const In& x, Tensor y) {
   return record(op, std::move(y), wrt(x, [](const Tensor& g) { return zeros_like(g); }));
 }
 Tensor sign(const In& x) {
-  return step("sign", x, map<Kinds::numeric>("sign", x, [](auto v) {
-                return static_cast<decltype(v)>((v > 0) - (v < 0));
-              }));
+  return record_step("sign", x, map<Kinds::numeric>("sign", x, [](auto v) {
+                       return static_cast<decltype(v)>((v > 0) - (v < 0));
+                     }));
 }
 Tensor floor(const In& x) {
-  return step("floor", x, map("floor", x, [](auto v) { return std::floor(v); }));
+  return record_step("floor", x, map("floor", x, [](auto v) { return std::floor(v); }));
 }
 Tensor ceil(const In& x) {
-  return step("ceil", x, map("ceil", x, [](auto v) { return std::ceil(v); }));
+  return record_step("ceil", x, map("ceil", x, [](auto v) { return std::ceil(v); }));
 }
 Tensor round(const In& x) {
-  return step("round", x, map("round", x, [](auto v) { return std::nearbyint(v); }));
+  return record_step("round", x, map("round", x, [](auto v) { return std::nearbyint(v); }));
 }
 
 Tensor isnan(const In& x) {
@@ -112,7 +114,7 @@ Tensor isfinite(const In& x) {
              [](auto v) { return vmath::abs(v) <= std::numeric_limits<decltype(v)>::max(); });
 }
 
-// ---- the same as methods
+// ---- the same functions as methods
 
 Tensor Tensor::exp(At at) const { return descent::exp({*this, at}); }
 Tensor Tensor::log(At at) const { return descent::log({*this, at}); }

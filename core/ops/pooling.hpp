@@ -1,29 +1,33 @@
 #pragma once
 /// @file
-/// Pooling: a window moves over each channel of the images x, [N, C, H, W] or [C, H, W], and what
-/// it sees becomes one pixel, its largest or its mean. float32 and float64.
+/// Pooling: a window moves over each channel of the images x, [N, C, H, W] or [C, H, W], and the
+/// pixels that it covers become one pixel: the largest of them, or their mean. float32 and float64.
 ///
-/// Errors, besides those of count_places: ValueError for padding above half the kernel.
+/// The result has floor((in + 2 padding - dilation (kernel - 1) - 1) / stride) + 1 pixels along an
+/// axis of `in` pixels; `ceil_mode` may add one. ShapeError if x has another rank or no pixels, or
+/// if the window fits nowhere; ValueError for options out of range, such as padding above half the
+/// kernel; SizeError if the window or the padded image is larger than sizes can be.
 
 #include "descent/core/kernels/window.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// Where the window of `max_pool2d` goes.
+/// Options of `max_pool2d`.
 struct MaxPool2dOptions {
-  Size2d stride = {};      ///< by default the kernel
-  Size2d padding = 0;      ///< pixels around x that never win
-  Size2d dilation = 1;     ///< from one pixel of the kernel to the next; at most x's size if
-                           ///< there is padding, or a window could see nothing (ValueError)
+  Size2d stride = {};      ///< by default the size of the kernel
+  Size2d padding = 0;      ///< pixels around x that are never the largest
+  Size2d dilation = 1;     ///< how far one pixel of the kernel is from the next; if there is
+                           ///< padding, at most x's size (ValueError), because a window of
+                           ///< padding alone has no largest pixel
   bool ceil_mode = false;  ///< whether the last window may leave the padded image
 };
-/// The largest pixel in each window; NaN if there is one. Of equal pixels the first has the
-/// gradient, of several NaN the last, as in PyTorch.
+/// The largest pixel in each window; NaN if there is a NaN. Of several equal pixels the first gets
+/// the gradient, of several NaN the last, as in PyTorch.
 [[nodiscard]] Tensor max_pool2d(const In& x, Size2d kernel, const MaxPool2dOptions& options = {});
 
-/// Where the window of `avg_pool2d` goes.
+/// Options of `avg_pool2d`.
 struct AvgPool2dOptions {
-  Size2d stride = {};             ///< by default the kernel
+  Size2d stride = {};             ///< by default the size of the kernel
   Size2d padding = 0;             ///< zeros around x
   bool ceil_mode = false;         ///< whether the last window may leave the padded image
   bool count_include_pad = true;  ///< whether padding counts in the mean

@@ -15,7 +15,8 @@ namespace {
 
 __extension__ using uint128 = unsigned __int128;
 
-// Blocks are computed sixteen at a time, a group, so that their rounds fill vector registers.
+// Sixteen blocks, called a group, are computed together, so that their rounds fill vector
+// registers.
 constexpr int kGroupBlocks = 16, kGroupWords = 4 * kGroupBlocks;
 struct Group {
   alignas(64) uint32_t words[kGroupWords];
@@ -33,7 +34,8 @@ struct Group {
 template <class T> constexpr int kGroupValues = sizeof(T) == 8 ? kGroupWords / 2 : kGroupWords;
 
 /// A new tensor of T, filled by make(group, values), which turns one group into kGroupValues<T>
-/// values. To be compiled for each instruction set, `make` has to be inlined, whatever its size.
+/// values. `make` must be inlined, whatever its size, so that it is compiled for each instruction
+/// set.
 template <class T, class Make>
 Tensor draw_tensor(const char* op, const Shape& shape, Generator& generator, At at, Make make) {
   Tensor out = detail::empty(op, shape, dtype_of<T>(), at);
@@ -44,7 +46,7 @@ Tensor draw_tensor(const char* op, const Shape& shape, Generator& generator, At 
   const Generator::State first = generator.reserve(groups * kGroupBlocks);
   parallel_for(detail::ceil_div(n, kTile), [&](int64_t tile) {
     simd::call([&] {
-      const Make make_values = make;  // a copy here, which stores to `to` cannot change
+      const Make make_values = make;  // a local copy, which stores to `to` cannot change
       Group group;
       const int64_t end = std::min(n, (tile + 1) * kTile);
       for (int64_t i = tile * kTile; i < end; i += kValues) {
@@ -63,7 +65,8 @@ Tensor draw_tensor(const char* op, const Shape& shape, Generator& generator, At 
   return out;
 }
 
-/// Number i of a group's kGroupValues<T> uniform ones in [0, 1): a multiple of 2^-24 or 2^-53.
+/// Number i of the kGroupValues<T> uniform numbers in [0, 1) that a group makes: a multiple of
+/// 2^-24 (float) or 2^-53 (double).
 template <class T> [[gnu::always_inline]] inline T uniform(const Group& group, int i) {
   if constexpr (sizeof(T) == 4) {
     return static_cast<float>(static_cast<int32_t>(group.words[i] >> 8)) * 0x1p-24f;
@@ -74,8 +77,9 @@ template <class T> [[gnu::always_inline]] inline T uniform(const Group& group, i
   }
 }
 
-/// 1 - x^2 / (2 (2 + d)) + x^4 / (2 (2 + d) 4 (4 + d)) - ..., nested: cos(x) for d = -1, sin(x) / x
-/// for d = 1. For |x| <= pi/4 the terms left out are far below the last bit of a double.
+/// The series 1 - x^2 / (2 (2 + d)) + x^4 / (2 (2 + d) 4 (4 + d)) - ..., computed from its end:
+/// cos(x) for d = -1, sin(x) / x for d = 1. For |x| <= pi/4 the terms that are left out are far
+/// below the last bit of a double.
 template <class T> [[gnu::always_inline]] inline T taylor(T x, int d) {
   T sum = 1;
 #pragma GCC unroll 8
@@ -87,8 +91,8 @@ template <class T> [[gnu::always_inline]] inline T taylor(T x, int d) {
 template <class T> [[gnu::always_inline]] inline std::pair<T, T> normals(T u, T turn) {
   constexpr T kStep = sizeof(T) == 8 ? T(0x1p-53) : T(0x1p-24);
   T radius = vmath::sqrt(-2 * vmath::log(u + kStep));  // u + kStep is in (0, 1]
-  // The angle is brought to within pi/4 of 0, without rounding: half a turn changes the signs of
-  // sine and cosine, a quarter exchanges them.
+  // The series needs an angle within pi/4 of 0, and reaches it without rounding: half a turn
+  // changes the signs of sine and cosine, a quarter of a turn exchanges them.
   const bool second_half = turn >= T(0.5);
   radius = vmath::where(second_half, -radius, radius);
   const T half = 2 * turn - vmath::where(second_half, T(1), T(0));
@@ -101,7 +105,8 @@ template <class T> [[gnu::always_inline]] inline std::pair<T, T> normals(T u, T 
 
 }  // namespace
 
-// The builtins make drawing safe for several threads and leave Generator copyable.
+// With these builtins several threads may draw at once; a std::atomic would do that too, but then
+// Generator could not be copied.
 Generator::State Generator::state() const {
   return {state_.seed, __atomic_load_n(&state_.offset, __ATOMIC_RELAXED)};
 }

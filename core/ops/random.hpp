@@ -1,6 +1,10 @@
 #pragma once
 /// @file
-/// Random numbers and tensors of them, the same in every run for one seed.
+/// Random numbers and random tensors: for one seed, they are the same in every run.
+///
+/// Which number stands where in a tensor follows from the state of the generator and the index
+/// alone, never from the threads. Of two tensors that `rand`, `randn`, `bernoulli` or `randint`
+/// draws from the same state, the shorter is the beginning of the longer.
 
 #include <array>
 
@@ -11,34 +15,36 @@ namespace [[gnu::visibility("default")]] descent {
 /// A stream of random numbers: a seed and a position in it. Copies continue independently from the
 /// same position, with the same numbers.
 ///
-/// The numbers are those of Philox4x32-10 (below): the block at position i is a function
-/// of seed and i alone, so any part of the stream can be computed anywhere. A draw takes the blocks
-/// it needs and moves the position past them. Several threads may draw from one generator at once
-/// and get different numbers; seeding and set_state are for moments when nobody draws.
+/// The numbers come from Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011). They are made in blocks
+/// of 128 bits: block i is a function of the seed and i alone, so that any thread can compute any
+/// part of the stream. A draw takes the blocks that it needs and moves the position past them.
+/// Several threads may draw from one generator at once and get different numbers. Call `seed`,
+/// `set_state` and `load_state_dict` only while no other thread draws.
 class Generator {
  public:
-  /// Everything there is to save: `offset` counts the blocks of 128 bits already used.
+  /// What a generator remembers.
   struct State {
     uint64_t seed = 0;    ///< which stream
-    uint64_t offset = 0;  ///< where it goes on
+    uint64_t offset = 0;  ///< the position: how many blocks have been used
     bool operator==(const State&) const = default;
-    /// Names its parts for whoever saves it.
+    /// Names its parts for `saved_state` and `load_state`.
     template <class V> void visit(V& v) {
       v("Generator/seed", seed), v("Generator/offset", offset);
     }
   };
 
-  /// At the beginning of the stream of `seed`.
+  /// A generator at the beginning of the stream that belongs to `seed`.
   explicit Generator(uint64_t seed = 0) : state_{seed, 0} {}
 
-  /// Starts the stream of `seed` from its beginning.
+  /// Goes to the beginning of the stream that belongs to `seed`.
   void seed(uint64_t seed) { state_ = {seed, 0}; }
-  /// Where the stream stands, and going there.
+  /// The seed and the position.
   State state() const;
+  /// Goes to a position that `state` has returned.
   void set_state(State state) { state_ = state; }
-  /// "Generator/seed" and "Generator/offset", their bits as int64.
+  /// The state as tensors "Generator/seed" and "Generator/offset", each with its bits in an int64.
   [[nodiscard]] NamedTensors state_dict() const;
-  /// ValueError, and nothing changed, if it does not fit.
+  /// Goes to the saved position. ValueError, and nothing changes, if `state` does not fit.
   void load_state_dict(const NamedTensors& state, At at = At::here());
 
   /// 64 random bits; uses one block.
@@ -55,20 +61,18 @@ class Generator {
   State state_;
 };
 
-/// The generator behind every function that is not given one. There is one for the whole process:
-/// draws from several threads never overlap, but which thread gets which numbers is then open.
+/// The generator that functions use if they are not given one. The whole process has one: several
+/// threads that draw from it at once get different numbers, but it is not determined which.
 Generator& default_generator();
 
-/// Seeds the default generator: what follows is the same in every run, for any number of threads.
+/// Seeds the default generator: what is drawn next is the same in every run, whatever
+/// `num_threads()` is.
 void manual_seed(uint64_t seed);
 
-// Random tensors. Which number lands where follows from the generator's state and the index alone,
-// not from the threads; a shorter tensor is the beginning of a longer one.
-
-/// Uniform in [0, 1), multiples of 2^-24 (float32) or 2^-53 (float64).
+/// Uniform numbers in [0, 1), multiples of 2^-24 (float32) or 2^-53 (float64).
 Tensor rand(const Shape& shape, DType dtype = float32, Generator& generator = default_generator(),
             At at = At::here());
-/// Normal with mean 0 and variance 1; floating. Box & Muller's transform (1958).
+/// Normal numbers with mean 0 and variance 1, by Box & Muller's transform (1958). Floating dtypes.
 Tensor randn(const Shape& shape, DType dtype = float32, Generator& generator = default_generator(),
              At at = At::here());
 template <std::integral... D>
@@ -77,19 +81,20 @@ Tensor rand(int64_t size0, int64_t size1, D... more)
 template <std::integral... D>
 Tensor randn(int64_t size0, int64_t size1, D... more)
     __attribute__((unavailable("write the sizes as one list: randn({2, 3})")));
-/// bool: true with probability p, to within 2^-33. ValueError unless 0 <= p <= 1.
+/// A bool tensor in which each element is true with probability p, to within 2^-33. ValueError
+/// unless 0 <= p <= 1.
 Tensor bernoulli(const Shape& shape, double p, Generator& generator = default_generator(),
                  At at = At::here());
-/// int64: uniform in [low, high), which must not be empty (ValueError).
+/// Uniform int64 numbers in [low, high). ValueError unless low < high.
 Tensor randint(int64_t low, int64_t high, const Shape& shape,
                Generator& generator = default_generator(), At at = At::here());
-/// int64 [n]: 0, ..., n - 1 in random order, every order equally likely (Fisher & Yates).
-/// ValueError if n is negative.
+/// The numbers 0, ..., n - 1 in random order, int64 [n]. All orders are equally likely (Fisher &
+/// Yates). ValueError if n is negative.
 Tensor randperm(int64_t n, Generator& generator = default_generator(), At at = At::here());
 
 namespace detail {
 
-/// Four words of 32 bits: a counter, or the random bits made of it.
+/// Four words of 32 bits: a counter, or the random bits that are computed from it.
 using PhiloxBlock = std::array<uint32_t, 4>;
 
 /// Philox4x32-10: ten rounds turn a counter and a key of two words into 128 random bits. Salmon,
@@ -106,7 +111,7 @@ using PhiloxBlock = std::array<uint32_t, 4>;
   return x;
 }
 
-/// PhiloxBlock number `block` of the stream that `seed` names.
+/// Block number `block` of the stream that belongs to `seed`.
 [[gnu::always_inline]] inline PhiloxBlock philox(uint64_t seed, uint64_t block) {
   return philox({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 0},
                 static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));

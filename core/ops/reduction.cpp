@@ -28,16 +28,16 @@ void check_floating(const char* op, const In& x) {
   if (!is_floating(x.dtype())) detail::refuse_dtype(op, Kinds::floating, x.dtype(), x.at);
 }
 
-/// A result, or its gradient, shaped so that it broadcasts to x's shape.
+/// Reshapes a result, or the gradient of one, so that it broadcasts to x's shape.
 Tensor spread(const Axes& axes, const Tensor& y) {
   const bool broadcasts = y.dim() == 0 || y.dim() == axes.input.rank();
   return broadcasts ? y : reshape(y, axes.left(true));
 }
 
-/// y, but 1 for 0: what 0 may be divided by.
-Tensor nonzero(const Tensor& y) { return where(y == 0, 1, y); }
+/// y with 1 in place of 0, to divide by.
+Tensor replace_zero(const Tensor& y) { return where(y == 0, 1, y); }
 
-/// Whether all of the elements, which are few, are as `right` says.
+/// Whether right(v) holds for every element v. One thread suffices, because the elements are few.
 template <class F> bool every(const Tensor& y, F right) {
   return visit<Kinds::floating>("every", y.dtype(), At::unknown(), [&]<class T>(T) {
     const T* p = elements_of<T>(y);
@@ -50,7 +50,8 @@ constexpr auto is_finite = [](auto v) {
   return vmath::abs(v) <= std::numeric_limits<decltype(v)>::max();
 };
 
-/// The mean of x over `axes`: the value alone. A sum that the dtype does not hold is one of parts.
+/// The mean of x over `axes`, not recorded. If a sum does not fit in the dtype, the elements are
+/// scaled down before they are added.
 Tensor average(const char* op, const In& x, const Axes& axes, bool keepdim) {
   const Shape shape = axes.left(keepdim);
   const auto n = static_cast<double>(axes.count);
@@ -63,7 +64,7 @@ Tensor average(const char* op, const In& x, const Axes& axes, bool keepdim) {
                reduce<Plus, Kinds::floating>(op, parts, axes, shape) / (n * part));
 }
 
-/// The axes of a choice: ShapeError if there is nothing to choose from.
+/// The axes along which one element is chosen; ShapeError if there is none to choose.
 Axes choice_axes(const char* op, const In& x, const Dims& dims) {
   const Axes axes(op, x, dims);
   if (axes.count == 0)
@@ -86,9 +87,9 @@ Tensor extreme(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
                 }));
 }
 
-/// The first index along the reduced axes (one, or all) where x is its extreme.
+/// The first index along the reduced axes (one, or all) where x equals its extreme.
 template <class Fold>
-Tensor position(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
+Tensor find_extreme(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes = choice_axes(op, x, dims);
   const In source(detail::pack(x), x.at);
   const Tensor best = reduce<Fold, Kinds::numeric>(op, source, axes, axes.left(keepdim));
@@ -148,21 +149,22 @@ Tensor min(const In& x, const Dims& dims, KeepDim keepdim) {
   return extreme<Smaller>("min", x, dims, keepdim);
 }
 
-Tensor argmax(const In& x) { return position<Larger>("argmax", x, Dims{}, false); }
+Tensor argmax(const In& x) { return find_extreme<Larger>("argmax", x, Dims{}, false); }
 Tensor argmax(const In& x, int64_t dim, KeepDim keepdim) {
-  return position<Larger>("argmax", x, dim, keepdim);
+  return find_extreme<Larger>("argmax", x, dim, keepdim);
 }
-Tensor argmin(const In& x) { return position<Smaller>("argmin", x, Dims{}, false); }
+Tensor argmin(const In& x) { return find_extreme<Smaller>("argmin", x, Dims{}, false); }
 Tensor argmin(const In& x, int64_t dim, KeepDim keepdim) {
-  return position<Smaller>("argmin", x, dim, keepdim);
+  return find_extreme<Smaller>("argmin", x, dim, keepdim);
 }
 
 // ---- var
 
 namespace {
 
-/// Of each group of a reduction: its mean, as a double and what that lacks of it, and the sum of
-/// the squared distances from it. float64, shaped axes.left(true).
+/// For each group of elements that one element of the result combines: their mean, which is the sum
+/// mean + rest of two doubles, and the sum of their squared distances from it. float64 tensors of
+/// shape axes.left(true).
 struct Moments {
   Tensor mean, rest, squares;
 };
@@ -174,8 +176,9 @@ void add_exactly(double base, double shift, double& mean, double& rest) {
   rest = is_finite(mean) ? (base - (mean - part)) + (shift - part) : 0;
 }
 
-/// x minus the means, a linear function of x: the means are its own.
-Tensor centered(const In& x, const Axes& axes, const Moments& m) {
+/// x minus the means of its groups: a linear function of x, because the means are functions of x
+/// too.
+Tensor subtract_means(const In& x, const Axes& axes, const Moments& m) {
   Tensor off = detail::empty_like("var", x, x.dtype());
   visit<Kinds::floating>("var", x.dtype(), x.at, [&]<class T>(T) {
     detail::transform<T>([](T v, double mean) { return static_cast<T>(v - mean); }, off,
@@ -187,7 +190,7 @@ Tensor centered(const In& x, const Axes& axes, const Moments& m) {
                            const Tensor& g) { return g - sum_to(g, shape) / n; }));
 }
 
-/// Whether each group is a row of elements that lie together, not too many for one thread.
+/// Whether each group is a row of neighbouring elements that is short enough for one thread.
 bool groups_are_rows(const Axes& axes) {
   int kept = 0;
   while (kept < axes.input.rank() && !axes.contain(kept)) ++kept;
@@ -196,8 +199,8 @@ bool groups_are_rows(const Axes& axes) {
   return axes.count > 0 && axes.count <= detail::kTileElements;
 }
 
-/// The mean is counted from a number of the group, so that equal ones are exactly it.
-template <class T> void moments_of_rows(const T* x, int64_t n, const Moments& m) {
+/// Adds up distances from the row's first number, so that the mean of equal numbers is that number.
+template <class T> void fill_moments(const T* x, int64_t n, const Moments& m) {
   auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest),
        *squares = elements_of<double>(m.squares);
   const int64_t rows = m.mean.numel(), per_tile = std::max<int64_t>(detail::kTileElements / n, 1);
@@ -226,11 +229,12 @@ Moments moments(const In& x, const Axes& axes) {
   if (groups_are_rows(axes)) {
     m.squares = empty(shape, float64);
     const Tensor source = detail::pack(x);
-    if (x.dtype() == float32) moments_of_rows(elements_of<float>(source), axes.count, m);
-    else moments_of_rows(elements_of<double>(source), axes.count, m);
+    if (x.dtype() == float32) fill_moments(elements_of<float>(source), axes.count, m);
+    else fill_moments(elements_of<double>(source), axes.count, m);
     return m;
   }
-  // The first of each group, as in rows; without it, the sum of equal floats is exact in doubles.
+  // The first number of each group, as for rows. float32 does not need it: a sum of equal floats is
+  // exact in doubles.
   Tensor base = value;
   for (int d = 0; d < x.dim(); ++d)
     if (axes.contain(d)) base = base.narrow(d, 0, std::min<int64_t>(x.shape()[d], 1));
@@ -242,7 +246,7 @@ Moments moments(const In& x, const Axes& axes) {
   auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest);
   for (int64_t i = 0; i < sums.numel(); ++i)
     add_exactly(from[i], sum[i] / static_cast<double>(axes.count), mean[i], rest[i]);
-  const In off(centered(value, axes, m), x.at);
+  const In off(subtract_means(value, axes, m), x.at);
   m.squares = reduce<Plus, Kinds::floating>("var", off, axes, shape, squared);
   return m;
 }
@@ -258,7 +262,7 @@ Tensor var(const In& x, const Dims& dims, KeepDim keepdim, const VarOptions& opt
   Tensor value = to(m.squares / degrees, x.dtype());
   return record("var", reshape(value, axes.left(keepdim)),
                 wrt(x, [x = saved(x), axes, m, scale](const Tensor& g) {
-                  return centered(x, axes, m) * spread(axes, g * scale);
+                  return subtract_means(x, axes, m) * spread(axes, g * scale);
                 }));
 }
 
@@ -266,9 +270,9 @@ Tensor var(const In& x, const Dims& dims, KeepDim keepdim, const VarOptions& opt
 
 namespace {
 
-/// (sum |x|^p)^(1/p) in float64. Where powers could leave the range of numbers, they are those of
-/// x / unit: a power of two near the largest |x|, or that itself.
-Tensor length(const In& x, const Axes& axes, double p, const Shape& shape) {
+/// (sum |x|^p)^(1/p) in float64. Where the powers might leave the range of doubles, x is divided by
+/// `unit` first: for p = 2 by a power of two near the largest |x|, otherwise by the largest |x|.
+Tensor compute_norm(const In& x, const Axes& axes, double p, const Shape& shape) {
   auto total = [&](const In& v, auto f) {
     return reduce<Plus, Kinds::floating>("norm", v, axes, shape, f);
   };
@@ -289,7 +293,7 @@ Tensor length(const In& x, const Axes& axes, double p, const Shape& shape) {
   const In scaled(wide / spread(axes, unit), x.at);
   if (p == 2) return sqrt(total(scaled, squared)) * unit;
   const Tensor sum = total(scaled, [p](auto v) { return std::pow(magnitude(v), p); });
-  const Tensor root = pow(sum, 0.5 / p);  // its square could be infinite where the norm is not
+  const Tensor root = pow(sum, 0.5 / p);  // its square may be infinite where the norm is not
   return unit * root * root;
 }
 
@@ -301,7 +305,7 @@ Tensor norm(const In& x, const Dims& dims, KeepDim keepdim, const NormOptions& o
   if (!(p > 0)) fail<ValueError>(x.at, "norm: p is {}: need a number above 0", p);
   if (std::isinf(p)) return extreme<Larger>("norm", {abs(x), x.at}, dims, keepdim);
   const Axes axes("norm", x, dims);
-  Tensor value = to(length(x, axes, p, axes.left(keepdim)), x.dtype());
+  Tensor value = to(compute_norm(x, axes, p, axes.left(keepdim)), x.dtype());
   return record("norm", std::move(value),
                 wrt(x, [x = saved(x), p, axes](const Tensor& g, const Tensor& y) {
                   const Tensor outer = spread(axes, g), length = spread(axes, y);
@@ -315,8 +319,8 @@ Tensor norm(const In& x, const Dims& dims, KeepDim keepdim, const NormOptions& o
                     if (every(pack(scale), exact)) return x * scale;
                     return where(length == 0, 0.0, outer * (x / length));
                   }
-                  Tensor share = abs(x) / nonzero(length);
-                  if (p < 1) share = nonzero(share);  // not 0^(p - 1), which is infinite
+                  Tensor share = abs(x) / replace_zero(length);
+                  if (p < 1) share = replace_zero(share);  // not 0^(p - 1), which is infinite
                   return outer * sign(x) * pow(share, p - 1);
                 }));
 }
@@ -335,25 +339,25 @@ Tensor logsumexp(const In& x, const Dims& dims, KeepDim keepdim) {
 }
 
 /// How many elements over `dims` are not zero.
-static Tensor count(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
+static Tensor count_nonzero(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes(op, x, dims);
   return reduce<Plus, Kinds::any>(op, {to(x, boolean), x.at}, axes, axes.left(keepdim));
 }
 Tensor any(const In& x, const Dims& dims, KeepDim keepdim) {
-  return count("any", x, dims, keepdim) > 0;
+  return count_nonzero("any", x, dims, keepdim) > 0;
 }
 Tensor all(const In& x, const Dims& dims, KeepDim keepdim) {
-  return count("all", x, dims, keepdim) == Axes("all", x, dims).count;
+  return count_nonzero("all", x, dims, keepdim) == Axes("all", x, dims).count;
 }
 
 // ---- softmax
 
 namespace {
 
-/// The softmax of each row of a strip, or its logarithm.
+/// Writes the softmax of each row of a strip, or its logarithm, to y.
 template <bool logarithm, class T>
-[[gnu::always_inline]] inline void strip(const T* __restrict x, int64_t rows, int64_t size,
-                                         T* __restrict y) {
+[[gnu::always_inline]] inline void normalize_strip(const T* __restrict x, int64_t rows,
+                                                   int64_t size, T* __restrict y) {
   T top[detail::kStripRows], sum[detail::kStripRows];
   detail::exp_rows(x, rows, size, y, top, sum);
   for (int64_t r = 0; r < rows; ++r) {
@@ -369,7 +373,7 @@ template <bool logarithm, class T>
   }
 }
 
-/// softmax, or its logarithm, along `dim`: the values alone.
+/// softmax along `dim`, or its logarithm, not recorded.
 template <bool logarithm> Tensor normalize(const char* op, const In& x, int64_t dim) {
   detail::check(op, x);
   const int d = detail::wrap_dim(op, dim, x.dim(), x.at), last = std::max(x.dim() - 1, 0);
@@ -387,7 +391,7 @@ template <bool logarithm> Tensor normalize(const char* op, const In& x, int64_t 
     detail::each_strip(x.numel() / size, size, [&](int64_t begin, int64_t count) {
       const T* from = elements_of<T>(source) + begin * size;
       T* to = elements_of<T>(out) + begin * size;
-      simd::call([&] { strip<logarithm>(from, count, size, to); });
+      simd::call([&] { normalize_strip<logarithm>(from, count, size, to); });
     });
   });
   return out;
@@ -409,7 +413,7 @@ Tensor log_softmax(const In& x, int64_t dim) {
       wrt(x, [dim](const Tensor& g, const Tensor& y) { return g - exp(y) * sum(g, dim, true); }));
 }
 
-// ---- the same as methods
+// ---- the same functions as methods
 
 Tensor Tensor::sum(const Dims& dims, KeepDim keepdim, At at) const {
   return descent::sum({*this, at}, dims, keepdim);

@@ -13,14 +13,14 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
-/// Another window onto x's storage, `offset` elements further on.
+/// Another window onto x's storage, which begins `offset` elements behind x.
 Tensor view(const In& x, const Shape& shape, const Strides& strides, int64_t offset = 0) {
   const detail::Header* h = Peek::header(x);
   return detail::view_of(h->storage, h->data + offset * itemsize(h->dtype), h->dtype, shape,
                          strides);
 }
 
-/// `shape` with its -1 worked out.
+/// `wanted`, with -1 replaced by the size that follows from the others.
 Shape resolve_shape(const In& x, const Shape& wanted) {
   Shape shape = wanted;
   int unknown = -1;
@@ -39,8 +39,8 @@ Shape resolve_shape(const In& x, const Shape& wanted) {
   return shape;
 }
 
-/// Strides under which `shape` sees x's elements in row-major order, if there are any.
-bool view_strides(const In& x, const Shape& shape, Strides& strides) {
+/// Finds strides with which `shape` has x's elements in row-major order; false if there are none.
+bool find_strides(const In& x, const Shape& shape, Strides& strides) {
   strides = detail::contiguous_strides(shape);
   if (x.is_contiguous() || x.numel() == 0) return true;
   Shape size;
@@ -52,11 +52,11 @@ bool view_strides(const In& x, const Shape& shape, Strides& strides) {
   }
   int to = shape.rank() - 1;
   for (int from = size.rank() - 1; from >= 0;) {
-    // The longest block of x's axes that lie evenly, ending at `from`...
+    // The longest block of x's axes that ends at `from` and that one stride can walk...
     int64_t step = steps[from], left = size[from];
     int first = from;
     while (first > 0 && steps[first - 1] == steps[first] * size[first]) left *= size[--first];
-    // ... must be whole axes of the new shape.
+    // ... must consist of whole axes of the new shape.
     while (to >= 0 && (left > 1 || shape[to] == 1)) {
       if (left % shape[to] != 0) return false;
       strides[to] = step;
@@ -69,10 +69,10 @@ bool view_strides(const In& x, const Shape& shape, Strides& strides) {
   return true;
 }
 
-/// x's elements under another shape of as many.
+/// x's elements with another shape of as many: a view if there are strides for it, else a copy.
 Tensor record_reshape(const char* op, const In& x, const Shape& shape) {
   Strides strides;
-  Tensor out = view_strides(x, shape, strides)
+  Tensor out = find_strides(x, shape, strides)
                    ? view(x, shape, strides)
                    : view(x.detach().clone(x.at), shape, detail::contiguous_strides(shape));
   return record(op, out, wrt(x, [back = x.shape()](const Tensor& g) { return reshape(g, back); }));
@@ -81,7 +81,7 @@ Tensor record_reshape(const char* op, const In& x, const Shape& shape) {
 Tensor record_slice(const char* op, const In& x, int dim, int64_t start, int64_t count,
                     int64_t step);
 
-/// zeros(shape) with g at start, start + step, ... along `dim`: slice's derivative.
+/// zeros(shape) with g at start, start + step, ... along `dim`: the derivative of a slice.
 Tensor embed(const In& g, const Shape& shape, int dim, int64_t start, int64_t step) {
   detail::check("slice_backward", g);
   auto part = [dim, start, count = g.shape()[dim], step](const Tensor& input) {
@@ -92,7 +92,7 @@ Tensor embed(const In& g, const Shape& shape, int dim, int64_t start, int64_t st
   return record("slice_backward", out, wrt(g, part));
 }
 
-/// Indices start, start + step, ... (count of them) along `dim`, all in range.
+/// The `count` indices start, start + step, ... along `dim`, all of which are in range.
 Tensor record_slice(const char* op, const In& x, int dim, int64_t start, int64_t count,
                     int64_t step) {
   Shape shape = x.shape();
@@ -185,7 +185,7 @@ Tensor slice(const In& x, int64_t dim, int64_t start, int64_t end, int64_t step)
   const int d = detail::axis_of("slice", x, dim);
   if (step < 1) fail<ValueError>(x.at, "slice: step {}: need at least 1", step);
   const int64_t size = x.shape()[d];
-  step = std::min(step, std::max<int64_t>(size, 1));  // a longer one takes the first index as well
+  step = std::min(step, std::max<int64_t>(size, 1));  // a longer one also takes the first alone
   auto clamped = [size](int64_t i) { return std::clamp<int64_t>(i < 0 ? i + size : i, 0, size); };
   const int64_t first = clamped(start), last = std::max(first, clamped(end));
   return record_slice("slice", x, d, first, last == first ? 0 : (last - first - 1) / step + 1,
@@ -262,7 +262,7 @@ Tensor to(const In& x, DType dtype) {
   return record("to", out, wrt(x, [back = x.dtype()](const Tensor& g) { return to(g, back); }));
 }
 
-// ---- the same as methods
+// ---- the same functions as methods
 
 Tensor Tensor::reshape(const Shape& s, At at) const { return descent::reshape({*this, at}, s); }
 Tensor Tensor::t(At at) const { return descent::t({*this, at}); }
