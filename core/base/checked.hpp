@@ -7,12 +7,14 @@
 namespace [[gnu::visibility("default")]] descent {
 
 namespace detail {
-/// By value: an argument of `fail` has an address, which would keep it out of registers.
+/// Throws the SizeError. It takes the numbers by value: `fail` takes references, and a number whose
+/// address is taken cannot stay in a register of the caller.
 [[noreturn, gnu::cold]] void fail_size(const char* what, int64_t a, const char* sign, int64_t b,
                                        At at);
 }  // namespace detail
 
-// The only arithmetic that a size may go through. `what` names the operation, as in "reshape".
+// Compute a size that may overflow with these functions only. `what` is the name of the operation
+// in the message, such as "reshape".
 
 /// a + b, or SizeError if it does not fit in an int64_t.
 inline int64_t checked_add(int64_t a, int64_t b, const char* what, At at = At::here()) {
@@ -28,7 +30,7 @@ inline int64_t checked_mul(int64_t a, int64_t b, const char* what, At at = At::h
   return product;
 }
 
-/// n as an int64_t, or SizeError.
+/// n as an int64_t, or SizeError if it does not fit.
 inline int64_t checked_size(std::size_t n, const char* what, At at = At::here()) {
   if (n > INT64_MAX)
     fail<SizeError>(at, "{}: {} is too large: sizes end at {}", what, n, INT64_MAX);

@@ -1,21 +1,21 @@
 #pragma once
 /// @file
-/// What an operation takes from the thread that calls it: the pool hands it to the threads that
-/// work for this one.
+/// What operations read from the thread that they run on.
 
 namespace [[gnu::visibility("default")]] descent {
 class Frame;
 namespace detail {
 
-/// Whether ops are recorded: see GradModeGuard.
+/// Whether this thread records ops: see GradModeGuard.
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local bool grad_mode;
-/// What is being called: see Frame.
+/// The innermost frame of this thread, or null: see Frame.
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local Frame* innermost;
 
-/// The op whose derivative is being computed; null outside a backward.
+/// The op whose derivative this thread computes at the moment, or null.
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local const char* deriving;
 
-/// The first two of one thread at one moment.
+/// The first two variables of one thread at one moment. The thread pool copies them to the threads
+/// that work for this one.
 struct Context {
   bool grad_mode;
   Frame* innermost;

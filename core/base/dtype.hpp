@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What the elements of a tensor are.
+/// The types of a tensor's elements.
 
 #include <cstddef>
 #include <cstdint>
@@ -12,8 +12,8 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// What a tensor's elements are. There is no implicit promotion between tensors; C++ scalars adopt
-/// the tensor's dtype.
+/// The type of a tensor's elements. There is no implicit promotion between tensors; a C++ number
+/// takes the dtype of the tensor beside it.
 enum class DType : uint8_t { float32, float64, int64, boolean };
 using enum DType;
 
@@ -28,7 +28,7 @@ const char* str(DType dtype);
   return dtype == float32 || dtype == float64;
 }
 
-/// The dtype whose elements are C++'s T: float, double, int64_t or bool.
+/// The dtype whose elements have the C++ type T: float, double, int64_t or bool.
 template <class T> [[nodiscard]] constexpr DType dtype_of() {
   if constexpr (std::is_same_v<T, float>) return float32;
   else if constexpr (std::is_same_v<T, double>) return float64;
@@ -39,7 +39,7 @@ template <class T> [[nodiscard]] constexpr DType dtype_of() {
   }
 }
 
-/// Families of dtypes that an op accepts.
+/// The sets of dtypes that an op can accept.
 enum class Kinds { floating, numeric, any };
 
 namespace detail {
@@ -47,8 +47,9 @@ namespace detail {
 
 }  // namespace detail
 
-/// f(T{}) for the C++ type T behind `dtype`; a dtype outside `K` is a DtypeError. Whatever computes
-/// elements is such an f: here it gets the mode that it computes in.
+/// Returns f(T{}), where T is the C++ type of `dtype`. DtypeError if `dtype` is not among `K`. All
+/// code that computes elements runs in such an f, so the floating-point mode of the thread is set
+/// here: see simd::DefaultFloatMode.
 template <Kinds K, class F> decltype(auto) visit(const char* op, DType dtype, At at, F&& f) {
   const simd::DefaultFloatMode mode;
   if (dtype == float32) return f(float{});

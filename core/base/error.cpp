@@ -16,24 +16,25 @@ using detail::innermost;
 
 namespace {
 
-/// This file's path up to the folder that holds core/.
+/// The path of the folder that holds core/, taken from the path of this file.
 std::string_view root() {
   static const std::string_view self = __FILE__;
   return self.substr(0, self.size() - std::strlen("core/base/error.cpp"));
 }
 
-bool library_folder(std::string_view path) {
+bool in_library_folder(std::string_view path) {
   for (std::string_view folder : {"core/", "nn/", "optim/", "data/"})
     if (path.starts_with(folder)) return true;
   return false;
 }
 
-/// The library's sources by where they were compiled, its headers by how they are included.
+/// Whether `file` is part of the library. A source is known by the folder that it was compiled in,
+/// a header by the path that it is included by.
 bool is_library(std::string_view file) {
-  if (file.starts_with(root()) && library_folder(file.substr(root().size()))) return true;
+  if (file.starts_with(root()) && in_library_folder(file.substr(root().size()))) return true;
   constexpr std::string_view include = "include/descent/";
   std::size_t i = file.find(include);
-  return i != std::string_view::npos && library_folder(file.substr(i + include.size()));
+  return i != std::string_view::npos && in_library_folder(file.substr(i + include.size()));
 }
 
 bool is_library(At at) { return at.file() == nullptr || is_library(std::string_view(at.file())); }
@@ -75,7 +76,7 @@ void report(const std::string& text) noexcept {
 
 std::string str(double value) { return fmt::to_string(value); }
 
-std::string detail::filled(const char* text, std::initializer_list<Argument> arguments) {
+std::string detail::insert_arguments(const char* text, std::initializer_list<Argument> arguments) {
   std::string message = text;
   std::size_t place = 0;
   for (const Argument& argument : arguments) {
@@ -87,7 +88,7 @@ std::string detail::filled(const char* text, std::initializer_list<Argument> arg
   return message;
 }
 
-/// The message, and behind it the place if it is known.
+/// The message, followed by the place if that is known.
 static std::string append_place(const std::string& message, At at) {
   const std::string place = where(at);
   return place.empty() ? message : message + " " + place;

@@ -1,12 +1,13 @@
 #pragma once
 /// @file
-/// How a thread's processor rounds, and what it does with denormal numbers (those below 1e-38, or
-/// 1e-308, with fewer digits). (On x86; elsewhere nothing changes.)
+/// How a thread rounds, and whether it computes with denormal numbers (those below 1e-38 in float32
+/// and 1e-308 in float64, which have fewer digits). The classes do this on x86; on other processors
+/// they do nothing.
 
 namespace [[gnu::visibility("default")]] descent { namespace simd {
 
-/// While it lives, this thread computes as IEEE 754 has it by default, whatever mode it was in:
-/// rounded to nearest, with denormal numbers. Every kernel does, on every thread.
+/// While it lives, this thread computes in the default mode of IEEE 754, whatever mode it was in
+/// before: it rounds to nearest and has denormal numbers. Every kernel does so, on every thread.
 class DefaultFloatMode {
  public:
   DefaultFloatMode(const DefaultFloatMode&) = delete;
@@ -23,15 +24,17 @@ class DefaultFloatMode {
   }
 
  private:
-  /// Whether sums come out as in another mode. To read the mode itself takes ten times as long.
+  /// Whether the thread is in another mode. It looks at the results of sums, because reading the
+  /// mode itself takes ten times as long.
   static bool differs() {
     using Floats [[gnu::vector_size(16)]] = float;
     using Bits [[gnu::vector_size(16)]] = int;
-    // Rounding away from, and towards 0; operands and results without denormal numbers.
+    // The first sum differs if the thread rounds up, the second if it rounds down or towards 0, and
+    // the third if denormal operands or results count as 0.
     constexpr Floats a{1, 1, 0x1p-128f, 0}, b{0x1p-26f, -0x1p-26f, 0x1p-128f, 0};
     constexpr Floats expected{1, 1, 0x1p-127f, 0};
     Floats unknown = a;
-    asm volatile("" : "+x"(unknown));  // or the compiler would add them
+    asm volatile("" : "+x"(unknown));  // otherwise the compiler would compute the sums
     const Floats sum = unknown + b;
     return __builtin_ia32_movmskps((Floats)((Bits)sum != (Bits)expected)) != 0;
   }
@@ -44,8 +47,8 @@ class DefaultFloatMode {
 #endif
 };
 
-/// The same, but denormal numbers count as 0, in operands and in results: a CPU needs a hundred
-/// cycles for each.
+/// While it lives, this thread rounds to nearest, and denormal numbers count as 0, in operands and
+/// in results: a CPU needs a hundred cycles for each of them.
 class FlushDenormals {
  public:
   FlushDenormals(const FlushDenormals&) = delete;

@@ -9,8 +9,8 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// A C++ number as an argument, exactly as the caller wrote it: a whole one of up to 64 bits does
-/// not pass through a double.
+/// A C++ number as an argument, with exactly the value that the caller wrote: an integer of up to
+/// 64 bits is not converted to double.
 class Number {
  public:
   /// The number v.
@@ -25,17 +25,17 @@ class Number {
     }
   }
 
-  /// f(v), v a double, an int64_t, or a uint64_t that int64_t does not hold.
+  /// Returns f(v), where v is a double, an int64_t, or a uint64_t that is too large for int64_t.
   template <class F> decltype(auto) visit(F&& f) const {
     if (kind_ == Kind::real) return f(real_);
     if (kind_ == Kind::integer) return f(integer_);
     return f(static_cast<uint64_t>(integer_));
   }
-  /// As a T, which `detail::check_scalar` has found to hold it.
+  /// The number as a T. `detail::check_scalar` must have accepted it before.
   template <class T> T to() const {
     return visit([](auto v) { return static_cast<T>(v); });
   }
-  /// Whether it was written as a whole number.
+  /// Whether it was written as an integer.
   [[nodiscard]] bool is_integer() const { return kind_ != Kind::real; }
 
  private:
@@ -46,32 +46,32 @@ class Number {
   };
   Kind kind_ = Kind::real;
 };
-/// As a message shows it.
+/// The number as messages show it.
 [[nodiscard]] std::string str(const Number& number);
 
 namespace detail {
 
-/// Whether `To` has a number for v, whose fraction is cut off. Floating types have one for every
-/// number, if need be infinity; bool asks only whether v is 0.
+/// Whether v without its fraction is a number of type `To`. Floating types take every number, which
+/// may become infinite; so does bool, which is false for 0 and true for all others.
 template <class To, class From> [[nodiscard]] constexpr bool holds(From v) {
   if constexpr (!std::is_integral_v<To> || std::is_same_v<To, bool> || std::is_same_v<To, From>) {
     return true;
   } else if constexpr (std::is_integral_v<From>) {
     const To to = static_cast<To>(v);
     return static_cast<From>(to) == v && (to < To(1)) == (v < From(1));
-  } else {  // the ends are powers of two, hence exact
+  } else {  // both ends are powers of two, which From holds exactly
     using Limits = std::numeric_limits<To>;
     constexpr To half = Limits::max() / 2 + 1;
     const bool below = v < 2 * static_cast<From>(half);
     const bool above = v - static_cast<From>(Limits::min()) > -1;
-    return below & above;  // no branch: it vectorises
+    return below & above;  // not &&: without a branch, loops vectorise
   }
 }
 
-/// ValueError: the element at `position` of a tensor of shape `shape` is not in [low, high].
+/// Throws a ValueError: the element at `position` of a tensor of this shape is not in [low, high].
 [[noreturn]] void refuse_element(const char* op, int64_t position, const Shape& shape, Number value,
                                  Number low, Number high, At at);
-/// ValueError unless `To` has a number for v, the element at `position`.
+/// ValueError unless `To` holds v, the element at `position`: see `holds`.
 template <class To, class From>
 void check_element(const char* op, From v, int64_t position, const Shape& shape, At at) {
   if constexpr (std::is_integral_v<To>)
@@ -81,8 +81,9 @@ void check_element(const char* op, From v, int64_t position, const Shape& shape,
 }
 
 [[noreturn]] void refuse_scalar(const char* op, DType dtype, Number value, At at);
-/// A number beside a tensor of `dtype`: DtypeError unless it is a whole one in the range of int64,
-/// or 0 or 1 for bool; ValueError if it is finite and float32 would make it infinite.
+/// Checks a number beside a tensor of `dtype`. DtypeError unless it is a whole number in the range
+/// of int64 for an int64 tensor, or 0 or 1 for a bool tensor; ValueError if it is finite but would
+/// be infinite in float32.
 inline void check_scalar(const char* op, DType dtype, Number value, At at) {
   const bool fits = value.visit([dtype]<class V>(V v) {
     constexpr bool real = std::is_same_v<V, double>;

@@ -4,10 +4,11 @@
 #include <iterator>
 #include <string_view>
 
-// Paths: the code that computes an operation, where several can. The code asks `take` whether a
-// path is to serve, or says `enter` where it is the only one left. Tests see from that what has
-// served, may choose otherwise than by what pays, and compare every path with the definition of
-// its operation: one that no comparison has entered fails tests/test_paths.cpp.
+// Where several pieces of code can compute an operation, each of them is a path and has a name. The
+// code calls `take` to ask whether a path is to be used, or `enter` if no other path is left. This
+// shows tests which path was used. They can also choose another path than the fastest one, and they
+// compare every path with the definition of its operation. A path that no comparison has used fails
+// tests/core/kernels/test_paths.cpp.
 
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 
@@ -26,14 +27,14 @@ inline constexpr std::string_view kPaths[] = {
     "max_pool2d squares", "max_pool2d sweep", "max_pool2d route squares", "max_pool2d route sweep",
     "max_pool2d pick", "avg_pool2d squares", "avg_pool2d sweep", "avg_pool2d spread squares",
     "avg_pool2d spread sweep",
-    // reduce.hpp, reduction.cpp
+    // reduce.cpp, reduction.cpp
     "reduce rows", "reduce columns", "reduce cut", "reduce passes", "softmax", "log_softmax",
     "softmax turned", "logsumexp",
-    // nn/loss.cpp
+    // loss.cpp
     "cross_entropy", "cross_entropy smoothed", "cross_entropy backward", "nll_loss",
     "nll_loss backward", "mse_loss"};
 
-/// A name among kPaths: another one does not compile.
+/// A path, given by its name. A name that is not among kPaths does not compile.
 struct Path {
   consteval Path(const char* name) : index(0) {
     while (kPaths[index] != name) ++index;
@@ -41,24 +42,24 @@ struct Path {
   std::size_t index;
 };
 
-/// What a test has decided about a path that can serve.
+/// When to use a path that can be used. Only tests choose another value than the first.
 enum class Choice : uint8_t { what_pays, always, never };
 
 struct PathState {
   std::atomic<int64_t> calls{0};
   std::atomic<Choice> choice{Choice::what_pays};
 };
-extern constinit std::atomic<bool> watching_paths;  // off but in tests
+extern constinit std::atomic<bool> watching_paths;  // true in tests only
 extern constinit PathState path_states[std::size(kPaths)];
 [[gnu::cold]] bool take_watched(Path path, bool pays);
 
-/// Whether the path serves: it can, and `pays` says whether it is the best one.
+/// Whether to use a path that can be used. `pays` says whether it is the fastest one.
 inline bool take(Path path, bool pays = true) {
   if (watching_paths.load(std::memory_order_relaxed)) [[unlikely]]
     return take_watched(path, pays);
   return pays;
 }
-/// The path serves.
+/// Notes that a path is used, where no other one is left.
 [[gnu::always_inline]] inline void enter(Path path) { take(path); }
 
 }}  // namespace descent::detail

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// References to objects that may go first.
+/// References to objects that may be destroyed before them.
 
 #include <memory>
 #include <string>
@@ -9,21 +9,21 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// Base of what others refer to without owning it.
+/// Base of classes whose objects others refer to without owning them.
 struct Referred : Pinned {
-  /// Ends with this object, of which it owns nothing: keep weak copies of it only.
+  /// Expires with this object. It owns nothing of the object, so keep only weak copies of it.
   const std::shared_ptr<const void> life{this, [](const void*) {}};
 };
 
-/// A pointer to a Referred that is null when that has gone.
+/// A pointer to a Referred object; null when the object has been destroyed.
 template <class T> class Weak {
  public:
   Weak() = default;
-  /// To `object`, null as well.
+  /// Points to `object`, which may be null.
   explicit Weak(T* object) : object_(object) {
     if (object) life_ = object->life;
   }
-  /// The object; null if it has gone.
+  /// The object; null if it has been destroyed.
   T* get() const { return life_.expired() ? nullptr : object_; }
 
  private:
@@ -31,12 +31,13 @@ template <class T> class Weak {
   std::weak_ptr<const void> life_;
 };
 
-/// A reference to a Referred. To use it when that has gone is a ValueError with the text `gone`.
+/// A reference to a Referred object. To use it after the object has been destroyed is a ValueError
+/// with the text `gone`.
 template <class T> class Reference {
  public:
-  /// To `object`; `gone` is what an error says when that has ended.
+  /// Refers to `object`; `gone` is what the error says when the object has been destroyed.
   Reference(T& object, std::string gone) : object_(&object), gone_(std::move(gone)) {}
-  /// The object.
+  /// The object. ValueError if it has been destroyed.
   T& get(At at = At::unknown()) const {
     if (T* object = object_.get()) return *object;
     fail<ValueError>(at, "{}", gone_);

@@ -14,12 +14,12 @@ namespace [[gnu::visibility("default")]] descent {
 /// The largest rank of a tensor.
 inline constexpr int kMaxRank = 8;
 
-/// The sizes of a tensor's axes: a small array of at most 8. `Shape{}` is a scalar's.
-/// A ninth axis is a ShapeError.
+/// The sizes of a tensor's axes: a small array of at most 8. `Shape{}` is the shape of a scalar. To
+/// add a ninth axis is a ShapeError.
 class Shape {
  public:
   Shape() = default;
-  /// The sizes in their order.
+  /// A shape with these sizes, in their order.
   Shape(std::initializer_list<int64_t> sizes) {
     for (int64_t size : sizes) push_back(size);
   }
@@ -34,28 +34,28 @@ class Shape {
 
   /// The number of axes.
   [[nodiscard]] int rank() const { return rank_; }
-  /// Axis i; a negative one counts from the back. IndexError if there is none.
+  /// The size of axis i; a negative i counts from the back. IndexError if there is no such axis.
   [[nodiscard]] int64_t operator[](int i) const { return size_[place(i)]; }
   int64_t& operator[](int i) { return size_[place(i)]; }
   /// The sizes as a range.
   const int64_t* begin() const { return size_; }
   const int64_t* end() const { return size_ + rank_; }
-  /// The last size. IndexError if there is none.
+  /// The last size. IndexError if the shape has no axes.
   [[nodiscard]] int64_t back() const { return size_[place(-1)]; }
 
-  /// Another axis behind the last.
+  /// Adds an axis behind the last one.
   void push_back(int64_t size) {
     if (rank_ == kMaxRank) refuse_rank();
     size_[rank_++] = size;
   }
-  /// Another axis in front of axis i, in [0, rank].
+  /// Adds an axis in front of axis i, which is in [0, rank].
   void insert(int i, int64_t size) {
     push_back(size);
     for (int k = rank_ - 1; k > i; --k) size_[k] = size_[k - 1];
     size_[i] = size;
   }
 
-  /// Whether all sizes are equal.
+  /// Whether both have the same sizes.
   friend bool operator==(const Shape& a, const Shape& b) {
     if (a.rank_ != b.rank_) return false;
     for (int i = 0; i < a.rank_; ++i)
@@ -76,10 +76,10 @@ class Shape {
   int64_t size_[kMaxRank] = {};
 };
 
-/// Steps between neighbours along each axis, in elements.
+/// The distance between neighbours along each axis, in elements.
 using Strides = Shape;
 
-/// A list of axes, as reductions take it: `sum(x, 0)`, `sum(x, {0, -1})`. Negative ones count from
+/// A list of axes, as reductions take it: `sum(x, 0)`, `sum(x, {0, -1})`. Negative axes count from
 /// the back.
 struct Dims : Shape {
   /// One axis, or several.
@@ -91,32 +91,33 @@ struct Dims : Shape {
       unavailable("an axis is an integer, or a list of them: sum(x, 0), sum(x, {0, 1}, true)")));
 };
 
-/// Whether the axes that a reduction takes away stay, with size 1: a bool, and not another axis.
+/// Whether a reduction keeps its axes, with size 1. It is a type of its own, so that an integer,
+/// which is meant as another axis, does not compile.
 struct KeepDim {
-  /// `keepdim` as a user writes it.
+  /// `keepdim` as true or false.
   KeepDim(bool on_) : on(on_) {}
   template <std::integral I>
   KeepDim(I on_) __attribute__((
       unavailable("keepdim is true or false; write several axes as one list: sum(x, {0, 1})")));
   /// The same flag.
   operator bool() const { return on; }
-  bool on;  ///< whether they stay
+  bool on;  ///< whether the axes stay
 };
 
 /// "[2, 3]".
 [[nodiscard]] std::string str(const Shape& shape);
 
 namespace detail {
-/// The number of elements; a negative size is a ShapeError, more than 2^63 - 1 a SizeError.
+/// The number of elements. ShapeError for a negative size, SizeError if it is above 2^63 - 1.
 int64_t numel(const char* op, const Shape& shape, At at);
 /// ShapeError if a result of this rank would have more than 8 axes.
 void check_rank(const char* op, int rank, At at);
 /// Strides of a C-contiguous tensor.
 [[nodiscard]] Strides contiguous_strides(const Shape& shape);
-/// Where the element at `position` in row-major order stands along each axis.
+/// The index along each axis of the element at `position` in row-major order.
 [[nodiscard]] Shape indices_of(int64_t position, const Shape& shape);
-/// `dim` counted from the front, in [0, rank); IndexError outside [-rank, rank). A scalar counts as
-/// having one axis.
+/// `dim` counted from the front, in [0, rank). IndexError if it is outside [-rank, rank). A scalar
+/// counts as if it had one axis.
 [[nodiscard]] int wrap_dim(const char* op, int64_t dim, int rank, At at);
 }  // namespace detail
 

@@ -11,13 +11,13 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
-constexpr int64_t kMaxShownElements = 1000;  // elements of a tensor that is shown whole
-constexpr int64_t kEdgeSteps = 3;            // steps shown at each end of an axis of a larger one
-constexpr int64_t kLineColumns = 80;         // columns
-constexpr int kDecimals = 4;
+constexpr int64_t kMaxShownElements = 1000;  // a larger tensor is shown without its middle
+constexpr int64_t kEdgeSteps = 3;            // shown of it at each end of an axis
+constexpr int64_t kLineColumns = 80;         // width of a line
+constexpr int kMaxDecimals = 4;
 
-/// The ends of each long axis of x, without their middle.
-Tensor edges(Tensor x) {
+/// x without the middle of each long axis.
+Tensor take_edges(Tensor x) {
   for (int d = 0; d < x.dim(); ++d) {
     const int64_t n = x.shape()[d];
     if (n <= 2 * kEdgeSteps) continue;
@@ -40,12 +40,12 @@ bool needs_exponent(const std::vector<double>& values) {
   return largest != 0 && (largest >= 1e8 || largest < 1e-3 || smallest < 5e-5);
 }
 
-/// The decimals that v needs, up to kDecimals.
+/// The decimals that v needs, at most kMaxDecimals.
 int decimals_of(double v, bool exponent) {
   const std::string text =
-      exponent ? fmt::format("{:.{}e}", v, kDecimals) : fmt::format("{:.{}f}", v, kDecimals);
+      exponent ? fmt::format("{:.{}e}", v, kMaxDecimals) : fmt::format("{:.{}f}", v, kMaxDecimals);
   const std::size_t point = text.find('.');
-  std::size_t last = point + kDecimals;
+  std::size_t last = point + kMaxDecimals;
   while (text[last] == '0') --last;
   return static_cast<int>(last - point);
 }
@@ -64,7 +64,7 @@ std::vector<std::string> float_cells(const std::vector<double>& values) {
   return cells;
 }
 
-/// The elements of x in row-major order, all equally wide.
+/// The elements of x as text of one width, in row-major order.
 std::vector<std::string> cells_of(const Tensor& x) {
   std::vector<std::string> cells;
   if (is_floating(x.dtype())) cells = float_cells(x.to_vector<double>());
@@ -77,7 +77,7 @@ std::vector<std::string> cells_of(const Tensor& x) {
   return cells;
 }
 
-/// Brackets and cells, axis by axis.
+/// Writes brackets and cells, axis by axis.
 struct Layout {
   const Shape& shown;
   const Shape& full;
@@ -85,14 +85,14 @@ struct Layout {
   std::size_t next = 0;
   std::string out;
 
-  void axis(int d) {
+  void write_axis(int d) {
     if (d == full.rank()) {
       out += cells[next++];
       return;
     }
     const bool last = d + 1 == full.rank();
     const auto indent = static_cast<std::size_t>(d) + 1;
-    // Rows begin on a new line, matrices after an empty one, and so on.
+    // Rows begin on a new line, matrices after an empty line, and so on.
     const std::string step =
         "," + std::string(static_cast<std::size_t>(std::max(1, full.rank() - 1 - d)), '\n') +
         std::string(indent, ' ');
@@ -104,7 +104,7 @@ struct Layout {
       const std::string separator = last && i % per_line != 0 ? ", " : step;
       if (i > 0) out += separator;
       if (i == kEdgeSteps && shown[d] != full[d]) out += "..." + separator;
-      axis(d + 1);
+      write_axis(d + 1);
     }
     out += ']';
   }
@@ -117,9 +117,9 @@ std::string str(const Tensor& x) {
   const std::string kind = fmt::format("{} {}{}", str(x.dtype()), str(x.shape()),
                                        x.requires_grad() ? ", requires_grad" : "");
   if (x.numel() == 0) return "[]  " + kind;
-  const Tensor shown = x.numel() > kMaxShownElements ? edges(x.detach()) : x.detach();
+  const Tensor shown = x.numel() > kMaxShownElements ? take_edges(x.detach()) : x.detach();
   Layout layout{shown.shape(), x.shape(), cells_of(shown), 0, ""};
-  layout.axis(0);
+  layout.write_axis(0);
   return layout.out + (x.dim() == 0 ? "  " : "\n") + kind;
 }
 

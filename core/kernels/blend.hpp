@@ -6,9 +6,9 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// into += weight (from - into), from the nearer of the two, so that a weight of 0 or 1 is exact
-/// (1 copies). Of one shape, floating; `from` may have the other dtype. Needs no memory. `op` is
-/// what the graph takes for the writer.
+/// into += weight (from - into). It starts from the nearer of the two, so that a weight of 0 or 1
+/// is exact (1 copies). Both have one shape and a floating dtype, not always the same one. It needs
+/// no memory. The graph names `op` as what changed `into`.
 void blend(const char* op, const Tensor& into, const Tensor& from, double weight);
 
 }  // namespace descent

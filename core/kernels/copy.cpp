@@ -6,7 +6,7 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 
-/// ValueError if Out has no number for an element of x, whose elements are T.
+/// ValueError if Out does not hold an element of x, whose elements are T.
 template <class T, class Out> static void check_elements(const char* op, const In& x) {
   const Tensor source = pack(x), fits = empty_like(op, x, boolean);
   transform<bool>([](T v) { return holds<Out>(v); }, fits, Operand<T>(source));

@@ -1,8 +1,8 @@
 #pragma once
 /// @file
-/// Elementwise kernels for ops, the library's and yours: a scalar formula becomes a loop over
-/// tensors of any shape, stride and broadcast, vectorised and threaded. Kernels compute values and
-/// record nothing: `record` puts a derivative beside them.
+/// Elementwise kernels for ops of the library and for your own: a scalar formula becomes a loop
+/// over tensors of any shape, stride and broadcast, vectorised and threaded. Kernels compute values
+/// and record nothing: `record` adds the derivative.
 
 #include <array>
 
@@ -12,16 +12,17 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// The first element of a tensor, for loops over elements that know its dtype and its strides: no
-/// change is noted.
+/// A pointer to the first element of a tensor, for loops that know its dtype and its strides. The
+/// graph does not notice a change through this pointer: see `will_write`.
 template <class T> T* elements_of(const Tensor& t) {
   return reinterpret_cast<T*>(Peek::header(t)->data);
 }
 
 namespace detail {
 
-/// How to walk an output and N - 1 inputs of one shape together: neighbouring axes that lie evenly
-/// in all of them are merged; the innermost axis comes first. Strides are in elements.
+/// How to walk through an output and N - 1 inputs of one shape together. Neighbouring axes are
+/// merged if they have a common stride in each operand. The innermost axis comes first. Strides are
+/// in elements.
 template <std::size_t N> struct Walk {
   int rank = 0;
   int64_t numel = 0;
@@ -29,7 +30,7 @@ template <std::size_t N> struct Walk {
   int64_t stride[kMaxRank][N];
 };
 
-/// Fills `size` and `stride` (rows of n) and returns the rank; operand k broadcasts to `shape`.
+/// Fills `size` and `stride` (rows of n) and returns the rank. Each operand broadcasts to `shape`.
 int plan_walk(const Shape& shape, const Header* const* operands, std::size_t n, int64_t* size,
               int64_t* stride);
 
@@ -41,15 +42,15 @@ Walk<N> plan(const Shape& shape, int64_t numel, const std::array<const Header*, 
   return w;
 }
 
-/// Elements per tile: tiles are cut by the problem, so results do not depend on the threads.
+/// The elements of a tile. It is a constant, so that results do not depend on the threads.
 inline constexpr int64_t kTileElements = 1 << 15;
 /// a / b, rounded up; a >= 0, b > 0.
 inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b > 0); }
-/// Tiles for n elements.
-inline int64_t tiles_of(int64_t n) { return ceil_div(n, kTileElements); }
+/// The number of tiles for n elements.
+inline int64_t count_tiles(int64_t n) { return ceil_div(n, kTileElements); }
 
-/// Calls body(n, offset) for the runs of [begin, end): n elements along the innermost axis,
-/// starting offset[k] elements into operand k.
+/// Calls body(n, offset) for each run of [begin, end). A run is n elements along the innermost
+/// axis, which start offset[k] elements into operand k.
 template <std::size_t N, class Body>
 void for_each_run(const Walk<N>& w, int64_t begin, int64_t end, Body&& body) {
   int64_t index[kMaxRank], rest = begin;
@@ -74,7 +75,8 @@ void for_each_run(const Walk<N>& w, int64_t begin, int64_t end, Body&& body) {
   }
 }
 
-/// to[i] = from[i] for i in [0, n): rows may be too short to call a function for each.
+/// to[i] = from[i] for i in [0, n), and nothing beyond. It is inlined, because rows may be too
+/// short to call a function for each.
 template <class T> inline void copy_exactly(const T* from, int64_t n, T* to) {
   constexpr int lanes = 8;
   for (; n >= lanes; n -= lanes, from += lanes, to += lanes)
@@ -90,7 +92,7 @@ template <class T> struct Operand {
   const Header* header;
 };
 
-/// What a number that lives elsewhere looks like as a tensor.
+/// A header that shows `number` as a tensor. The number must live as long as the header.
 template <class T> Header header_of(T& number) {
   Header header;
   header.dtype = dtype_of<T>();
@@ -99,14 +101,14 @@ template <class T> Header header_of(T& number) {
   return header;
 }
 
-/// An operand of a run: its elements, or the one that is repeated.
+/// An operand of a run: a pointer to its elements, or the one element that is repeated.
 template <bool repeated, class T> auto run_operand(const T* p) {
   if constexpr (repeated) return simd::Scalar{*p};
   else return p;
 }
 
-/// One run: stride[0] is out's, the others the inputs'. An even run, or one with one repeated
-/// operand among several, is vectorised.
+/// Computes one run. stride[0] is the stride of `out`, the others are those of the inputs. The run
+/// is vectorised if all strides are 1, or if one input of several is repeated.
 template <std::size_t... I, class F, class Out, class... T>
 void map_run(std::index_sequence<I...>, F& f, int64_t n, const int64_t* stride, Out* out,
              const T*... in) {
@@ -122,23 +124,23 @@ void map_run(std::index_sequence<I...>, F& f, int64_t n, const int64_t* stride, 
   for (int64_t i = 0; i < n; ++i) out[i * stride[0]] = f(in[i * stride[I + 1]]...);
 }
 
-/// All runs, on the threads: `transform` with its inputs counted.
+/// Computes all runs, on several threads: `transform` with an index for each input.
 template <std::size_t... I, class F, class Out, class... T>
 void map_all(std::index_sequence<I...> each, F f, const Header* h, Out* o, Operand<T>... in) {
   constexpr std::size_t N = sizeof...(T) + 1;
   const int64_t stride[N] = {1, in.header->numel == 1 ? 0 : 1 ...};
-  // What broadcasts to h and has as many elements has them one for one.
+  // An input that broadcasts to h and has as many elements has one element for each of h.
   auto even = [h](const Header& x) { return x.contiguous && x.numel == h->numel; };
   if (h->contiguous && ((stride[I + 1] == 0 || even(*in.header)) && ...)) {
     if (h->numel <= kTileElements) return map_run(each, f, h->numel, stride, o, in.data()...);
-    parallel_for(tiles_of(h->numel), [=](int64_t tile) mutable {
+    parallel_for(count_tiles(h->numel), [=](int64_t tile) mutable {
       const int64_t begin = tile * kTileElements, n = std::min(kTileElements, h->numel - begin);
       map_run(each, f, n, stride, o + begin, in.data() + begin * stride[I + 1]...);
     });
     return;
   }
   const Walk<N> w = plan<N>(h->shape, h->numel, {h, in.header...});
-  parallel_for(tiles_of(h->numel), [=, &w](int64_t tile) mutable {
+  parallel_for(count_tiles(h->numel), [=, &w](int64_t tile) mutable {
     const int64_t begin = tile * kTileElements, end = std::min(begin + kTileElements, h->numel);
     for_each_run(w, begin, end, [&](int64_t n, const std::array<int64_t, N>& offset) {
       map_run(each, f, n, w.stride[0], o + offset[0], in.data() + offset[I + 1]...);
@@ -154,7 +156,7 @@ template <class Out, class F, class... T> void transform(F f, const Tensor& out,
 
 [[noreturn]] void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of_a,
                                 const char* name_of_b);
-/// `check` for both, and that they have one dtype.
+/// Checks both as `check` does, and that they have one dtype.
 inline void check_pair(const char* op, const In& a, const In& b, const char* name_of_a = "a",
                        const char* name_of_b = "b") {
   check(op, a);
@@ -163,10 +165,10 @@ inline void check_pair(const char* op, const In& a, const In& b, const char* nam
     refuse_dtypes(op, a, b, name_of_a, name_of_b);
 }
 
-/// Uninitialised, of the shape that a and b broadcast to.
+/// An uninitialised tensor of the shape that a and b broadcast to.
 Tensor empty_broadcast(const char* op, const In& a, const In& b, DType dtype);
 
-/// Sums, differences and products of elements: int64 wraps around at its ends.
+/// Sums, differences and products of elements, in which int64 wraps around at its ends.
 namespace ring {
 template <class T> using Wrapping = std::conditional_t<std::is_same_v<T, int64_t>, uint64_t, T>;
 template <class T> [[gnu::always_inline]] inline T add(T a, T b) {
@@ -185,22 +187,22 @@ template <class T> [[gnu::always_inline]] inline T neg(T a) {
 
 }  // namespace detail
 
-/// For functions of your own: refuses x, by the name of the op, if it is undefined (ValueError), or
-/// has changed since it was saved (GraphError).
+/// For functions of your own: checks an input of the function `op`. ValueError if x is undefined,
+/// GraphError if its elements have changed since it was taken or saved.
 inline void check_input(const char* op, const In& x) { detail::check(op, x); }
-/// The same for both, and DtypeError unless they have one dtype. The message calls them by name.
+/// The same for two inputs, and DtypeError unless they have one dtype. The message uses the names.
 inline void check_inputs(const char* op, const In& a, const In& b, const char* name_of_a = "a",
                          const char* name_of_b = "b") {
   detail::check_pair(op, a, b, name_of_a, name_of_b);
 }
 
-/// The shape that a and b broadcast to by NumPy's rule; ShapeError naming the axis.
+/// The shape that a and b broadcast to by NumPy's rule; otherwise a ShapeError that names the axis.
 Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b, At at = At::here());
 /// Whether a tensor of shape `from` broadcasts to exactly `to`.
 [[nodiscard]] bool broadcasts_to(const Shape& from, const Shape& to);
 
-/// f of each element: a new tensor of x's shape, its dtype what f returns. `f` is called with the
-/// C++ type of x's dtype, which must be among `K`: floating by default.
+/// f of each element, as a new tensor of x's shape. Its dtype is the one that f returns. `f` is
+/// called with the C++ type of x's dtype, which must be among `K`: floating by default.
 template <Kinds K = Kinds::floating, class F>
 [[nodiscard]] Tensor map(const char* op, const In& x, F f) {
   detail::check(op, x);
@@ -212,7 +214,7 @@ template <Kinds K = Kinds::floating, class F>
   });
 }
 
-/// f(a, b) of each pair of elements after broadcasting; a and b have one dtype, among `K`.
+/// f(a, b) of each pair of elements after broadcasting. a and b have one dtype, which is among `K`.
 template <Kinds K = Kinds::floating, class F>
 [[nodiscard]] Tensor zip(const char* op, const In& a, const In& b, F f) {
   detail::check_pair(op, a, b);
@@ -223,7 +225,7 @@ template <Kinds K = Kinds::floating, class F>
     return out;
   });
 }
-/// The same with a C++ number in b's place, as a's dtype holds it.
+/// The same with a C++ number in place of b. It is converted to a's dtype.
 template <Kinds K = Kinds::floating, class F>
 [[nodiscard]] Tensor zip(const char* op, const In& a, Number b, F f) {
   detail::check(op, a);
@@ -238,7 +240,8 @@ template <Kinds K = Kinds::floating, class F>
   });
 }
 
-/// x[i] = f(x[i]) for each element of x, of a dtype among `K`. The graph takes `op` for the writer.
+/// x[i] = f(x[i]) for each element of x, whose dtype is among `K`. The graph names `op` as what
+/// changed x.
 template <Kinds K = Kinds::floating, class F>
 void map_in_place(const char* op, const Tensor& x, F f) {
   visit<K>(op, x.dtype(), At::unknown(), [&]<class T>(T) {

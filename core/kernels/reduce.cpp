@@ -40,12 +40,12 @@ Pass Passes::next() {
   Pass p{1, count_ > 1 ? size_[1] : 1, size_[0], 0, 0};
   for (int i = 2; i < count_; ++i) p.outer *= size_[i];
   enter(p.inner == 1 ? Path("reduce rows") : Path("reduce columns"));
-  p.height = p.inner == 1 ? kTileElements : kRun * kRun;
+  p.height = p.inner == 1 ? kTileElements : kRunResults * kRunResults;
   if (p.n > 2 && take("reduce cut", p.n > p.height)) p.height = std::min(p.height, p.n - 1);
   p.cuts = std::max<int64_t>(ceil_div(p.n, p.height), 1);
   if (p.cuts > 1) {
     size_[1] = p.cuts;
-  } else {  // the kept axes around them are neighbours now
+  } else {  // the kept axes around the reduced one are neighbours now
     if (count_ > 2) size_[0] *= size_[2];
     for (int i = 3; i < count_; ++i) size_[i - 2] = size_[i];
     count_ = std::max(count_ - 2, 1);

@@ -9,10 +9,10 @@
 // become one) and a map from an element to a partial result:
 // `reduce<Plus, Kinds::any>("sum", x, axes, shape)`.
 //
-// Partial results are made in an order that the shape alone decides, so threads change no bit. At
-// most 32 are added one after the other before they are put aside, at each of the levels below, so
-// that the error of a sum grows with the logarithm of its length: it is below 8 eps log2(n) sum
-// |x|.
+// The shape alone decides the order in which partial results are combined, so threads change no
+// bit. At each of the levels below, at most 32 of them are combined one after the other; then their
+// result is a partial result of the next level. So the error of a sum grows with the logarithm of
+// its length n: it is below 8 eps log2(n) sum |x|.
 
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 
@@ -20,7 +20,8 @@ struct Plus {
   template <class A> static A identity() { return 0; }
   template <class A> static A combine(A a, A b) { return ring::add(a, b); }
 };
-/// NaN is larger than everything, for Smaller smaller: one NaN makes the result NaN.
+/// For Larger, NaN is larger than every number; for Smaller, it is smaller. So one NaN makes the
+/// result NaN.
 struct Larger {
   template <class A> static A identity() {
     using Limits = std::numeric_limits<A>;
@@ -44,30 +45,30 @@ struct Value {
   }
 };
 
-inline constexpr int64_t kLanes = 32;          // a row is reduced as a matrix of so many columns
-inline constexpr int64_t kRun = 32;            // partial results combined one after the other
+inline constexpr int64_t kLanes = 32;          // a row is reduced as a matrix of kLanes columns
+inline constexpr int64_t kRunResults = 32;     // partial results combined one after the other
 inline constexpr int64_t kWidthColumns = 128;  // columns reduced side by side
-static_assert(kLanes * kRun * kRun == kTileElements);
+static_assert(kLanes * kRunResults * kRunResults == kTileElements);
 
-/// body(j) for j in [0, n), inlined, as loops that vectorise: the first has a multiple of kLanes
-/// turns, and rows of less are common.
+/// Calls body(j) for j in [0, n), inlined, in loops that vectorise. The first loop has a multiple
+/// of kLanes turns. The second has 8 at a time, because rows shorter than kLanes are common.
 template <class Body> [[gnu::always_inline]] inline void each_lane(int64_t n, Body body) {
-  const int64_t input = n / kLanes * kLanes;
+  const int64_t multiple = n / kLanes * kLanes;
   int64_t j = 0;
-  for (; j < input; ++j) body(j);
+  for (; j < multiple; ++j) body(j);
   for (; j + 8 <= n; j += 8)
     for (int64_t k = 0; k < 8; ++k) body(j + k);
   for (; j < n; ++j) body(j);
 }
 
-/// total[j] = the rows x[i * stride + j] combined; width <= kWidthColumns columns.
+/// total[j] = all x[i * stride + j] combined over the rows i. `width` is at most kWidthColumns.
 template <class Fold, class T, class Map, class A>
 [[gnu::always_inline]] inline void reduce_columns(const T* x, int64_t rows, int64_t stride,
                                                   int64_t width, Map map, A* total) {
   A run[kWidthColumns];
   each_lane(width, [&](int64_t j) { total[j] = Fold::template identity<A>(); });
-  for (int64_t begin = 0; begin < rows; begin += kRun) {
-    const int64_t end = begin + kRun < rows ? begin + kRun : rows;
+  for (int64_t begin = 0; begin < rows; begin += kRunResults) {
+    const int64_t end = begin + kRunResults < rows ? begin + kRunResults : rows;
     each_lane(width, [&](int64_t j) { run[j] = map(x[begin * stride + j]); });
     for (int64_t i = begin + 1; i < end; ++i)
       each_lane(width, [&](int64_t j) { run[j] = Fold::combine(run[j], map(x[i * stride + j])); });
@@ -95,36 +96,37 @@ template <class Fold, class T, class Map>
   return result;
 }
 
-/// Which axes of x a reduction takes away.
+/// The axes of x that a reduction removes.
 struct Axes {
-  /// The axes in `dims`, all for an empty list. IndexError, ShapeError for an axis named twice.
+  /// The axes in `dims`, or all axes if the list is empty. IndexError for an axis that x does not
+  /// have, ShapeError for an axis that is named twice.
   Axes(const char* op, const In& x, const Shape& dims);
 
   bool contain(int d) const { return (mask >> d & 1) != 0; }
-  /// x's shape without them, or with size 1 in their place.
+  /// The shape of x without these axes or, if `keepdim`, with size 1 in their place.
   Shape left(bool keepdim) const;
 
-  Shape input;  // x's
+  Shape input;  // the shape of x
   uint32_t mask = 0;
-  int64_t count = 1;  // elements behind each of the result's
+  int64_t count = 1;  // elements of x for each element of the result
 };
 
-/// A pass over a contiguous tensor seen as [outer, n, inner]: combines pieces of n's axis of at
-/// most `height` elements and leaves [outer, cuts, inner].
+/// A pass over a contiguous tensor, seen as [outer, n, inner]. It cuts the axis n into `cuts`
+/// pieces of at most `height` elements, combines each piece, and leaves [outer, cuts, inner].
 struct Pass {
   int64_t outer, n, inner, height, cuts;
 };
 
-/// The passes that a reduction takes.
+/// The passes that a reduction needs.
 class Passes {
  public:
   explicit Passes(const Axes& axes);
-  /// The pass over the last reduced axes; afterwards only what it leaves is to be reduced.
+  /// The pass over the last reduced axes. Afterwards the object describes what this pass leaves.
   Pass next();
   bool done() const { return count_ < 2; }
 
  private:
-  // x's axes from the back, those of a kind merged: kept, reduced, kept, ...
+  // The sizes of x's axes from the back, neighbours of one kind merged: kept, reduced, kept, ...
   int64_t size_[kMaxRank + 1];
   int count_ = 1;
 };
@@ -170,8 +172,8 @@ void run_passes(const char* op, At at, Passes& passes, const T* x, Map map, A* o
   run_passes<Fold>(op, at, passes, elements_of<A>(left), Value{}, out);
 }
 
-/// The elements of x, of a dtype among `K`, mapped and combined over `axes`: a tensor of shape
-/// `shape`, its dtype what `map` returns.
+/// The elements of x, mapped and combined over `axes`: a tensor of shape `shape`, whose dtype is
+/// the one that `map` returns. The dtype of x is among `K`.
 template <class Fold, Kinds K, class Map = Value>
 Tensor reduce(const char* op, const In& x, const Axes& axes, const Shape& shape, Map map = {}) {
   return visit<K>(op, x.dtype(), x.at, [&]<class T>(T) {
@@ -188,10 +190,10 @@ Tensor reduce(const char* op, const In& x, const Axes& axes, const Shape& shape,
 // ---- softmax
 
 inline constexpr int64_t kStripRows = 256;  // rows that share one loop of exp: most are short
-inline constexpr int64_t kStripElements = 1 << 13;  // elements in so many, if they are short: they
-                                                    // stay in cache
+inline constexpr int64_t kStripElements = 1 << 13;  // of a strip of short rows, to stay in cache
 
-/// f(begin, count) for strips of at most kStripRows of `rows` rows of `size` elements, threaded.
+/// Calls f(begin, count) on several threads, for strips of at most kStripRows rows. There are
+/// `rows` rows of `size` elements.
 template <class F> void each_strip(int64_t rows, int64_t size, F f) {
   const int64_t count =
       std::clamp<int64_t>(kStripElements / std::max<int64_t>(size, 1), 1, kStripRows);
@@ -199,13 +201,13 @@ template <class F> void each_strip(int64_t rows, int64_t size, F f) {
                [&](int64_t tile) { f(tile * count, std::min(count, rows - tile * count)); });
 }
 
-/// y = exp(y). (const In& each_lane, GCC does not vectorise it.)
+/// y = exp(y). (GCC does not vectorise this in `each_lane`.)
 template <class T> [[gnu::always_inline]] inline void exp_all(int64_t n, T* y) {
   auto exp = [](T& v) { v = vmath::exp(v); };
   simd::detail::loop(exp, n, y);
 }
 
-/// y = exp(x - max x) for each row of a strip; `top` and `sum` are each row's max x and sum y.
+/// y = exp(x - max x) for each row of a strip; `top` gets max x of each row, and `sum` gets sum y.
 template <class T>
 [[gnu::always_inline]] inline void exp_rows(const T* __restrict x, int64_t rows, int64_t size,
                                             T* __restrict y, T* top, T* sum) {

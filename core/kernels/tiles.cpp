@@ -23,14 +23,14 @@ void Tiles::add(std::size_t array, int64_t n) {
   }
 }
 
-/// Whether none of n numbers is a NaN or an infinity: their exponent is all ones, so that 1 in its
-/// last place carries into the sign.
+/// Whether none of n numbers is a NaN or an infinity. The exponent of those is all ones, so that 1
+/// added to its last bit carries into the sign.
 template <class Bits> static bool finite(const Bits* bits, int64_t n, Bits exponent) {
   const Bits one = exponent & -exponent;
   return simd::call([=] {
     Bits carries = 0;
     int64_t i = 0;
-    for (; i + 64 <= n; i += 64)  // a constant count, or it is not vectorised
+    for (; i + 64 <= n; i += 64)  // vectorised, because 64 is a constant
       for (int64_t j = 0; j < 64; ++j) carries |= (bits[i + j] & exponent) + one;
     for (; i < n; ++i) carries |= (bits[i] & exponent) + one;
     return carries <= exponent;

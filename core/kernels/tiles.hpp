@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// A loop over the elements of many tensors at once, as an optimizer's step is one.
+/// A loop over the elements of many tensors at once, such as the step of an optimizer.
 
 #include <vector>
 
@@ -8,8 +8,8 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// Arrays of any sizes, cut into tiles for several threads. Small ones are bundled, so that a small
-/// model's step wakes no thread.
+/// Arrays of any sizes, cut into tiles for several threads. Small tiles are bundled, so that the
+/// step of a small model wakes no thread.
 ///
 ///     Tiles tiles;
 ///     for (std::size_t i = 0; i < tensors.size(); ++i) tiles.add(i, tensors[i].numel());
@@ -18,15 +18,15 @@ class Tiles {
  public:
   /// Some neighbouring elements of one array.
   struct Tile {
-    std::size_t array;  ///< its number
-    int64_t begin;      ///< its first element
-    int64_t count;      ///< at most 2^15
+    std::size_t array;  ///< the number of the array
+    int64_t begin;      ///< the first element of the tile
+    int64_t count;      ///< the number of elements, at most 2^15
   };
   /// Forgets all arrays.
   void clear();
-  /// The n elements of array number `array`.
+  /// Adds the n elements of array number `array`.
   void add(std::size_t array, int64_t n);
-  /// f(tile) for all of them, in any order.
+  /// Calls f(tile) for all tiles, in any order and on several threads.
   template <class F> void for_each(F f) const {
     parallel_for(static_cast<int64_t>(bundles_.size()), [&](int64_t i) {
       const auto [begin, end] = bundles_[static_cast<std::size_t>(i)];
@@ -43,8 +43,8 @@ class Tiles {
   int64_t room_ = 0;  // elements that the last bundle may still take
 };
 
-/// The first of `count` elements from `begin` on that is a NaN or an infinity; -1 if none is. The
-/// tensor is floating and contiguous.
+/// The position of the first NaN or infinity among `count` elements from `begin` on; -1 if there is
+/// none. The tensor is floating and contiguous.
 int64_t first_nonfinite(const Tensor& x, int64_t begin, int64_t count);
 
 }  // namespace descent

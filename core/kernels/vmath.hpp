@@ -1,11 +1,12 @@
 #pragma once
 /// @file
-/// Functions of one element that vectorise: no branches, no errno, and in the loops of simd.hpp no
-/// fused multiply-add, hence the same bits on every instruction set. T is float or double; results
-/// are within 2 ulp of the exact value everywhere, zeros, infinities and subnormals included.
-/// Polynomials are minimax fits of our own; the reductions are Cody & Waite's (Software Manual for
-/// the Elementary Functions, 1980) and, for log, the one of Tang 1990 with s = f / (2 + f). Other
-/// functions (sin, pow, ...) are std's.
+/// Functions of one element that vectorise: they have no branches, do not set errno and, in the
+/// loops of simd.hpp, use no fused multiply-add, so that all instruction sets give the same bits. T
+/// is float or double. Results are within 2 ulp of the exact value everywhere, also for zeros,
+/// infinities and subnormals; a docstring ends with the bound of its function. The polynomials are
+/// minimax fits of our own. The reductions of the argument are Cody & Waite's (Software Manual for
+/// the Elementary Functions, 1980) and, for log, Tang's (1990) with s = f / (2 + f). Other
+/// functions (sin, pow, ...) are those of std.
 
 #include <bit>
 #include <cstddef>
@@ -88,7 +89,7 @@ template <class T> struct Reduced {
   Bits<T> n;
 };
 template <class T> [[gnu::always_inline]] inline Reduced<T> reduce(T x) {
-  const T shifted = x * K<T>::log2e + K<T>::magic;  // n stands in its low bits
+  const T shifted = x * K<T>::log2e + K<T>::magic;  // its low bits are n
   const T n = shifted - K<T>::magic;
   const T high = x - n * K<T>::ln2_hi, low = n * K<T>::ln2_lo, r = high - low;
   const T lost = (high - r) - low;
@@ -98,7 +99,7 @@ template <class T> [[gnu::always_inline]] inline T pow2(Bits<T> n) {
   return from_bits<T>((n + bias<T>) << mantissa<T>);
 }
 
-/// log(x) for a normal x, plus k0 ln2, plus `extra`.
+/// log(x) + k0 ln2 + extra, for a normal x.
 template <class T> [[gnu::always_inline]] inline T log_core(T x, T extra, T k0) {
   const Bits<T> u = bits(x) - bits(K<T>::sqrt_half) + (bias<T> << mantissa<T>);
   const Bits<T> mask = ~(~Bits<T>(0) << mantissa<T>);
@@ -114,21 +115,21 @@ template <class T> [[gnu::always_inline]] inline T log_core(T x, T extra, T k0) 
 
 using detail::K;
 
-/// a where c holds, b elsewhere, by masks: compilers turn it into no branch.
+/// a if c holds, otherwise b. It uses masks, so that compilers make no branch of it.
 template <class T> [[gnu::always_inline]] inline T where(bool c, T a, T b) {
   const detail::Bits<T> mask = detail::Bits<T>(0) - static_cast<detail::Bits<T>>(c);
   return detail::from_bits<T>((detail::bits(a) & mask) | (detail::bits(b) & ~mask));
 }
-/// |x|; without the sign of -0 and NaN.
+/// |x|. It removes the sign of -0 and NaN too.
 template <class T> [[gnu::always_inline]] inline T abs(T x) {
   return detail::from_bits<T>(detail::bits(x) & ~detail::sign_bit<T>);
 }
 
-/// The square root, exactly rounded. (std::sqrt of a float minds errno and does not vectorise.)
+/// The square root, exactly rounded. (std::sqrt of a float sets errno, so it does not vectorise.)
 [[gnu::always_inline]] inline float sqrt(float x) { return ::sqrtf(x); }
 [[gnu::always_inline]] inline double sqrt(double x) { return ::sqrt(x); }
 
-/// exp(x) as 2^n (1 + r + c), 2^n in two factors for results below the normal range; 0.95 ulp.
+/// exp(x) as 2^n (1 + r + c). 2^n is two factors, for results below the normal range. 0.95 ulp.
 template <class T> [[gnu::always_inline]] inline T exp(T x) {
   x = where(x > K<T>::exp_max, K<T>::exp_max, x);
   x = where(x < K<T>::exp_min, K<T>::exp_min, x);
@@ -137,7 +138,7 @@ template <class T> [[gnu::always_inline]] inline T exp(T x) {
   return (1 + (r + c)) * detail::pow2<T>(half) * detail::pow2<T>(n - half);
 }
 
-/// exp(x) - 1 from the same parts, before they cancel; 1.4 ulp.
+/// exp(x) - 1 from the same parts, before they cancel. 1.4 ulp.
 template <class T> [[gnu::always_inline]] inline T expm1(T x) {
   T a = where(x > K<T>::exp_max, K<T>::exp_max, x);
   a = where(a < K<T>::expm1_min, K<T>::expm1_min, a);
@@ -147,7 +148,7 @@ template <class T> [[gnu::always_inline]] inline T expm1(T x) {
   return where(abs(x) < K<T>::tiny, x, e);
 }
 
-/// 1 / (1 + exp(-x)), from e / (1 + e) with e = exp(-|x|), corrected for the rounding of 1 + e; 1.9
+/// 1 / (1 + exp(-x)), from e / (1 + e) with e = exp(-|x|), corrected for the rounding of 1 + e. 1.9
 /// ulp.
 template <class T> [[gnu::always_inline]] inline T sigmoid(T x) {
   const T e = exp(-abs(x));
@@ -156,7 +157,7 @@ template <class T> [[gnu::always_inline]] inline T sigmoid(T x) {
   return y - (y * lost) * (1 - y);
 }
 
-/// tanh(x) as e / (2 + e) with e = exp(2|x|) - 1, corrected for the rounding of 2 + e; 1.95 ulp.
+/// tanh(x) as e / (2 + e) with e = exp(2|x|) - 1, corrected for the rounding of 2 + e. 1.95 ulp.
 template <class T> [[gnu::always_inline]] inline T tanh(T x) {
   const T a = 2 * abs(x);
   const auto [r, c, n] = detail::reduce(a);
@@ -168,8 +169,8 @@ template <class T> [[gnu::always_inline]] inline T tanh(T x) {
   return detail::copysign(where(a > K<T>::tanh_max, T(1), inside), x);
 }
 
-/// The natural logarithm: -inf at 0, NaN below. Subnormal x are scaled into the normal range first;
-/// 0.85 ulp.
+/// The natural logarithm: -inf at 0, NaN below. A subnormal x is first scaled into the normal
+/// range. 0.85 ulp.
 template <class T> [[gnu::always_inline]] inline T log(T x) {
   using Limits = std::numeric_limits<T>;
   const bool small = x < Limits::min();
@@ -179,7 +180,7 @@ template <class T> [[gnu::always_inline]] inline T log(T x) {
   return where(x > 0, where(x == Limits::infinity(), x, y), edge);
 }
 
-/// log(1 + x) as log(u) with u = 1 + x, and what u lost in rounding put back; 0.85 ulp.
+/// log(1 + x) as log(u) with u = 1 + x, corrected for the rounding of u. 0.85 ulp.
 template <class T> [[gnu::always_inline]] inline T log1p(T x) {
   using Limits = std::numeric_limits<T>;
   const T u = 1 + x;
@@ -189,8 +190,8 @@ template <class T> [[gnu::always_inline]] inline T log1p(T x) {
   return where(abs(x) < K<T>::tiny, x, where(x > -1, where(x == Limits::infinity(), x, y), edge));
 }
 
-/// 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x: a polynomial below 1; above, 1 -
-/// exp(-x^2) times one in (|x| - 3) / (|x| + 3); 1.35 ulp.
+/// 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x. A polynomial for |x| < 1; above, 1 -
+/// exp(-x^2) times a polynomial in (|x| - 3) / (|x| + 3). 1.35 ulp.
 template <class T> [[gnu::always_inline]] inline T erf(T x) {
   const T magnitude = abs(x);
   const T a = where(magnitude > K<T>::erf_max, K<T>::erf_max, magnitude);

@@ -28,7 +28,8 @@ template <class Function> Function* find(const char* name) {
   return reinterpret_cast<Function*>(dlsym(RTLD_DEFAULT, name));
 }
 
-/// What OpenBLAS offers beyond CBLAS, looked up at run time: null in another library.
+/// Functions of OpenBLAS that CBLAS does not have. They are looked up at run time, because the
+/// library may be another one: then they are null.
 struct OpenBlas {
   char* (*config)() = find<char*()>("openblas_get_config");
   char* (*corename)() = find<char*()>("openblas_get_corename");
@@ -41,8 +42,9 @@ struct OpenBlas {
   void* (*take_buffer)(int) = find<void*(int)>("blas_memory_alloc");
   void (*put_buffer)(void*) = find<void(void*)>("blas_memory_free");
 
-  /// Chooses kernels again, as if the program had been started with OPENBLAS_CORETYPE=name. The
-  /// variable is unset afterwards, as it was before: child processes choose for themselves.
+  /// Lets OpenBLAS choose its kernels again, as if the program had been started with
+  /// OPENBLAS_CORETYPE=name. The variable is then unset, as it was before, so that child processes
+  /// choose for themselves.
   void select(const char* name) const {
     setenv("OPENBLAS_CORETYPE", name, 1);
     read_env();
@@ -52,12 +54,13 @@ struct OpenBlas {
   }
 };
 
+/// Whether an environment variable forbids choosing other kernels.
 bool environment_decides() {
   const char* keep = std::getenv("DESCENT_BLAS_CORE");
   return std::getenv("OPENBLAS_CORETYPE") || (keep && std::string_view(keep) == "keep");
 }
 
-/// The routines for T.
+/// The routines for elements of type T.
 template <class T> struct Cblas;
 template <> struct Cblas<float> {
   static constexpr auto gemm = cblas_sgemm;
@@ -68,9 +71,9 @@ template <> struct Cblas<double> {
   static constexpr auto gemv = cblas_dgemv;
 };
 
-/// Whether products come out right, against a plain loop. Small whole numbers make every sum exact,
-/// so there is no tolerance; the two depths lie on both sides of the 10^6 multiplications where
-/// OpenBLAS changes from its kernels for small matrices to the others.
+/// Whether products are right, compared with a plain loop. The elements are small whole numbers, so
+/// that every sum is exact and needs no tolerance. The two depths k lie on both sides of the 10^6
+/// multiplications where OpenBLAS changes from its kernels for small matrices to the others.
 template <class T> bool multiplies_correctly() {
   constexpr int m = 67, n = 99;
   for (const int k : {9, 180}) {
@@ -88,34 +91,35 @@ template <class T> bool multiplies_correctly() {
   return true;
 }
 
-/// OpenBLAS takes a buffer for each product that runs and keeps it for later ones; where the system
-/// refuses a new one, it asks again for ever. So each thread that multiplies adds one to those that
-/// OpenBLAS keeps, before its first product.
+/// OpenBLAS takes a buffer for each product that runs, and keeps it for later products. If the
+/// system refuses a new buffer, OpenBLAS asks again for ever. So each thread adds one buffer to
+/// those that OpenBLAS keeps, before its first product.
 struct Buffers {
-  static constexpr std::size_t bytes = 128 << 20;  // the largest on x86-64 and ARM
-  static constexpr std::size_t rest = 16 << 20;    // for what other threads take meanwhile
-  static constexpr int most = 64;                  // OpenBLAS has places for about twice as many
+  static constexpr std::size_t kBufferBytes = 128 << 20;  // the largest on x86-64 and ARM
+  static constexpr std::size_t kSpareBytes = 16 << 20;    // other threads may take them meanwhile
+  static constexpr int kMaxBuffers = 64;                  // OpenBLAS can have about twice as many
 
   std::mutex mutex;
-  int threads, count;
-  void* known[most];
+  int threads, count;  // threads with a claim; known buffers
+  void* known[kMaxBuffers];
 
   /// OutOfMemory if the system would refuse a buffer.
   static void need_room() {
-    void* room =
-        mmap(nullptr, bytes + rest, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* room = mmap(nullptr, kBufferBytes + kSpareBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (room == MAP_FAILED)
-      throw OutOfMemory({bytes, static_cast<std::size_t>(memory_stats().system_bytes), 0},
+      throw OutOfMemory({kBufferBytes, static_cast<std::size_t>(memory_stats().system_bytes), 0},
                         "OpenBLAS's buffer", At::unknown());
-    munmap(room, bytes + rest);
+    munmap(room, kBufferBytes + kSpareBytes);
   }
 
-  /// Makes sure of one buffer more: the first unknown one that comes while the known ones are held.
+  /// Makes OpenBLAS keep one more buffer: takes buffers from it, the known ones first, until it
+  /// gives an unknown one.
   void add(const OpenBlas& lib) {
     need_room();
-    void* held[most];
+    void* held[kMaxBuffers];
     int n = 0;
-    while (n < most) {
+    while (n < kMaxBuffers) {
       void* buffer = held[n++] = lib.take_buffer(0);
       if (std::find(known, known + count, buffer) != known + count) continue;
       known[count++] = buffer;
@@ -127,7 +131,7 @@ struct Buffers {
 constinit Buffers buffers{};
 static_assert(std::is_trivially_destructible_v<Buffers>);
 
-/// A thread's claim to a buffer, from its first product to its end.
+/// The claim of a thread to one of the buffers, from its first product to its end.
 struct Claim {
   bool made;
 
@@ -138,7 +142,7 @@ struct Claim {
         pthread_atfork([] { buffers.mutex.lock(); }, [] { buffers.mutex.unlock(); },
                        [] { buffers.mutex.unlock(); });
     std::lock_guard lock(buffers.mutex);
-    if (buffers.threads >= buffers.count && buffers.count < Buffers::most) buffers.add(lib);
+    if (buffers.threads >= buffers.count && buffers.count < Buffers::kMaxBuffers) buffers.add(lib);
     ++buffers.threads;
     made = true;
   }
@@ -150,18 +154,18 @@ struct Claim {
 };
 constinit thread_local Claim claim{};
 
-/// The library, ready for use: its own threads off, its kernels chosen.
+/// The library, ready for use: its own threads are off, and its kernels are chosen.
 struct Library : OpenBlas {
   std::string core;
 
   Library() {
     if (set_num_threads) set_num_threads(1);
-    // Built with OpenMP, it follows the calling thread's OpenMP setting instead.
+    // If it is built with OpenMP, it follows the OpenMP setting of the calling thread instead.
     constexpr int kThreads = 1, kOpenMp = 2;
     const int kind = parallel ? parallel() : 0;
     const auto omp = find<void(int)>("omp_set_num_threads");
     if (omp && kind == kOpenMp) omp(1);
-    if (kind == kThreads && end_threads) {  // each has a buffer, or is asking for it
+    if (kind == kThreads && end_threads) {  // its threads may be asking for buffers
       Buffers::need_room();
       end_threads();
     }
@@ -220,7 +224,8 @@ void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, T
   if (k == 0) return scale(m, n, beta, c, ldc);
 
   library();
-  // OpenBLAS has kernels for small matrices, but none for short rows by short rows.
+  // OpenBLAS has kernels for small matrices, but none for A B^T where the rows of both are short.
+  // So B is transposed first.
   const bool rows_by_rows = !transpose_a && transpose_b;
   if (T turned[64 * 32];
       rows_by_rows && k <= 32 && n <= 64 && take("gemm turned", k < 32 && m >= n && n >= 8)) {
@@ -228,12 +233,12 @@ void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, T
       for (int64_t l = 0; l < k; ++l) turned[l * n + j] = b[j * ldb + l];
     return gemm(false, false, m, n, k, alpha, a, lda, turned, n, beta, c, ldc);
   }
-  // The one for long rows by long rows serves results of up to 1200 elements: few rows are not
-  // worth being packed, so C is cut into such parts.
-  if (constexpr int64_t served = 1200;
-      rows_by_rows && m <= served && m * n > served &&
-      take("gemm cut", k >= 128 && m <= 32 && k <= unpacked / (m * n))) {
-    for (int64_t j = 0, part = served / m; j < n; j += part)
+  // Its kernel for A B^T where the rows of both are long takes results of up to 1200 elements. If A
+  // has few rows, packing does not pay, so C is cut into parts that this kernel takes.
+  if (constexpr int64_t kMaxElements = 1200;
+      rows_by_rows && m <= kMaxElements && m * n > kMaxElements &&
+      take("gemm cut", k >= 128 && m <= 32 && k <= kUnpackedProducts / (m * n))) {
+    for (int64_t j = 0, part = kMaxElements / m; j < n; j += part)
       gemm(false, true, m, std::min(part, n - j), k, alpha, a, lda, b + j * ldb, ldb, beta, c + j,
            ldc);
     return;
@@ -241,13 +246,13 @@ void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, T
   const auto op = [](bool transpose) { return transpose ? CblasTrans : CblasNoTrans; };
   const Path vector = n == 1 ? Path("gemv column") : Path("gemv row");
   if ((m > 1 && n > 1) || !take(vector)) {
-    enter(m * n <= unpacked / k ? Path("gemm unpacked") : Path("gemm packed"));
+    enter(m * n <= kUnpackedProducts / k ? Path("gemm unpacked") : Path("gemm packed"));
     return Cblas<T>::gemm(CblasRowMajor, op(transpose_a), op(transpose_b), rows, columns, depth,
                           alpha, a, step_a, b, step_b, beta, c, step_c);
   }
-  // A product with a vector is bound by memory: the matrix is read in place, not packed, which is
-  // up to five times faster. gemv is not trusted to leave out C when beta is 0. It takes the sizes
-  // of the matrix as stored.
+  // Memory limits the speed of a product with a vector. So gemv reads the matrix in place and does
+  // not pack it, which is up to five times faster. C is scaled here, because gemv might read C even
+  // if beta is 0. gemv takes the sizes of the matrix as it is stored.
   if (beta != 1) scale(m, n, beta, c, ldc);
   if (n == 1)
     Cblas<T>::gemv(CblasRowMajor, op(transpose_a), transpose_a ? depth : rows,

@@ -14,8 +14,9 @@ namespace [[gnu::visibility("default")]] descent {
 namespace detail {
 namespace {
 
-// Under AddressSanitizer each block is the system's own, or a use after free would go unseen. Only
-// this file may decide it: a program and the library can be compiled differently.
+// Under AddressSanitizer each block comes from the system, because a use after free of a cached
+// block would not be seen. Only this file may decide this: a program and the library can be
+// compiled with different options.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool caching = false;
 #elif defined(__has_feature)
@@ -24,40 +25,42 @@ constexpr bool caching = !__has_feature(address_sanitizer);
 constexpr bool caching = true;
 #endif
 
-constexpr std::size_t classes = 439;  // larger blocks have sizes beyond int64_t
+constexpr std::size_t classes = 439;  // sizes of larger blocks do not fit in int64_t
 
+/// The size of the blocks of class c.
 constexpr int64_t class_bytes(std::size_t c) {
   const std::size_t shift = c < 16 ? 0 : c / 8 - 1;
   return static_cast<int64_t>((c - 8 * shift + 1) * 64 << shift);
 }
 
-/// What a block for `bytes` bytes takes from the system.
+/// The bytes that a block for `bytes` bytes takes from the system.
 std::size_t block_bytes(std::size_t bytes) {
   if (!caching) return std::max<std::size_t>(bytes, 1);
   return static_cast<std::size_t>(class_bytes(size_class(bytes)));
 }
 
-/// How many blocks of a class a thread may keep: 64 KiB, but at least two and at most 128.
+/// The number of blocks of class c that a thread may keep: 64 KiB of them, at least 2, at most 128.
 constexpr int32_t front_limit(std::size_t c) {
   if (!caching) return 0;
   return static_cast<int32_t>(std::clamp<int64_t>((64 << 10) / class_bytes(c), 2, 128));
 }
 
-/// What the threads share. Trivially destructible: tensors in globals die after everything else.
-/// The system is called under the lock too: a program that has warmed up does not need it.
+/// The cache that the threads share. It is trivially destructible, because tensors in global
+/// variables are destroyed after everything else. The system is called under the lock too: a
+/// program that has run for a while no longer needs the system.
 struct Central {
-  static constexpr int64_t cache_limit = 1 << 30;
+  static constexpr int64_t kMaxCachedBytes = 1 << 30;
 
   std::mutex mutex;  // guards all that follows, and the list of fronts
   Block* free[classes];
-  int64_t cached, held, limit, granted;
-  std::size_t victim;  // the class to shrink next
+  int64_t cached, held, limit, granted;  // bytes; `granted` counts requests
+  std::size_t victim;                    // the class to shrink next
 
   void put(std::size_t c, void* p) {
     push(free[c], p);
     cached += class_bytes(c);
-    // All classes in turn, so that blocks of sizes no longer used go too.
-    for (; cached > cache_limit; victim = (victim + 1) % classes) give_back(victim);
+    // Shrinks all classes in turn, so that blocks of sizes that are no longer used go too.
+    for (; cached > kMaxCachedBytes; victim = (victim + 1) % classes) give_back(victim);
   }
 
   Block* take(std::size_t c) {
@@ -66,7 +69,7 @@ struct Central {
     return block;
   }
 
-  /// Gives a block of a class back to the system; false if there is none.
+  /// Gives a block of class c back to the system; false if there is none.
   bool give_back(std::size_t c) {
     Block* block = take(c);
     if (!block) return false;
@@ -80,11 +83,11 @@ static_assert(std::is_trivially_destructible_v<Central>);
 
 using Lock = std::lock_guard<std::mutex>;
 
-/// The front of threads that have none: its counters are changed under the lock. It heads the list
-/// of all fronts.
+/// The front of all threads that have none of their own: they change its counters under the lock.
+/// It is the head of the list of all fronts.
 constinit Front no_front{};
 
-/// Moves up to `n` blocks of a class from a front to the shared cache.
+/// Moves up to `n` blocks of class c from a front to the shared cache.
 void spill(Front& mine, std::size_t c, int32_t n) {
   for (; n > 0; --n)
     if (Block* block = mine.take(c)) central.put(c, block);
@@ -92,7 +95,8 @@ void spill(Front& mine, std::size_t c, int32_t n) {
 
 constinit thread_local bool ended = false;
 
-/// Takes the front from a thread that ends. It may still use tensors, in objects that die later.
+/// Takes the front away from a thread that ends. The thread may still use tensors, in objects that
+/// are destroyed later.
 struct Ending {
   ~Ending() {
     Lock lock(central.mutex);
@@ -106,8 +110,9 @@ struct Ending {
   }
 };
 
-/// The calling thread's front, made now if it has none; `no_front` once the thread is ending.
-/// Fronts are never freed: the next new thread takes over that of an ended one, counters included.
+/// The calling thread's front. It is made now if the thread has none; it is `no_front` once the
+/// thread is ending. Fronts are never freed: a new thread takes over the front of an ended one,
+/// with its counters.
 Front& own_front() noexcept {
   if (front->owned || ended) return *front;
   // A fork while another thread holds the lock would leave it locked in the child for ever.
@@ -128,7 +133,8 @@ Front& own_front() noexcept {
   return *front;
 }
 
-/// A cached block, and half a front's worth more of them for the front, or null.
+/// A block of class c from the shared cache, or null. It also fills the front up to half its limit,
+/// so that the next allocations do not need the lock.
 void* fetch(Front& mine, std::size_t c) {
   Lock lock(central.mutex);
   Block* block = central.take(c);
@@ -140,14 +146,14 @@ void* fetch(Front& mine, std::size_t c) {
   return block;
 }
 
-/// Memory from the system, untouched, or null.
+/// New memory from the system, or null if the system or the limit refuses it.
 void* try_system(std::size_t bytes) {
   const auto size = static_cast<int64_t>(bytes);
   Lock lock(central.mutex);
   if (size > (central.limit > 0 ? central.limit : INT64_MAX) - central.held) return nullptr;
   void* p = nullptr;
   if (posix_memalign(&p, 64, bytes) != 0) return nullptr;
-#if defined(MADV_HUGEPAGE)  // fewer faults at first, and fewer rows of a dataset behind a lost page
+#if defined(MADV_HUGEPAGE)  // fewer page faults, and fewer TLB misses in a large dataset
   const auto page = reinterpret_cast<std::uintptr_t>(p) / 4096 * 4096;
   if (bytes >= 4 << 20) madvise(reinterpret_cast<void*>(page), bytes, MADV_HUGEPAGE);
 #endif

@@ -1,25 +1,25 @@
 #pragma once
 /// @file
-/// The only code that knows SIMD exists: it runs a loop over a callable in one of three builds of
-/// itself, picked by the CPU. A lambda inlines into all three, so nothing is compiled twice, one
-/// binary is fast everywhere, and a user's formula gets the wide path in a plain -O2 build.
+/// The only code that chooses an instruction set. It has three builds of a loop over a callable,
+/// and the CPU decides which one runs. A lambda is inlined into all three. So no file is compiled
+/// twice, one binary is fast on every CPU, and your formula uses wide vectors in a plain -O2 build.
 
 #include <cstdint>
 
 #include "descent/core/base/float_mode.hpp"
 
 /// @cond
-// glibc declares these without `const` because of errno; with it both compilers hoist and
-// vectorise, also in your own rules. The price: in a file that includes this, they do not set
-// errno.
+// glibc declares these functions without [[gnu::const]], because they set errno. With it both
+// compilers hoist and vectorise them, also in your own rules. The price: in a file that includes
+// this one, nobody can rely on errno after them.
 extern "C" {
 [[gnu::const]] float sqrtf(float) noexcept;
 [[gnu::const]] double sqrt(double) noexcept;
 [[gnu::const]] double pow(double, double) noexcept;
 }
 
-// GCC fuses a*b + c wherever the target has the instruction; bits would then depend on the build.
-// (An attribute cannot be chosen but by a macro; these three go at the end of the file.)
+// GCC fuses a*b + c if the target has the instruction, and bits would depend on the build of a
+// loop. (Only a macro can choose an attribute. These three are undefined at the end of the file.)
 #if defined(__clang__) || !defined(__GNUC__)
 #define DESCENT_NO_CONTRACTION
 #else
@@ -37,21 +37,22 @@ namespace [[gnu::visibility("default")]] descent { namespace simd {
 /// The instruction sets that loops are built for.
 enum class Isa { baseline, avx2, avx512 };
 
-/// The widest that this CPU allows, or DESCENT_ISA if that is narrower: baseline or avx2.
+/// The widest instruction set that this CPU has, or the one that the environment variable
+/// DESCENT_ISA names if that is narrower: baseline or avx2.
 Isa detect_isa();
-/// AVX-512 with all the parts that run_avx512 is built for.
+/// Whether the CPU has AVX-512 with all the parts that run_avx512 is built for.
 bool cpu_has_avx512();
 namespace detail {
 inline Isa current_isa = detect_isa();  // tests lower it
 }
-/// The one in use.
+/// The instruction set in use.
 inline Isa isa() { return detail::current_isa; }
 
-/// An operand that is the same for every element, in place of a pointer.
+/// An operand that has one value for all elements. It stands in place of a pointer.
 template <class T> struct Scalar {
-  T value;  ///< every element
+  T value;  ///< of all elements
 };
-/// Scalar{v} is one of v's type.
+/// Scalar{v} has the type of v.
 template <class T> Scalar(T) -> Scalar<T>;
 
 namespace detail {
@@ -63,7 +64,7 @@ template <class P> using Restricted = typename RestrictedPointer<P>::type;
 template <class T> T& at(T* p, int64_t i) { return p[i]; }
 template <class T> const T& at(const Scalar<T>& s, int64_t) { return s.value; }
 
-/// Inner counts are constants: at -O2, GCC vectorises no others.
+/// The inner loop has a constant count, because at -O2 GCC vectorises no other loops.
 template <class Body, class... P>
 [[gnu::always_inline, gnu::flatten]] inline void loop(Body& body, int64_t n, P... p) {
   int64_t i = 0;
@@ -93,7 +94,7 @@ template <class... P, class F>
 
 template <class F, class... P> auto run(F&& f, P... p) {
 #if defined(__x86_64__)
-// On the stack that AddressSanitizer keeps, gcc before 14 does not align variables of 64 bytes.
+// With AddressSanitizer, gcc before 14 does not align variables of 64 bytes on the stack.
 #if !defined(__SANITIZE_ADDRESS__) || __GNUC__ > 13
   if (isa() == Isa::avx512) return run_avx512<P...>(f, p...);
 #endif
@@ -103,17 +104,18 @@ template <class F, class... P> auto run(F&& f, P... p) {
 }
 }  // namespace detail
 
-/// f(), all of its body compiled for the best instruction set there is.
+/// Returns f(), whose whole body is compiled for the instruction set in use.
 template <class F> auto call(F&& f) { return detail::run(f); }
 
-/// body(p[i]...) for i in [0, n). Pointers to const give const references. Two of them may be the
-/// same, but they may not overlap otherwise.
+/// Calls body(p[i]...) for i in [0, n). A pointer to const gives a const reference. Two pointers
+/// may be equal, but what they point to may not overlap otherwise.
 template <class Body, class... P> void for_each(Body body, int64_t n, P... p) {
   detail::run([=](auto... q) mutable { detail::loop(body, n, q...); }, p...);
 }
 
-/// for_each with the same bits in every build and on every CPU: AVX2 at most, nothing fused. Update
-/// rules run here, bound by memory anyway, so that a replay finds the numbers that were stored.
+/// Like for_each, but with the same bits in every build and on every CPU: it uses AVX2 at most and
+/// fuses nothing. Update rules run in it, so that a replay finds the numbers that were stored. They
+/// lose no time, because memory limits their speed.
 template <class Body, class... P> void for_each_exact(Body body, int64_t n, P... p) {
   auto all = [=](auto... q) mutable { detail::loop(body, n, q...); };
 #if defined(__x86_64__)

@@ -24,7 +24,7 @@ namespace detail {
 namespace {
 
 constexpr int max_threads = 256;
-constexpr int chunks_per_thread = 16;  // so that a thread that comes late takes fewer
+constexpr int chunks_per_thread = 16;  // so that a thread that starts late takes fewer
 
 struct Job {
   int64_t tiles;
@@ -32,7 +32,7 @@ struct Job {
   void* context;
   int chunks;
   Context caller = Context::current();
-  std::atomic<int64_t> failed_tile = INT64_MAX;  // the lowest
+  std::atomic<int64_t> failed_tile = INT64_MAX;  // the lowest that threw
   std::exception_ptr error = nullptr;
 
   int64_t chunk_begin(int i) const {
@@ -40,21 +40,21 @@ struct Job {
   }
 };
 
-/// The pool outlives every job: a worker touches a job only after it has claimed a chunk of it, by
-/// one atomic step on `unclaimed`, and the caller leaves only when all claimed chunks are finished.
+/// The pool outlives every job. A worker touches a job only after it has claimed one of its chunks,
+/// by one atomic step on `unclaimed`, and the caller returns when all claimed chunks are done.
 struct Pool {
-  std::atomic<bool> busy = false;  // its owner is the one caller whose job this is
-  int threads = 1, workers = 0;    // asked for, caller included, and running; the owner's
+  std::atomic<bool> busy = false;  // whether a caller, the owner, runs a job
+  int threads = 1, workers = 0;    // wanted, with the caller, and running; for the owner only
   pthread_t worker[max_threads] = {};
   Job* job = nullptr;
   std::mutex failing;
-  alignas(64) std::atomic<int> round = 0;       // grows with each job; workers wait for the next
-  alignas(64) std::atomic<int> unclaimed = 0;   // chunks; ending: workers return
+  alignas(64) std::atomic<int> round = 0;       // grows with each job; workers wait for that
+  alignas(64) std::atomic<int> unclaimed = 0;   // chunks; if `ending`, workers return
   alignas(64) std::atomic<int> unfinished = 0;  // chunks
 };
 constexpr int ending = -1;
 
-// Trivially destructible: threads may be at work while the process exits.
+// Trivially destructible, because threads may be at work while the process exits.
 constinit Pool pool;
 static_assert(std::is_trivially_destructible_v<Pool>);
 
@@ -65,13 +65,13 @@ constinit std::atomic<int> stat_participants = 0;
 constinit std::atomic<unsigned> stat_resets = 1;
 constinit thread_local unsigned counted_since = 0;
 
-// A worker spins for about 160 us, which bridges what one thread does between two operations of a
-// training step: waking it takes longer. The owner spins for about 80 us: by then the last tile of
-// the others is done, or its thread has lost its CPU.
+// A worker spins for about 160 us before it sleeps, because waking it takes longer. This covers the
+// time between two operations of a training step, when only one thread works. The owner spins for
+// about 80 us: by then the last tile of the others is finished, or its thread has lost its CPU.
 constexpr int worker_spins = 4000;
 constexpr int owner_spins = 2000;
 
-/// Returns when x is another than `old`: for a while it looks again and again, then it sleeps.
+/// Returns when x differs from `old`. It reads x up to `spins` times, then it sleeps.
 void wait_while(const std::atomic<int>& x, int old, int spins) {
   for (int i = 0; i < spins; ++i) {
     if (x.load(std::memory_order_relaxed) != old) return;
@@ -101,8 +101,8 @@ void run_chunk(Job& job, int i) {
   }
 }
 
-/// Takes part in the current job until no chunk is left to claim. False in a child process that was
-/// forked meanwhile: its pool is a new one, which knows nothing of the job.
+/// Runs chunks of the current job until none is left to claim. False in a child process that was
+/// forked meanwhile: the pool of the child is a new one, which does not know the job.
 bool take_part() {
   for (;;) {
     int left = pool.unclaimed.load(std::memory_order_relaxed);
@@ -119,26 +119,26 @@ bool take_part() {
 }
 
 void* work(void*) {
-  const simd::DefaultFloatMode mode;  // not that of the thread that started this one
+  const simd::DefaultFloatMode mode;  // not the mode of the thread that started this one
   for (;;) {
     const int round = pool.round;
     if (pool.unclaimed == ending) return nullptr;
-    if (!take_part()) _exit(EXIT_FAILURE);  // or the child would end as if all had gone well
+    if (!take_part()) _exit(EXIT_FAILURE);  // otherwise the child would report success
     wait_while(pool.round, round, worker_spins);
   }
 }
 
-/// Keeps this code in memory for the threads that run it, also where the static library is a part
-/// of a plugin that the program closes.
+/// Keeps this code in memory for the threads that run it, also if the static library is part of a
+/// plugin that the program unloads.
 void stay_loaded() {
   Dl_info self, program;
   const auto* const headers = reinterpret_cast<const void*>(getauxval(AT_PHDR));
   if (!dladdr(&pool, &self) || !self.dli_fname) return;
-  if (dladdr(headers, &program) && program.dli_fbase == self.dli_fbase) return;  // it stays anyway
+  if (dladdr(headers, &program) && program.dli_fbase == self.dli_fbase) return;  // never unloaded
   dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
-/// Ends all workers and starts others. Only the owner calls it.
+/// Ends all workers and starts new ones. Only the owner calls it.
 void resize(int threads) {
   if (threads == pool.threads) return;
   [[maybe_unused]] static const int once =
@@ -149,13 +149,13 @@ void resize(int threads) {
   for (; pool.workers > 0; --pool.workers) pthread_join(pool.worker[pool.workers - 1], nullptr);
   pool.unclaimed = 0;
   pool.threads = threads;
-  // Workers start with all signals blocked but those that a fault or a profiler sends: a program's
-  // handlers run on its own threads.
+  // Workers start with all signals blocked, except those that a fault or a profiler sends, so that
+  // the handlers of a program run on its own threads.
   sigset_t signals, before;
   sigfillset(&signals);
   for (int s : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF}) sigdelset(&signals, s);
   pthread_sigmask(SIG_SETMASK, &signals, &before);
-  while (pool.workers < threads - 1 &&  // where no more are to be had, those there are do the work
+  while (pool.workers < threads - 1 &&  // if the system refuses one, the others do the work
          pthread_create(&pool.worker[pool.workers], nullptr, work, nullptr) == 0) {
     ++pool.workers;
   }
@@ -182,7 +182,7 @@ int default_threads() {
 
 void run_tiles(int64_t tiles, void (*tile)(void* context, int64_t t), void* context) {
   const int threads = num_threads();
-  if (pool.busy || pool.busy.exchange(true)) {  // inside a job, or another caller's
+  if (pool.busy || pool.busy.exchange(true)) {  // this is inside a job, or another caller runs one
     for (int64_t t = 0; t < tiles; ++t) tile(context, t);
     return;
   }

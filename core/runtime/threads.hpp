@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// How many threads work, and loops that they share.
+/// The number of threads that work, and loops that they share.
 
 #include <cstdint>
 
@@ -9,12 +9,14 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// Sets how many threads an operation may use, the caller included: 1 to 256, or ValueError.
-/// Results do not depend on it. Counts from the next `parallel_for` on; threads start when needed.
+/// Sets how many threads an operation may use, the caller included. ValueError unless n is 1 to
+/// 256. Results do not depend on it. It holds from the next `parallel_for` on; threads start when
+/// they are needed.
 void set_num_threads(int n, At at = At::here());
 
-/// That number. At first DESCENT_NUM_THREADS (ValueError if it is not 1 to 256) or, where that is
-/// not set, the number of CPUs that the process may use.
+/// How many threads an operation may use. At first this is the environment variable
+/// DESCENT_NUM_THREADS (ValueError if that is not 1 to 256) or, if that is not set, the number of
+/// CPUs that the process may use.
 int num_threads();
 
 namespace detail {
@@ -22,7 +24,8 @@ namespace detail {
 /// Calls tile(context, t) for each t in [0, tiles) on the caller and the pool's threads.
 void run_tiles(int64_t tiles, void (*tile)(void* context, int64_t t), void* context);
 
-/// What the pool did since `reset_pool_stats`. Loops that ran on their caller alone do not count.
+/// What the pool has done since `reset_pool_stats`. Loops that ran on the calling thread alone do
+/// not count.
 struct PoolStats {
   int64_t jobs, tiles;
   int participants;  ///< threads that ran at least one tile
@@ -32,12 +35,13 @@ void reset_pool_stats();
 
 }  // namespace detail
 
-/// Calls f(t) once for each t in [0, tiles), in any order and on several threads at once.
-/// How work is cut into tiles must follow from the problem alone, or results would depend on the
-/// number of threads. The first exception, in the order of tiles, is rethrown after all calls have
-/// ended; tiles behind it may be left out. While one `parallel_for` runs, those inside it and those
-/// of other threads run on the thread that calls them. In every tile ops are recorded or not,
-/// errors name lines and modules, as around the call; and floating numbers round to nearest.
+/// Calls f(t) once for each t in [0, tiles), in any order and on several threads at once. The
+/// problem alone must decide how work is cut into tiles, otherwise results would depend on the
+/// number of threads. The exception of the first tile that throws, in the order of tiles, is
+/// rethrown after all calls have ended; later tiles may be left out. While one `parallel_for` runs,
+/// another one, inside it or on another thread, runs on the thread that calls it. In every tile,
+/// ops are recorded if they are around the call, errors name the same lines and modules, and
+/// floating-point numbers round to nearest.
 template <class F> void parallel_for(int64_t tiles, F&& f) {
   const simd::DefaultFloatMode mode;
   if (tiles <= 1 || num_threads() == 1) {

@@ -13,7 +13,7 @@ NamedTensors join(std::initializer_list<NamedTensors> lists) {
 }
 
 bool matches(std::string_view pattern, std::string_view name) {
-  // Where a character does not fit, the last '*' takes one more: those before it need not change.
+  // If a character does not fit, the last '*' takes one more. Earlier ones need not change.
   std::size_t p = 0, n = 0, star = std::string_view::npos, taken = 0;
   while (n < name.size()) {
     if (p < pattern.size() && pattern[p] == '*') {

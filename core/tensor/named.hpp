@@ -11,12 +11,12 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// Tensors with their dotted names, in a fixed order: how models, optimizers and files exchange
-/// parameters.
+/// Tensors with their dotted names, in a fixed order. Models, optimizers and files exchange
+/// parameters in this form.
 struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
   using vector::vector;
   NamedTensors() = default;
-  /// The pairs of a plain vector.
+  /// Takes over the pairs of a plain vector.
   NamedTensors(vector all) : vector(std::move(all)) {}
   NamedTensors(const std::vector<Tensor>& unnamed) __attribute__((
       unavailable("give named parameters: net.named_parameters(), or {{\"w\", w}, {\"b\", b}}")));
@@ -35,15 +35,16 @@ struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
 [[nodiscard]] std::pair<NamedTensors, NamedTensors> split_by_prefix(const NamedTensors& all,
                                                                     std::string_view prefix);
 
-/// Puts zeros in the place of every gradient that there is: of all or, if memory runs out, of none.
+/// Replaces every defined gradient by zeros. If memory runs out, no gradient has changed.
 void zero_gradients(const NamedTensors& parameters);
 
-/// Two that have elements in common, by their places; none: {0, 0}.
+/// The positions in the list of two contiguous tensors that share elements; {0, 0} if there are no
+/// such two.
 [[nodiscard]] std::pair<std::size_t, std::size_t> find_shared(const NamedTensors& tensors);
 
-/// What `state` has under the names of `own`, in their order; undefined where it has nothing and
-/// need not (`strict` = false). ValueError, as `who`, that lists all that does not fit: names that
-/// are missing or, if strict, unexpected, and other dtypes or shapes.
+/// The tensors that `state` has under the names of `own`, in the order of `own`. ValueError that
+/// names `who` and lists all that does not fit: other dtypes and shapes and, if `strict`, names
+/// that are missing or unexpected. If not `strict`, a tensor that is missing is undefined.
 [[nodiscard]] std::vector<Tensor> match_state(const NamedTensors& own, const NamedTensors& state,
                                               const std::string& who, bool strict, At at);
 

@@ -11,7 +11,8 @@ template <class T> static Tensor as_tensor(const Shape& shape, const T* values) 
   return t;
 }
 
-static auto count_check(const std::string& name) {
+/// A check that a loaded count is in its range.
+static auto make_count_check(const std::string& name) {
   return [name](const Tensor& t, At at) {
     if (const auto n = t.item<int64_t>(); n < 0 || n > int64_t{1} << 53)
       fail<ValueError>(at, "load_state_dict: {} is {}: need a count up to 2^53", name, n);
@@ -26,7 +27,7 @@ template <class T> void StateVisitor::number(std::string name, T& place) {
 
 void StateVisitor::operator()(std::string name, int64_t& count) {
   number(name, count);
-  entries_.back().check = count_check(name);
+  entries_.back().check = make_count_check(name);
 }
 void StateVisitor::operator()(std::string name, uint64_t& bits) {
   number(std::move(name), reinterpret_cast<int64_t&>(bits));
@@ -38,7 +39,7 @@ void StateVisitor::operator()(std::string name, Tensor& tensor, const Tensor& li
   const bool is_count = like.dtype() == int64 && like.dim() == 0;
   entries_.push_back({name, tensor.defined() ? tensor : like, like, true,
                       [&tensor](const Tensor& t) { tensor = t; }});
-  if (is_count) entries_.back().check = count_check(name);
+  if (is_count) entries_.back().check = make_count_check(name);
 }
 
 void StateVisitor::operator()(NamedTensors& tensors) {

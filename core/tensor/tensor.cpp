@@ -9,7 +9,7 @@ namespace [[gnu::visibility("default")]] descent {
 namespace detail {
 
 static void drop(Storage* storage) {
-  if (!storage || !release(storage->refs)) return;  // null where a tensor came to nothing
+  if (!storage || !release(storage->refs)) return;  // null if making the tensor failed
   int64_t bytes = storage->bytes;
   count_storage(-1, -bytes);
   deallocate(storage, sizeof(Storage) + static_cast<std::size_t>(bytes));
@@ -21,7 +21,7 @@ void destroy(Header* header) {
   deallocate(header, sizeof(Header));
 }
 
-/// Without elements yet. Without `strides`, it has those of a contiguous tensor.
+/// A header without elements. If `strides` is null, it has the strides of a contiguous tensor.
 [[gnu::always_inline]] static inline Header* new_header(void* memory, DType dtype,
                                                         const Shape& shape, const Strides* strides,
                                                         int64_t numel) {
@@ -53,13 +53,15 @@ Tensor view_of(Storage* storage, std::byte* data, DType dtype, const Shape& shap
     return allocate_slow(bytes);
   } catch (const OutOfMemory& cause) { throw OutOfMemory(cause, op, at); }
 }
-/// allocate(bytes), for an op that somebody called. (What may fail stands apart: it costs.)
+/// allocate(bytes), with an error that names the op and the place of its call. (The part that may
+/// throw is a function of its own, because it takes time to enter.)
 [[gnu::always_inline]] static inline void* allocate_for(const char* op, std::size_t bytes, At at) {
   void* block = allocate_cached(bytes);
   return block ? block : allocate_slow_for(op, bytes, at);
 }
 
-/// A contiguous tensor of n uninitialised elements, whatever its strides were known from.
+/// A contiguous tensor of n uninitialised elements. `strides` are its strides, or null if the
+/// caller does not know them.
 static Tensor allocate_tensor(const char* op, DType dtype, const Shape& shape,
                               const Strides* strides, int64_t n, At at) {
   int64_t bytes = checked_mul(n, itemsize(dtype), op, at);

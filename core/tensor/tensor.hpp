@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// The tensor: a handle on elements, a gradient and a place in the graph; how functions take it.
+/// The tensor, which is a handle on elements, a gradient and a place in the graph; and how
+/// functions take a tensor.
 
 #include <functional>
 #include <span>
@@ -19,19 +20,20 @@ class Tensor;
 namespace detail {
 class Borrowed;
 struct Node;
-/// One owner of a node less: see graph.hpp.
+/// Removes an owner of a node: see graph.hpp.
 void drop(Node* node);
 
-/// A counted buffer; its elements follow this header. Views share it, and its version.
+/// A buffer that counts its owners. Its elements follow this struct in memory. Views share the
+/// buffer and its version.
 struct alignas(64) Storage {
   uint32_t refs = 1;
-  uint32_t version = 0;          // bumped by every change in place
+  uint32_t version = 0;          // every change in place adds 1
   const char* writer = nullptr;  // the op that changed it last
   int64_t bytes = 0;
   std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
 };
 
-/// What a Tensor is a handle on: a window onto a storage, and its place in the graph.
+/// What a Tensor is a handle on: a view of a storage, and a place in the graph.
 struct Header {
   uint32_t refs = 1;
   DType dtype = float32;
@@ -45,54 +47,56 @@ struct Header {
 };
 
 void destroy(Header* header);
-/// A header on `storage` (which it co-owns) with the given window.
+/// A tensor that views `storage`, and is one of its owners.
 Tensor view_of(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
                const Strides& strides);
-/// One owner more.
+/// Adds an owner.
 inline void retain(uint32_t& refs) { __atomic_fetch_add(&refs, 1U, __ATOMIC_RELAXED); }
-inline bool release(uint32_t& refs) {                              // true: that was the last owner
-  if (__atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1) return true;  // no locked instruction
+/// Removes an owner; whether it was the last one.
+inline bool release(uint32_t& refs) {
+  if (__atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1) return true;  // saves a locked instruction
   return __atomic_fetch_sub(&refs, 1U, __ATOMIC_ACQ_REL) == 1;
 }
 }  // namespace detail
 
-/// How a function takes a tensor: `Tensor f(const In& x)`. It is the tensor, where the caller
-/// stands, and its storage's version at that moment. Like a reference, it needs the tensor that it
-/// was made of, and is a parameter and nothing else. To own what was handed in, write `Tensor t =
-/// x`, or Tensor(x) beside a new tensor: `p == 0 ? Tensor(x) : x * p`. For a derivative, see
-/// `saved`.
+/// How a function takes a tensor: `Tensor f(const In& x)`. An In is the tensor, the place of the
+/// call, and the version of the tensor's storage at the call. Like a reference, it needs the tensor
+/// that it was made of, so it is for parameters only. To own the tensor, write `Tensor t = x`, or
+/// Tensor(x) where the other choice is a new tensor: `p == 0 ? Tensor(x) : x * p`. For a
+/// derivative, see `saved`.
 using In = const detail::Borrowed;
 
-/// A C++ number as the right side of a change in place, and where the caller stands.
+/// A C++ number as the right side of a change in place, and the place of the call.
 struct Scalar {
   /// The number v.
   template <class T>
   requires std::is_arithmetic_v<T> Scalar(T v, At at_ = At::here()) : value(v), at(at_) {}
   Scalar(Number v, At at_) : value(v), at(at_) {}
   Number value;  ///< the number
-  At at;         ///< where the caller stands
+  At at;         ///< the place of the call
 };
 
-/// What `Tensor::register_hook` takes: a gradient, and the one in its place or an undefined tensor.
-/// A place along an axis, and where the caller stands.
+/// An index along an axis, and the place of the call.
 struct Index {
   /// From any integer: x[0].
   template <std::integral T>
   Index(T i, At at_ = At::here()) : value(static_cast<int64_t>(i)), at(at_) {}
-  int64_t value;  ///< negative ones count from the back
-  At at;          ///< where the caller stands
+  int64_t value;  ///< the index; a negative one counts from the back
+  At at;          ///< the place of the call
 };
 
-/// Sees a gradient on its way back; what it returns, if that is defined, goes on in its place.
+/// What `Tensor::register_hook` takes: a function that sees a gradient on its way back. If it
+/// returns a defined tensor, that replaces the gradient.
 using TensorHook = std::function<Tensor(const Tensor& grad)>;
-/// What `Tensor::register_post_accumulate_grad_hook` takes.
-/// Sees a leaf whose gradient has been added to.
+/// What `Tensor::register_post_accumulate_grad_hook` takes: a function that sees a leaf after a
+/// backward has added to its gradient.
 using AccumulateHook = std::function<void(const Tensor& leaf)>;
 
-/// A handle on an n-dimensional array, its gradient and its place in the graph. Copies share all
-/// of it; `clone()` copies the elements. Rank at most 8; shapes and strides count elements.
+/// A handle on an n-dimensional array, its gradient and its place in the graph. Copies of the
+/// handle share all three; `clone()` copies the elements. The rank is at most 8. Strides are in
+/// elements.
 ///
-/// Methods are the operations that read left to right; all else is free functions.
+/// Operations that read well from left to right are methods; all others are free functions.
 class Tensor {
  public:
   Tensor() = default;
@@ -111,36 +115,35 @@ class Tensor {
 
   /// False for a default-constructed handle, which has no elements, shape or dtype.
   [[nodiscard]] bool defined() const { return header_ != nullptr; }
-  /// The size of each axis, and the step along it.
+  /// The size of each axis, and the distance between neighbours along it.
   [[nodiscard]] const Shape& shape() const& { return get().shape; }
   [[nodiscard]] const Strides& strides() const& { return get().strides; }
-  [[nodiscard]] Shape shape() && {
-    return get().shape;
-  }  // a result that nobody holds takes its own along
+  /// The same by value, because nobody holds this tensor after the call.
+  [[nodiscard]] Shape shape() && { return get().shape; }
   [[nodiscard]] Strides strides() && { return get().strides; }
   /// The rank.
   [[nodiscard]] int dim() const { return get().shape.rank(); }
-  /// The size of axis `d`; negative ones count from the back.
+  /// The size of axis `d`; a negative d counts from the back.
   [[nodiscard]] int64_t size(int64_t d, At at = At::here()) const;
   /// The number of elements.
   [[nodiscard]] int64_t numel() const { return get().numel; }
-  /// What the elements are.
+  /// The type of the elements.
   [[nodiscard]] DType dtype() const { return get().dtype; }
   /// Whether the elements lie in row-major order, without gaps.
   [[nodiscard]] bool is_contiguous() const { return get().contiguous; }
 
-  /// The elements of a contiguous tensor, for reading. T must be the dtype's C++ type.
+  /// The elements of a contiguous tensor, for reading. T must be the C++ type of the dtype.
   template <class T> [[nodiscard]] const T* data(At at = At::here()) const& {
     return static_cast<const T*>(elements("data", dtype_of<T>(), at));
   }
-  /// The elements of a contiguous tensor, for writing: counts as a change in place.
+  /// The elements of a contiguous tensor, for writing. The call counts as a change in place.
   template <class T> T* mutable_data(At at = At::here()) const& {
     return static_cast<T*>(mutable_elements(dtype_of<T>(), at));
   }
-  template <class T> const T* data() && = delete;  // of a result that dies: give it a name
+  template <class T> const T* data() && = delete;  // a result without a name ends too early
   template <class T> T* mutable_data() && = delete;
-  /// The elements in row-major order, converted to T as C++ does: ValueError for one that an
-  /// integer T does not hold.
+  /// The elements in row-major order, converted to T as C++ does. ValueError if T is an integer
+  /// type that does not hold one of them.
   template <class T> [[nodiscard]] std::vector<T> to_vector(At at = At::here()) const {
     get("to_vector", at);
     const Tensor source = detach().contiguous(at);
@@ -166,36 +169,40 @@ class Tensor {
   }
 
   // ---- autograd
-  /// Whether a gradient flows to this tensor, and to the leaves that it was made of.
+  /// Whether a gradient flows to this tensor, and on to the leaves that it was made of.
   [[nodiscard]] bool requires_grad() const { return get().node != nullptr; }
-  /// A leaf is not the result of a recorded op; `grad()` lives on leaves that require a gradient.
+  /// Whether this is a leaf, which is not the result of a recorded op. Only leaves that require a
+  /// gradient keep one, in `grad()`.
   [[nodiscard]] bool is_leaf() const;
-  /// Makes a floating leaf (not) collect a gradient. `false` forgets the gradient, the hooks and
-  /// the graphs that led here. GraphError on the result of an op.
+  /// Sets whether a floating leaf collects a gradient. `false` forgets the gradient and the hooks,
+  /// and graphs that were recorded before no longer reach it. GraphError on the result of an op.
   const Tensor& requires_grad_(bool on = true, At at = At::here()) const&;
   Tensor requires_grad_(bool on = true, At at = At::here()) && {
     return std::as_const(*this).requires_grad_(on, at);
   }
-  /// What backward has accumulated; undefined before the first one and after `zero_grad()`. A
-  /// handle kept on it stays as it is when more is added. GraphError on the result of an op, which
-  /// keeps none.
+  /// The gradient that backward has accumulated; undefined before the first backward and after
+  /// `zero_grad()`. A handle on it keeps its elements when a backward adds more. GraphError on the
+  /// result of an op, which keeps no gradient.
   [[nodiscard]] Tensor grad(At at = At::here()) const;
-  /// Replaces the gradient: same shape and dtype, or undefined to forget it. It shares elements
-  /// with `grad`, but comes without its graph, which would lead back here.
+  /// Replaces the gradient by `grad`, which has this shape and dtype, or is undefined to forget the
+  /// gradient. The new gradient shares the elements of `grad`, but not its graph, which would lead
+  /// back to this tensor.
   void set_grad(const Tensor& grad, At at = At::here()) const;
   /// Forgets the gradient.
   void zero_grad() const;
-  /// Takes over the elements, dtype and shape of `value`, which are as its own: every handle on
-  /// this tensor sees them. Its gradient is dropped.
+  /// Replaces the elements, dtype and shape by those of `value`, which gets this tensor's in
+  /// exchange. Every handle on this tensor sees the new ones. The gradient is forgotten.
   void set_data(const Tensor& value) const;
-  /// Adds d(this)/d(leaf) to the gradient of every leaf below; this must have one element.
+  /// Adds d(this)/d(leaf) to the gradient of every leaf that this tensor was made of. This tensor
+  /// must have one element.
   void backward(At at = At::here()) const;
-  /// The same from an outer `gradient` of this tensor's shape; `retain_graph` allows another one.
+  /// The same, starting from `gradient`, which has this tensor's shape; `retain_graph` allows
+  /// another backward.
   void backward(const Tensor& gradient, bool retain_graph = false, At at = At::here()) const;
-  /// Same elements (shared, with their version), no graph.
+  /// A tensor that shares the elements, and their version, but has no graph.
   [[nodiscard]] Tensor detach() const;
-  /// `hook` sees this tensor's gradient on its way back, may change it, or return another in its
-  /// place. A hook that captures this tensor, not its detach(), keeps it alive for ever.
+  /// `hook` sees this tensor's gradient on its way back, and may change it or return another one in
+  /// its place. A hook that captures this tensor, not its detach(), keeps it alive for ever.
   void register_hook(TensorHook hook, At at = At::here()) const;
   /// `hook` runs after a backward has added to this leaf's gradient.
   void register_post_accumulate_grad_hook(AccumulateHook hook, At at = At::here()) const;
@@ -215,7 +222,7 @@ class Tensor {
   [[nodiscard]] Tensor contiguous(At at = At::here()) const;
   [[nodiscard]] Tensor clone(At at = At::here()) const;
   [[nodiscard]] Tensor to(DType dtype, At at = At::here()) const;
-  // Not PyTorch's lists without braces: the last argument is where the caller stands.
+  // PyTorch takes such lists without braces too. Here the last argument is the place of the call.
   template <std::integral... D>
   [[nodiscard]] Tensor reshape(int64_t size0, int64_t size1, D... more) const
       __attribute__((unavailable("write the sizes as one list: reshape({2, 3})")));
@@ -229,7 +236,7 @@ class Tensor {
   /// Index i of the first axis, as a view: x[0] is select(0, 0).
   [[nodiscard]] Tensor operator[](Index i) const { return select(0, i.value, i.at); }
 
-  // ---- of each element; see pointwise.hpp and arithmetic.hpp
+  // ---- elementwise; see pointwise.hpp and arithmetic.hpp
   /// The functions of these names.
   [[nodiscard]] Tensor exp(At at = At::here()) const;
   [[nodiscard]] Tensor log(At at = At::here()) const;
@@ -258,8 +265,8 @@ class Tensor {
   [[nodiscard]] Tensor argmax(int64_t dim, KeepDim keepdim = false, At at = At::here()) const;
 
   // ---- in place
-  /// Changes the elements, which views share: not of a tensor that requires a gradient, but under
-  /// NoGradGuard (GraphError). The right side broadcasts to this shape and has this dtype.
+  /// Changes the elements, which views share. GraphError if the tensor requires a gradient, except
+  /// under NoGradGuard. The right side broadcasts to this shape and has this dtype.
   const Tensor& operator+=(const In& other) const&;
   const Tensor& operator-=(const In& other) const&;
   const Tensor& operator*=(const In& other) const&;
@@ -270,7 +277,8 @@ class Tensor {
   const Tensor& operator/=(Scalar other) const&;
   const Tensor& copy_(const In& source) const&;
   const Tensor& fill_(Number value, At at = At::here()) const&;
-  /// The same on a result that nobody holds, or a view: by value, for a reference would dangle.
+  /// The same on a result that has no name, such as a view. These return a value, because a
+  /// reference would outlive the tensor.
   Tensor operator+=(const In& other) && { return std::as_const(*this) += other; }
   Tensor operator-=(const In& other) && { return std::as_const(*this) -= other; }
   Tensor operator*=(const In& other) && { return std::as_const(*this) *= other; }
@@ -285,7 +293,7 @@ class Tensor {
   }
 
  protected:
-  /// What this is a handle on. ValueError if it is undefined.
+  /// The header that this is a handle on. ValueError if there is none.
   detail::Header& get(const char* op = "tensor", At at = At::unknown()) const {
     if (!header_) [[unlikely]]
       refuse_undefined(op, at);
@@ -306,7 +314,7 @@ class Tensor {
 class Saved;
 
 namespace detail {
-/// See In. (All that is declared as one is const, so that nobody moves out of what he borrows.)
+/// See In. (An In is const, so that nobody moves the tensor out of it.)
 class Borrowed : public Tensor {
  public:
   Borrowed(const Tensor& tensor, At at_ = At::here())
@@ -315,7 +323,7 @@ class Borrowed : public Tensor {
   }
   Borrowed(Tensor&& tensor, At at_ = At::here())
       : Tensor(std::move(tensor)), at(at_), version(version_of(*this)), borrowed_(false) {}
-  /// What a derivative saved, with the version of that moment.
+  /// The tensor that a derivative saved, with the version at that moment.
   Borrowed(const Saved& saved, At at_ = At::here());
   Borrowed(const Borrowed& other) __attribute__((
       unavailable("a parameter is not kept: save it by name for a derivative, [x = saved(x)], or "
@@ -336,14 +344,14 @@ class Borrowed : public Tensor {
 };
 }  // namespace detail
 
-/// The library's own way to a tensor's header.
+/// How the library itself reads and sets the header of a tensor.
 struct Peek {
-  /// The header and the node, null if there is none, and how to set them.
+  /// Reads or sets the header, or the node; null if there is none.
   static detail::Header* header(const Tensor& t) { return t.header_; }
   static detail::Node* node(const Tensor& t) { return t.header_ ? t.header_->node : nullptr; }
   static void set_header(Tensor& t, detail::Header* h) { t.header_ = h; }
   static void set_node(const Tensor& t, detail::Node* n) { t.header_->node = n; }
-  /// Nobody else can see these elements: they may be changed in place.
+  /// Whether nobody else can see these elements, so that they may be changed in place.
   static bool unique(const Tensor& t) {
     auto alone = [](const uint32_t& refs) { return __atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1; };
     return alone(t.header_->refs) && alone(t.header_->storage->refs) && t.header_->contiguous;
@@ -351,7 +359,7 @@ struct Peek {
 };
 
 namespace detail {
-/// Throws unless `x` is defined and its elements are those of when it was taken or saved.
+/// Throws unless `x` is defined and its elements have not changed since it was taken or saved.
 [[noreturn]] void refuse_input(const char* op, const In& x);
 inline void check(const char* op, const In& x) {
   Header* h = Peek::header(x);
@@ -360,12 +368,13 @@ inline void check(const char* op, const In& x) {
 }
 }  // namespace detail
 
-/// What the derivative of an op keeps of a tensor: `wrt(a, [b = saved(b)](const Tensor& g) { return
-/// g * b; })`. It owns the tensor. Where it stands for an argument, or is read by `*` or `->`, a
-/// change of the elements since they were saved is a GraphError.
+/// A tensor that the derivative of an op keeps:
+///     wrt(a, [b = saved(b)](const Tensor& g) { return g * b; })
+/// It owns the tensor. To pass it to a function, or to read it by `*` or `->`, is a GraphError if
+/// the elements have changed since they were saved.
 class Saved {
  public:
-  /// Owns x.
+  /// Keeps x.
   explicit Saved(const In& x) : tensor_(x), at_(x.at), version_(x.version) {}
   /// The tensor. GraphError if its elements have changed.
   const Tensor& operator*() const {
@@ -389,13 +398,14 @@ inline detail::Borrowed::Borrowed(const Saved& saved, At)
 }
 
 namespace detail {
-/// Uninitialised, contiguous, no graph.
+/// A contiguous tensor of uninitialised elements, without graph.
 Tensor empty(const char* op, const Shape& shape, DType dtype, At at);
-/// The same of x's shape.
+/// The same with the shape of x.
 Tensor empty_like(const char* op, const In& x, DType dtype);
 }  // namespace detail
 
-/// Announces a change of `x` in place: GraphError where the graph would not notice.
+/// Notes that `op` is about to change `x` in place. GraphError if x requires a gradient and ops are
+/// recorded, because the graph would not notice the change. ShapeError if x is expanded.
 void will_write(const char* op, const Tensor& x, At at);
 
 }  // namespace descent

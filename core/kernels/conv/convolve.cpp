@@ -17,13 +17,13 @@ namespace {
 
 // ---- as a product with the gathered windows
 
-/// A matrix that is made, or lies where it is.
+/// A matrix that is made in `scratch`, or lies elsewhere: then `data` points there.
 template <class T> struct Columns {
   Columns(const Shape& made, int64_t step_, int64_t more = 0)
       : scratch(made, more), data(scratch.data()), step(step_) {}
   Scratch<T> scratch;
   const T* data;
-  int64_t step;  // from row to row
+  int64_t step;  // from one row to the next
 };
 
 template <class T> class Im2col {
@@ -33,7 +33,7 @@ template <class T> class Im2col {
   int64_t piece_places() const {
     constexpr int64_t bytes = 1 << 20;  // of columns, to stay in a core's own cache
     const int64_t places = std::clamp<int64_t>(bytes / (c_.depth() * int64_t{sizeof(T)}), 64, 1024);
-    const int64_t few = blas::unpacked / (c_.out * c_.depth());  // which pays for few channels
+    const int64_t few = blas::kUnpackedProducts / (c_.out * c_.depth());  // not packed
     const bool pays = few >= std::min<int64_t>(geometry.places(), 512);
     return take("conv few channels", pays) ? std::min(few, places) : places;
   }
@@ -89,7 +89,7 @@ template <class T> class Im2col {
   const Geometry geometry;
 
  private:
-  /// [channels taps, places]: what lies under the taps.
+  /// The cells under the taps, as [channels taps, places].
   Columns<T> windows_of(const Piece& b, Planes<const T> x, int64_t group, Channels ins) const {
     const int64_t first = group * c_.in + ins.begin, n = b.places(geometry), taps = geometry.taps();
     if (geometry.trivial() && take("conv pixels"))
@@ -99,7 +99,7 @@ template <class T> class Im2col {
       im2col(geometry, b, x, first + i, columns.scratch.data() + i * taps * n, n);
     return columns;
   }
-  /// [channels, places]: where each place has its own cell, the gradients of y's among them.
+  /// Planes that have one cell for each place, as [channels, places]: the gradient of y is one.
   Columns<T> planes_of(const Piece& b, Planes<const T> x, Channels channels) const {
     const int64_t n = b.places(geometry);
     if (b.images == 1) {
@@ -118,8 +118,9 @@ template <class T> class Im2col {
   const T* weight_;
 };
 
-// ---- by Winograd's tiles, and where that spoils them as a product
+// ---- by Winograd's tiles, and the places that those spoil as a product
 
+/// Winograd's tiles. The places that they spoil are computed again by the definition.
 template <class T> class GuardedWinograd : public Winograd<T> {
  public:
   GuardedWinograd(const Conv& c, const T* weight, bool turned)
@@ -130,13 +131,13 @@ template <class T> class GuardedWinograd : public Winograd<T> {
     const std::vector<Place> places = Winograd<T>::forward(b, outs, x, bias, y);
     const int64_t count = std::ssize(places);
     for (int64_t i = 0; i < count; i += 256)
-      sum({places.data() + i, std::size_t(std::min<int64_t>(256, count - i))}, outs, x, bias, y);
+      redo({places.data() + i, std::size_t(std::min<int64_t>(256, count - i))}, outs, x, bias, y);
   }
 
  private:
-  /// y at some places, by the definition.
-  void sum(std::span<const Place> places, Channels outs, Planes<const T> x, const T* bias,
-           Planes<T> y) const {
+  /// Computes y at some places again, by the definition.
+  void redo(std::span<const Place> places, Channels outs, Planes<const T> x, const T* bias,
+            Planes<T> y) const {
     const int64_t n = std::ssize(places), taps = c_.geometry.taps(), depth = c_.depth();
     const Scratch<T> columns(Shape{depth, n}), result(Shape{outs.size(), n});
     T* to = columns.data();
@@ -154,7 +155,8 @@ template <class T> class GuardedWinograd : public Winograd<T> {
         y.at(place.image, o)[place.row * c_.geometry.columns + place.column] =
             *from++ + (bias ? bias[o] : T(0));
   }
-  /// As [out, in, taps], turned when they are first asked for: they seldom are.
+  /// The weight as [out, in, taps]. A turned one is made at the first call, because it is seldom
+  /// needed.
   const T* plain_weight() const {
     if (!turned_) return weight_;
     std::call_once(once_, [this] {
@@ -177,15 +179,16 @@ template <class T> class GuardedWinograd : public Winograd<T> {
   mutable Tensor turned_weight_;
 };
 
-// ---- tiles, whatever the method
+// ---- tiles, for all methods
 
-/// At least so many tiles for the threads, but none with fewer places; a single image is cut into
-/// parts of its channels, each of which gathers the windows anew: fewer of these.
+/// The least number of tiles for the threads, the least number of places in a tile, and the least
+/// number of parts of a single image. Parts are some of its channels. There are fewer of them,
+/// because each part gathers the windows again.
 constexpr int64_t kLeastTiles = 8, kLeastPlaces = 16, kLeastParts = 4;
-/// Sums of a weight's gradient, one for each of some pieces, hold at most so many elements.
+/// The most elements in the sums of a weight's gradient, of which each adds up some of the pieces.
 constexpr int64_t kSumElements = 1 << 22;
 
-/// How images are cut into pieces: by their sizes alone, so that bits do not depend on threads.
+/// How images are cut into pieces. Sizes alone decide it, so that bits do not depend on threads.
 struct Pieces {
   int64_t all_images, all_rows, images, rows;
 
@@ -208,7 +211,7 @@ struct Pieces {
   }
 };
 
-/// f(i, group, some channels of the group) for i in [0, n), in at least about `wanted` tiles.
+/// Calls f(i, group, some of its channels) for i in [0, n), in about `wanted` tiles or more.
 template <class F>
 void for_each_tile(int64_t n, const Conv& c, int64_t channels, int64_t wanted, F f) {
   const int64_t parts = std::clamp<int64_t>(wanted / (n * c.groups), 1, channels);
@@ -236,7 +239,7 @@ void forward(const Method& method, const Conv& c, const T* x, const T* bias, T* 
                 });
 }
 
-/// Whether the result is what it should be.
+/// False if the method cannot compute this gradient well: then another one must compute it.
 template <class T, class Method>
 bool weight_gradient(const Method& method, const Conv& c, const T* x, const T* g, T* dweight) {
   const Pieces pieces(c.images, method.geometry, method.piece_places());
@@ -251,7 +254,7 @@ bool weight_gradient(const Method& method, const Conv& c, const T* x, const T* g
       method.weight(pieces.at(j), group, ins, x_planes(c, x), y_planes(c, g), T(j > first),
                     sum.data() + i * size);
   });
-  parallel_for(tiles_of(size), [&](int64_t t) {
+  parallel_for(count_tiles(size), [&](int64_t t) {
     T* const total = sum.data() + t * kTileElements;
     for (int64_t i = 1; i < sums; ++i)
       simd::map([](T a, T b) { return a + b; }, std::min(kTileElements, size - t * kTileElements),
@@ -268,11 +271,11 @@ constexpr Methods kForward{"im2col forward", "winograd forward", "depthwise forw
     kInput{"im2col input", "winograd input", "depthwise input"},
     kWeight{"im2col weight", "winograd weight", "depthwise weight"};
 
-/// f with a method that is faster than im2col, if there is one for c: false if not, or as f says.
-/// `weight` is that of c, or of its adjoint if `turned`.
+/// Calls f with a method that is faster than im2col, if there is one for c. False if there is none,
+/// or if f returns false. `weight` is the weight of c, or of its adjoint if `turned`.
 template <class T, class F>
 bool with_special_method(const Methods& paths, const Conv& c, const T* weight, bool turned, F f) {
-  if constexpr (std::is_same_v<T, float>) {  // who asks for float64 asks for its last digits
+  if constexpr (std::is_same_v<T, float>) {  // users of float64 want its last digits
     if (winograd_on && Winograd<T>::serves(c) && take(paths.winograd, Winograd<T>::pays(c))) {
       const GuardedWinograd<T> method(c, weight, turned);
       if (method.even() && f(method)) return true;
@@ -297,7 +300,7 @@ template <class T> void convolve_input(const Conv& c, const T* g, const T* weigh
   const Im2col<T> method(c, weight);
   const Pieces pieces(c.images, method.geometry, method.piece_places());
   for_each_tile(pieces.across(), c, c.in, kLeastParts, [&](int64_t i, int64_t group, Channels ins) {
-    for (int64_t row = 0; row < pieces.down(); ++row)  // windows overlap: all of an image's rows
+    for (int64_t row = 0; row < pieces.down(); ++row)  // windows overlap: one tile for all
       method.input(pieces.at(i * pieces.down() + row), group, ins, y_planes(c, g), x_planes(c, dx));
   });
 }

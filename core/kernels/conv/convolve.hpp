@@ -6,19 +6,20 @@
 // The three products of a convolution, on raw elements. They are the derivatives of one form that
 // is linear in each of g, x and weight,
 //     sum over images, channels, places and taps of  g[place] x[place + tap] weight[tap],
-// so that the derivatives of each are the other two.
+// so that the derivatives of each product are the other two products.
 
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 
-/// What is convolved: x [images, groups in, height, width] with weight [groups out, in, taps] to
-/// y [images, groups out, rows, columns]. At least one image.
+/// The sizes of a convolution of x [images, groups in, height, width] with weight [groups out, in,
+/// taps] to y [images, groups out, rows, columns]. There is at least one image.
 struct Conv {
-  int64_t images, groups, in, out;  // channels: those of one group
+  int64_t images, groups, in, out;  // in, out: channels of one group
   Geometry geometry;
   int64_t depth() const { return in * geometry.taps(); }
 
-  /// With stride 1, what g is for x is itself a convolution, of g with the weight turned round. It
-  /// has no such adjoint if its padding would be negative.
+  /// With stride 1, the gradient of x is itself a convolution: of g, the gradient of y, with the
+  /// weight, whose taps are in reverse order (turned). There is no such adjoint if its padding
+  /// would be negative.
   bool has_adjoint() const {
     const Size2d padding = adjoint().geometry.padding;
     return geometry.stride == Size2d(1) && padding.h >= 0 && padding.w >= 0;
@@ -40,9 +41,9 @@ extern std::atomic<bool> winograd_on;
 
 /// y = x * weight + bias; `bias` [groups out] may be null.
 template <class T> void convolve(const Conv& c, const T* x, const T* weight, const T* bias, T* y);
-/// What a gradient g of y is for x.
+/// dx = the gradient of x, from the gradient g of y.
 template <class T> void convolve_input(const Conv& c, const T* g, const T* weight, T* dx);
-/// And for the weight.
+/// dweight = the gradient of the weight, from the gradient g of y.
 template <class T> void convolve_weight(const Conv& c, const T* x, const T* g, T* dweight);
 
 }}  // namespace descent::detail

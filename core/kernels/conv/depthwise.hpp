@@ -3,9 +3,9 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 
-/// Convolutions of single channels with stride 1, which as products with the windows would be ones
-/// with a vector. Rows of the padded plane lie one behind the other: a tap is equally far from
-/// every place, and a plane one long loop.
+/// Convolutions of single channels with stride 1. As products with the windows, they would only be
+/// products with a vector. Here the rows of the padded plane lie one behind the other, so that a
+/// tap is equally far from every place, and one long loop computes a plane.
 template <class T> class Depthwise {
  public:
   static bool serves(const Conv& c) {
@@ -84,7 +84,8 @@ template <class T> class Depthwise {
 
  private:
   static constexpr int64_t lanes = 16;
-  /// A plane with its padding: 0 wherever nothing is put. (Lanes of all images at once are slower.)
+  /// A plane with its padding. It is 0 wherever `fill` puts nothing. (To have the lanes of all
+  /// images at once is slower.)
   struct Padded {
     explicit Padded(const Geometry& w)
         : pitch(w.width + 2 * w.padding.w),

@@ -11,11 +11,12 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 
-/// A kernel's places on a plane of `height` x `width` cells: `rows` down and `columns` across.
+/// The places of a kernel on a plane of `height` x `width` cells: `rows` down and `columns` across.
 ///
-/// A plane is laid out in lanes: with its padding, cut by the stride into stride.h x stride.w
-/// planes of every stride.h-th row and stride.w-th column. What lies under a tap at the places of a
-/// row is then a row of a lane, wherever the padding is and whatever the stride.
+/// A plane can be laid out in lanes: the stride cuts the plane with its padding into stride.h x
+/// stride.w lanes, each of which has every stride.h-th row and every stride.w-th column. The cells
+/// under a tap at the places of one row then lie one behind the other in a row of a lane, for every
+/// padding and every stride.
 struct Geometry {
   int64_t height, width;
   Size2d kernel, stride, padding, dilation;
@@ -23,12 +24,13 @@ struct Geometry {
 
   int64_t taps() const { return kernel.h * kernel.w; }
   int64_t places() const { return rows * columns; }
-  /// Whether a plane is its only lane.
+  /// Whether the plane itself is its only lane.
   bool lies_in_lanes() const { return stride == Size2d(1) && padding == Size2d(0); }
   /// Whether each window is one cell, and each cell a window.
   bool trivial() const { return lies_in_lanes() && taps() == 1; }
-  /// Whether a plane with its padding is not much larger than what the windows see, as with huge
-  /// strides or dilations; then the products of its sides are also sizes.
+  /// Whether the plane with its padding is not much larger than what the windows see of it. (With
+  /// huge strides or dilations it can be.) If this is true, the product of its sides fits in an
+  /// int64_t.
   bool compact() const {
     auto size = [](int64_t in, int64_t pad) { return double(in) + 2 * double(pad); };
     const double seen = double(height * width) + double(taps()) * double(places());
@@ -36,7 +38,7 @@ struct Geometry {
   }
 };
 
-/// Channels of images, one plane of `cells` elements behind the other.
+/// The channels of images: planes of `cells` elements, one behind the other.
 template <class T> struct Planes {
   T* data;
   int64_t channels, cells;
@@ -45,24 +47,24 @@ template <class T> struct Planes {
   }
 };
 
-/// Some images, or some rows of the windows on one.
+/// Some images, or the rows [first, last) of places on one image.
 struct Piece {
   int64_t image, images, first, last;
   int64_t places(const Geometry& w) const { return images * (last - first) * w.columns; }
 };
 
-/// One window of an image.
+/// The place of one window on an image.
 struct Place {
   int64_t image, row, column;
 };
 
-/// Some of n channels.
+/// The channels [begin, end).
 struct Channels {
   int64_t begin, end;
   int64_t size() const { return end - begin; }
 };
 
-/// Elements that only the work at hand needs: as many as the product of `sizes`, and `more`.
+/// Temporary memory: as many elements as the product of `sizes`, and `more` beyond them.
 template <class T> struct Scratch {
   explicit Scratch(const Shape& sizes, int64_t more = 0)
       : size(checked_add(numel("conv2d", sizes, At::unknown()), more, "conv2d")),
@@ -72,20 +74,21 @@ template <class T> struct Scratch {
   Tensor tensor;
 };
 
-/// Sixteen elements as the compilers' own vectors, which they keep in registers.
+/// Sixteen elements as a vector of the compiler, which keeps it in registers.
 template <class T> struct SixteenOf {
   typedef T Vector __attribute__((vector_size(16 * sizeof(T))));
 };
 template <class T> using Sixteen = typename SixteenOf<T>::Vector;
-/// Not returned: by value they would be passed otherwise where the CPU has no such registers.
+/// to = the elements at `from`. It does not return them, because how such a vector is returned
+/// depends on the registers that the code is compiled for.
 template <class T> [[gnu::always_inline]] inline void load(Sixteen<T>& to, const T* from) {
   std::memcpy(&to, from, sizeof to);
 }
 
 // ---- rows of windows
 
-/// to[i] = from[i] for i in [0, n) in whole vectors, where `from` allows: what they write beyond is
-/// to be written later.
+/// to[i] = from[i] for i in [0, n). It copies whole vectors if it can read them, which it can up to
+/// `end`. What they write beyond n must be written again later.
 template <class T> inline void copy_row(const T* from, int64_t n, const T* end, T* to) {
   constexpr int lanes = 8;
   if (end - from < n + lanes) return copy_exactly(from, n, to);
@@ -104,8 +107,9 @@ template <class T> inline void add_row(const T* from, int64_t n, T* to) {
   for (; n > 0; --n) *to++ += *from++;
 }
 
-/// The lanes of one channel of a piece's images, where windows are compact: of the rows that its
-/// windows see, or of all where the plane itself is the only lane.
+/// The lanes of one channel of a piece's images, if the geometry is compact. They have the rows
+/// that the windows of the piece see. If the plane itself is the only lane, it is used in place,
+/// with all its rows.
 template <class T> class Lanes {
  public:
   using Element = std::remove_const_t<T>;
@@ -132,7 +136,7 @@ template <class T> class Lanes {
           for (int64_t i = 0; i < n; ++i) own[i] = cells[i * step];
       });
   }
-  /// Adds what has been added to the lanes to the planes.
+  /// Adds to the planes what has been added to their lanes.
   void merge() {
     for_each_run([](T* cells, int64_t step, const Element* own, int64_t n) {
       if (step == 1) add_row(own, n, cells);
@@ -145,21 +149,23 @@ template <class T> class Lanes {
     return own_.data() + image * size_;
   }
   T* end(int64_t image) const { return begin(image) + size_; }
-  /// From what a tap sees at one row of places to what it sees at the next.
+  /// The distance from the cells that a tap sees at one row of places to those at the next row.
   int64_t pitch() const { return pitch_; }
-  /// What the tap sees at the first place of a row.
+  /// The cell that the tap sees at the first place of a row.
   T* at(int64_t image, int64_t row, int64_t tap) const {
     const int64_t y = tap / w_.kernel.w * w_.dilation.h, x = tap % w_.kernel.w * w_.dilation.w;
     return begin(image) + place(row * w_.stride.h - top_ + y, x);
   }
 
  private:
-  /// Of a cell of the padded plane, from its row `top_` on.
+  /// The position in the lanes of the cell in row top_ + y and column x of the padded plane.
   int64_t place(int64_t y, int64_t x) const {
     const Size2d s = w_.stride;
     if (s == Size2d(1)) return y * pitch_ + x;
     return (y % s.h * s.w + x % s.w) * lane_ + y / s.h * pitch_ + x / s.w;
   }
+  /// Calls f(cells, step, own, n) for all cells of the planes that are in the lanes: n cells,
+  /// `step` elements apart, which lie one behind the other in the lane at `own`.
   template <class F> void for_each_run(F f) {
     if (in_place_) return;
     const int64_t step = w_.stride.w, width = w_.width;
@@ -170,7 +176,7 @@ template <class T> class Lanes {
         T* const cells = x_.at(b_.image + image, channel_) + row * width;
         Element* const own = own_.data() + image * size_;
         const int64_t y = row + w_.padding.h - top_;
-        if (step == 1) {  // no division for each row
+        if (step == 1) {  // saves the divisions for each row
           f(cells, 1, own + place(y, w_.padding.w), width);
           continue;
         }
@@ -189,8 +195,9 @@ template <class T> class Lanes {
   const Scratch<Element> own_;
 };
 
-/// f(place, cells, end) for each row of a piece's windows: under the tap, those from `place` on
-/// have `cells`, one behind the other; what is readable of the plane goes on to `end`.
+/// Calls f(place, cells, end) for each row of a piece's places. `place` is the number of the first
+/// place of the row. There the tap sees the first of `cells`, at the next place the next one, and
+/// so on. The lane can be read up to `end`.
 template <class T, class F>
 [[gnu::always_inline]] inline void for_each_row(const Geometry& w, const Piece& b,
                                                 const Lanes<T>& lanes, int64_t tap, F f) {
@@ -202,7 +209,7 @@ template <class T, class F>
   }
 }
 
-/// The cell under a tap, or null where there is padding: slow, but wherever windows lie.
+/// The cell under a tap, or null if that is padding. It is slow, but works for every geometry.
 template <class T>
 T* cell_under(const Geometry& w, Planes<T> x, int64_t channel, const Place& place, int64_t tap) {
   const int64_t i = place.row * w.stride.h - w.padding.h + tap / w.kernel.w * w.dilation.h;
@@ -210,7 +217,7 @@ T* cell_under(const Geometry& w, Planes<T> x, int64_t channel, const Place& plac
   const bool inside = i >= 0 && i < w.height && k >= 0 && k < w.width;
   return inside ? x.at(place.image, channel) + i * w.width + k : nullptr;
 }
-/// f(tap, place, the cell there or null) for all places of a piece.
+/// Calls f(tap, number of the place, cell or null) for all taps and all places of a piece.
 template <class T, class F>
 void for_each_cell(const Geometry& w, const Piece& b, Planes<T> x, int64_t channel, F f) {
   for (int64_t tap = 0; tap < w.taps(); ++tap)
@@ -221,8 +228,8 @@ void for_each_cell(const Geometry& w, const Piece& b, Planes<T> x, int64_t chann
     }
 }
 
-/// to[tap step + place] = what lies under the tap, for one channel of a piece's images. There must
-/// be room for 8 more elements.
+/// to[tap step + place] = the cell under the tap, or 0, for one channel of a piece's images. `to`
+/// must have room for 8 more elements.
 template <class T>
 void im2col(const Geometry& w, const Piece& b, Planes<const T> x, int64_t channel, T* to,
             int64_t step) {
@@ -246,7 +253,7 @@ void im2col(const Geometry& w, const Piece& b, Planes<const T> x, int64_t channe
   });
 }
 
-/// Its adjoint: the cells += from[tap step + place].
+/// The adjoint of im2col: the cell under the tap += from[tap step + place].
 template <class T>
 void col2im(const Geometry& w, const Piece& b, const T* from, int64_t step, Planes<T> x,
             int64_t channel) {

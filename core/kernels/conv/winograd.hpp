@@ -38,14 +38,14 @@ inline constexpr Matrix<4, 6> At_{
 inline constexpr auto Gt = transpose<6, 3>(G);
 inline constexpr auto A = transpose<4, 6>(At_);
 
-/// f(0), ..., f(N - 1) with the numbers as types.
+/// Calls f(0), ..., f(N - 1), with the numbers as types.
 template <int N, class F> [[gnu::always_inline]] inline void unroll(F f) {
   [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
     (f(std::integral_constant<int, I>()), ...);
   }
   (std::make_integer_sequence<int, N>());
 }
-/// sum over k of m[r][k] x(k), without the terms that are zero.
+/// The sum over k of m[r][k] x(k), without the terms whose m[r][k] is 0.
 template <const auto& m, int r, class T, class X> [[gnu::always_inline]] inline T row(X x) {
   T sum = 0;
   unroll<m[0].size()>([&](auto k) __attribute__((always_inline)) {
@@ -54,9 +54,9 @@ template <const auto& m, int r, class T, class X> [[gnu::always_inline]] inline 
   });
   return sum;
 }
-/// Y = m X m^T for `lanes` small matrices at once: x(r, c) and y(r, s) point to the elements.
+/// Y = m X m^T for `lanes` small matrices at once. x(r, c) and y(r, s) point to their elements.
 template <const auto& m, int lanes, class T, class X, class Y>
-[[gnu::always_inline]] inline void both_sides(X x, Y y) {
+[[gnu::always_inline]] inline void multiply_both_sides(X x, Y y) {
   constexpr int R = m.size(), C = m[0].size();
   T half[R][C][lanes];  // m X
   unroll<C>([&](auto c) __attribute__((always_inline)) {
@@ -75,7 +75,7 @@ template <const auto& m, int lanes, class T, class X, class Y>
   });
 }
 
-/// to[p step + i] = from[4 i + p] for i in [0, n), n in whole vectors.
+/// to[p step + i] = from[4 i + p] for i in [0, n), where n is a multiple of 16.
 template <class T>
 [[gnu::always_inline]] inline void deal(const T* from, T* to, int64_t step, int64_t n) {
   [=]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
@@ -95,7 +95,7 @@ template <class T>
   }
   (std::make_integer_sequence<int, 16>());
 }
-/// And back: to[4 i + p] = from[p step + i].
+/// The inverse of `deal`: to[4 i + p] = from[p step + i].
 template <class T>
 [[gnu::always_inline]] inline void merge(const T* from, int64_t step, T* to, int64_t n) {
   [=]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
@@ -116,13 +116,14 @@ template <class T>
   }
   (std::make_integer_sequence<int, 16>());
 }
+/// n, rounded up to whole vectors of 16 elements.
 inline int64_t round_to_vectors(int64_t n) { return (n + 15) / 16 * 16; }
 }  // namespace winograd
 
-/// 3x3 kernels with stride 1, by 36 products instead of 144 for every tile of 4 x 4 places:
+/// Convolutions by 3x3 kernels with stride 1, in 36 products, not 144, for a tile of 4 x 4 places:
 ///     y = A^T (G w G^T . B^T x B) A,
-/// where the tiles of x are 6 x 6 and overlap. Its rounding is larger than the plain sum's, and all
-/// of a tile shares it.
+/// where the tiles of x are 6 x 6 and overlap. The rounding is larger than that of the plain sum,
+/// and all places of a tile share it.
 template <class T> class Winograd {
  public:
   static bool serves(const Conv& c) {
@@ -135,7 +136,8 @@ template <class T> class Winograd {
     const int64_t tiles = ceil_div(w.rows, 4) * ceil_div(w.columns, 4);
     return c.in >= 8 && c.out >= 8 && 2 * 36 * tiles <= 9 * w.places();
   }
-  /// `weight` is [out, in, 9], or that of the adjoint if `turned`; it may be null for `weight()`.
+  /// `weight` is [out, in, 9], or that of the adjoint if `turned`. It may be null if only
+  /// `weight()` is called.
   Winograd(const Conv& c, const T* weight, bool turned = false)
       : geometry{c.geometry.rows,
                  c.geometry.columns,
@@ -148,14 +150,14 @@ template <class T> class Winograd {
         c_(c),
         u_(Shape{weight ? weight_size() : 0}) {
     if (!weight) return;
-    std::vector<Spread> spread(std::size_t(ceil_div(c_.in * c_.out, grain)));
-    in_tiles([&](int64_t first, int64_t n, T* taps) {
+    std::vector<Spread> spread(std::size_t(ceil_div(c_.in * c_.out, kPairs)));
+    for_each_pairs([&](int64_t first, int64_t n, T* taps) {
       for (int64_t i = 0; i < n; ++i) {
         const int64_t o = (first + i) / c_.in, k = (first + i) % c_.in;
         const T* w = weight + (turned ? k * c_.out + o : first + i) * 9;
         for (int64_t tap = 0; tap < 9; ++tap) taps[tap * n + i] = w[turned ? 8 - tap : tap];
       }
-      simd::call([=, to = &spread[std::size_t(first / grain)]] {
+      simd::call([=, to = &spread[std::size_t(first / kPairs)]] {
         Spread part{};
         for (int64_t tap = 0; tap < 9; ++tap)
           for (int64_t i = tap * n; i < (tap + 1) * n; i += 16) {
@@ -164,12 +166,12 @@ template <class T> class Winograd {
           }
         *to = part;
       });
-      flat<winograd::G>(taps, n, u_.data() + first, c_.in * c_.out, n);
+      transform_all<winograd::G>(taps, n, u_.data() + first, c_.in * c_.out, n);
     });
     even_ = all_even(spread, 9 * c_.in * c_.out);
   }
-  /// Whether no tap is infinite, or so large that its rounding would be seen where it is over
-  /// padding: those are not computed by tiles.
+  /// Whether no tap is infinite, or so large that its rounding would be seen at places where it
+  /// lies over padding. Weights with such taps are not computed by tiles: see `all_even`.
   bool even() const { return even_; }
 
   int64_t piece_places() const {
@@ -178,7 +180,7 @@ template <class T> class Winograd {
   }
   int64_t weight_size() const { return 36 * c_.in * c_.out; }
 
-  /// Returns the places to compute again by the plain sum: see `is_spoilt`.
+  /// Returns the places that must be computed again by the plain sum: see `is_spoilt`.
   std::vector<Place> forward(const Piece& b, Channels outs, Planes<const T> x, const T* bias,
                              Planes<T> y) const {
     const Tiles v = tiles_of_x(b, x, {0, c_.in});
@@ -187,7 +189,7 @@ template <class T> class Winograd {
       blas::gemm<T>(false, false, outs.size(), v.count, c_.in, 1,
                     u_.data() + (f * c_.out + outs.begin) * c_.in, c_.in, v.at(f), v.step, 0,
                     m.at(f), m.step);
-    return put(b, m, bias, y, outs);
+    return write_y(b, m, bias, y, outs);
   }
   /// sum [36, out, in] = beta sum + the gradient of G w G^T, for the channels `ins` of x.
   void weight(const Piece& b, int64_t, Channels ins, Planes<const T> x, Planes<const T> g, T beta,
@@ -197,12 +199,12 @@ template <class T> class Winograd {
       blas::gemm<T>(false, true, c_.out, ins.size(), v.count, 1, m.at(f), m.step, v.at(f), v.step,
                     beta, sum + f * c_.in * c_.out + ins.begin, c_.in);
   }
-  /// False if the result is to be computed again by the plain sum: see `is_spoilt`.
+  /// False if the gradient must be computed again by the plain sum: see `is_spoilt`.
   bool finish(const T* sum, T* dweight) const {
-    std::vector<std::array<Bits, 9 * 16>> seen(std::size_t(ceil_div(c_.in * c_.out, grain)));
-    in_tiles([&](int64_t first, int64_t n, T* taps) {
-      flat<winograd::Gt>(sum + first, c_.in * c_.out, taps, n, n);
-      Bits* const largest = seen[std::size_t(first / grain)].data();
+    std::vector<std::array<Bits, 9 * 16>> seen(std::size_t(ceil_div(c_.in * c_.out, kPairs)));
+    for_each_pairs([&](int64_t first, int64_t n, T* taps) {
+      transform_all<winograd::Gt>(sum + first, c_.in * c_.out, taps, n, n);
+      Bits* const largest = seen[std::size_t(first / kPairs)].data();
       simd::call([=] {
         for (int64_t tap = 0; tap < 9; ++tap)
           for (int64_t i = 0; i < n; i += 16) keep_largest(taps + tap * n + i, largest + tap * 16);
@@ -221,19 +223,19 @@ template <class T> class Winograd {
   const Geometry geometry;  // the tiles of y
 
  private:
-  /// The bits of a magnitude are ordered as it is, infinity and NaN above all else.
+  /// The bits of a magnitude. They have the order of the magnitudes, infinity and NaN above all.
   using Bits = int32_t;
   static constexpr Bits infinity = 0x7f80'0000;
   static_assert(sizeof(T) == sizeof(Bits));
 
-  /// Of some kernels, in 16 lanes: the largest magnitudes of each tap and the sums of all.
+  /// For some kernels, in 16 lanes: the largest magnitude of each tap, and the sum of all.
   struct Spread {
     Bits largest[9][16];
     T sum[16];
   };
-  /// Whether the largest weight is not huge beside the mean of all but the largest of each lane,
-  /// and no tap is 0, or nearly so, in all kernels: its places see what rounding of the others
-  /// leaves.
+  /// Whether the largest weight is not huge beside the mean of all weights but the largest of each
+  /// lane, and no tap is 0, or nearly 0, in all kernels: its places would show the rounding of the
+  /// other taps.
   static bool all_even(const std::vector<Spread>& parts, int64_t taps) {
     Bits tap[9] = {};
     double others = 0;
@@ -252,16 +254,16 @@ template <class T> class Winograd {
            double(std::bit_cast<T>(*least)) * 4096 >= largest;
   }
 
-  /// Whether what has the magnitude `low` is to be computed again, where the largest of its tile is
-  /// `high`, both the largest of all channels: if that is not finite, or so much larger that its
-  /// rounding, which all of the tile shares, is seen. A number that is huge or not finite thus
-  /// changes only what sees it. The taps of a weight's gradient share rounding as the places of a
-  /// tile do.
+  /// Whether a place of a tile must be computed again. `low` is its magnitude and `high` the
+  /// largest one of the tile, both the largest of all channels. This is true if `high` is not
+  /// finite, or so much larger than `low` that its rounding, which all of the tile shares, is seen.
+  /// So a number that is huge or not finite changes only the places that see it. The taps of a
+  /// weight's gradient share their rounding as the places of a tile do.
   static bool is_spoilt(Bits low, Bits high) {
-    constexpr Bits apart = 7 << 23;  // 2^7
+    constexpr Bits apart = 7 << 23;  // a factor of 2^7
     return high >= infinity || high - low > apart;
   }
-  /// largest[j] = the larger of it and x[j], for 16 elements.
+  /// largest[j] = the larger of largest[j] and |x[j]|, for 16 elements.
   [[gnu::always_inline]] static void keep_largest(const T* x, Bits* largest) {
     for (int j = 0; j < 16; ++j)
       largest[j] = std::max(largest[j], std::bit_cast<Bits>(x[j]) & 0x7fff'ffff);
@@ -279,23 +281,26 @@ template <class T> class Winograd {
       return elements.data() + f * plane + channel * step;
     }
     int64_t count, channels, step;
-    int64_t plane;  // no power of 2 apart, or all 36 elements of a tile compete for a cache's lines
+    // The distance between the 36 elements of a tile. It is no power of 2, otherwise they would
+    // compete for the same cache lines.
+    int64_t plane;
     Scratch<T> elements;
   };
 
-  /// Both sides of n matrices, n in whole vectors; their elements are x_step and y_step apart.
+  /// Y = m X m^T for n matrices, where n is a multiple of 16. The elements of one matrix are x_step
+  /// and y_step apart.
   template <const auto& m>
-  static void flat(const T* x, int64_t x_step, T* y, int64_t y_step, int64_t n) {
+  static void transform_all(const T* x, int64_t x_step, T* y, int64_t y_step, int64_t n) {
     constexpr int rows = m.size(), columns = m[0].size();
     simd::call([=] {
       for (int64_t i = 0; i < n; i += 16)
-        winograd::both_sides<m, 16, T>(
+        winograd::multiply_both_sides<m, 16, T>(
             [=](int r, int c) { return x + (r * columns + c) * x_step + i; },
             [=](int r, int s) { return y + (r * rows + s) * y_step + i; });
     });
   }
 
-  /// B^T x B for tiles of 6 x 6.
+  /// The tiles B^T x B, from tiles of x of 6 x 6.
   Tiles tiles_of_x(const Piece& b, Planes<const T> x, Channels channels) const {
     const Tiles to(b.places(geometry), channels.size());
     const int64_t height = c_.geometry.height, width = c_.geometry.width;
@@ -304,7 +309,7 @@ template <class T> class Winograd {
     const int64_t top = 4 * b.first - c_.geometry.padding.h, left = c_.geometry.padding.w;
     const int64_t step = winograd::round_to_vectors(n) + 16;
     const Scratch<T> padded(Shape{4, step}),
-        dealt(Shape{4, step});  // all of an image that the tiles need
+        dealt(Shape{4, step});  // the part of an image that the tiles need
     std::fill_n(padded.data(), padded.size, T(0));
     std::fill_n(dealt.data(), dealt.size, T(0));
     simd::call([&, p = padded.data(), d = dealt.data(), to_step = to.plane] {
@@ -316,12 +321,13 @@ template <class T> class Winograd {
         winograd::deal(p, d, step, winograd::round_to_vectors(n));
         const T* from = d;
         T* v = to.at(0, channel) + image * down * geometry.columns;
-        for (int64_t ty = 0, tx = 0; ty < down;) {  // one loop: its many addresses are made once
-          winograd::both_sides<winograd::Bt, 8, T>(
+        for (int64_t ty = 0, tx = 0; ty < down;) {  // one loop, which makes its many addresses once
+          winograd::multiply_both_sides<winograd::Bt, 8, T>(
               [=](int r, int c) { return from + (c % 4) * step + r * across + c / 4; },
               [=](int r, int s) { return v + (r * 6 + s) * to_step; });
-          const int64_t on = std::min<int64_t>(8, geometry.columns - tx);  // what else was written
-          tx += on;                                                        // is so again
+          const int64_t on =
+              std::min<int64_t>(8, geometry.columns - tx);  // what was written beyond
+          tx += on;                                         // is written again
           from += on;
           v += on;
           if (tx < geometry.columns) continue;
@@ -334,29 +340,29 @@ template <class T> class Winograd {
     return to;
   }
 
-  /// A g A^T for tiles of 4 x 4 of all channels.
+  /// The tiles A g A^T, from tiles of g of 4 x 4, for all channels.
   Tiles tiles_of_g(const Piece& b, Planes<const T> g) const {
     const Tiles to(b.places(geometry), c_.out);
     for_each_channels(to, {0, c_.out}, [&](Channels some, T* dealt, T* lines, int64_t n) {
       for_each_line(
           b, g, some, lines, to.step, [](const T& cell, T& element, T) { element = cell; },
           nullptr);
-      simd::call([=, row_step = 4 * few * to.step] {
+      simd::call([=, row_step = 4 * kChannels * to.step] {
         for (int64_t r = 0; r < 4; ++r)
           winograd::deal(lines + r * row_step, dealt + r * 4 * n, n, n);
       });
-      flat<winograd::A>(dealt, n, to.at(0, some.begin), to.plane, n);
+      transform_all<winograd::A>(dealt, n, to.at(0, some.begin), to.plane, n);
     });
     return to;
   }
 
-  /// y = A^T m A + bias.
-  std::vector<Place> put(const Piece& b, const Tiles& m, const T* bias, Planes<T> y,
-                         Channels outs) const {
+  /// y = A^T m A + bias. Returns the places that must be computed again.
+  std::vector<Place> write_y(const Piece& b, const Tiles& m, const T* bias, Planes<T> y,
+                             Channels outs) const {
     std::vector<Bits> seen(std::size_t(16 * m.step));  // [place of the tile][tile]
     for_each_channels(m, outs, [&](Channels some, T* dealt, T* lines, int64_t n) {
-      flat<winograd::At_>(m.at(0, some.begin - outs.begin), m.plane, dealt, n, n);
-      simd::call([=, row_step = 4 * few * m.step, step = m.step, largest = seen.data()] {
+      transform_all<winograd::At_>(m.at(0, some.begin - outs.begin), m.plane, dealt, n, n);
+      simd::call([=, row_step = 4 * kChannels * m.step, step = m.step, largest = seen.data()] {
         for (int64_t r = 0; r < 4; ++r)
           winograd::merge(dealt + r * 4 * n, n, lines + r * row_step, n);
         for (int64_t place = 0; place < 16; ++place)
@@ -370,10 +376,10 @@ template <class T> class Winograd {
     });
     return find_spoilt(b, m, seen.data());
   }
-  /// The places that are spoilt, by the largest magnitudes of the tiles' places seen [16, step].
+  /// The places that are spoilt. `seen` [16, step] has the largest magnitude at each place.
   std::vector<Place> find_spoilt(const Piece& b, const Tiles& m, Bits* seen) const {
     const int64_t across = geometry.columns, down = b.last - b.first;
-    auto drop = [&](int64_t r, int64_t c, int64_t t) {  // a place that is not on the image
+    auto drop = [&](int64_t r, int64_t c, int64_t t) {  // a place outside of the image
       seen[(4 * r + c) * m.step + t] = seen[t];
     };
     for (int64_t t = 0; t < m.count; ++t)
@@ -407,20 +413,21 @@ template <class T> class Winograd {
     }
     return again;
   }
-  static constexpr int64_t few = 4;  // channels at a time
-  /// f(channels, scratch [16, n], lines, n) for at most `few` channels at a time, which have n
-  /// elements together. Lines are laid out for `few` of them, however many these are: what planes
-  /// do not fill stays 0 from one group of channels to the next.
-  template <class F> static void for_each_channels(const Tiles& tiles, Channels channels, F f) {
-    const Scratch<T> dealt(Shape{16, few, tiles.step}), lines(Shape{16, few, tiles.step});
+  static constexpr int64_t kChannels = 4;  // computed at a time
+  /// Calls f(channels, dealt [16, n], lines, n) for at most kChannels channels at a time, which
+  /// have n tiles together. `lines` always has room for kChannels channels. What no plane fills of
+  /// it stays 0 from one call to the next.
+  template <class F> static void for_each_channels(const Tiles& m, Channels channels, F f) {
+    const Scratch<T> dealt(Shape{16, kChannels, m.step}), lines(Shape{16, kChannels, m.step});
     std::fill_n(lines.data(), lines.size, T(0));
-    for (int64_t i = channels.begin; i < channels.end; i += few) {
-      const Channels some{i, std::min(i + few, channels.end)};
-      f(some, dealt.data(), lines.data(), some.size() * tiles.step);
+    for (int64_t i = channels.begin; i < channels.end; i += kChannels) {
+      const Channels some{i, std::min(i + kChannels, channels.end)};
+      f(some, dealt.data(), lines.data(), some.size() * m.step);
     }
   }
-  /// body(cell, element, bias) for the lines of planes' tiles: lines [row of the tile][few
-  /// channels] [tile][column], the tiles of a channel `step` in all.
+  /// Calls body(cell, element, bias) for all cells of the planes and their elements in `lines`,
+  /// which are [row of the tile][kChannels channels][tile][column], with `step` tiles for each
+  /// channel.
   template <class P, class Body>
   void for_each_line(const Piece& b, Planes<P> planes, Channels channels, T* lines, int64_t step,
                      Body body, const T* bias) const {
@@ -428,22 +435,22 @@ template <class T> class Winograd {
       const int64_t channel = i / b.images, image = i % b.images;
       const T start = bias ? bias[channels.begin + channel] : T(0);
       for (int64_t row = 4 * b.first; row < std::min(geometry.height, 4 * b.last); ++row) {
-        const int64_t ty = image * (b.last - b.first) + row / 4 - b.first;
+        const int64_t t = image * (b.last - b.first) + row / 4 - b.first;
         simd::for_each([=](P& cell, T& element) { body(cell, element, start); }, geometry.width,
                        planes.at(b.image + image, channels.begin + channel) + row * geometry.width,
-                       lines + ((row % 4 * few + channel) * step + ty * geometry.columns) * 4);
+                       lines + ((row % 4 * kChannels + channel) * step + t * geometry.columns) * 4);
       }
     }
   }
 
-  /// f(first, n, scratch [9, n]) for all pairs of channels.
-  static constexpr int64_t grain = 2048;
-  template <class F> void in_tiles(F f) const {
+  static constexpr int64_t kPairs = 2048;  // of an input and an output channel, at a time
+  /// Calls f(first, n, taps [9, n]) for all pairs of channels, n at a time, on several threads.
+  template <class F> void for_each_pairs(F f) const {
     const int64_t all = c_.in * c_.out;
-    parallel_for(ceil_div(all, grain), [&](int64_t t) {
-      const int64_t n = std::min(grain, all - t * grain);
+    parallel_for(ceil_div(all, kPairs), [&](int64_t t) {
+      const int64_t n = std::min(kPairs, all - t * kPairs);
       const Scratch<T> taps(Shape{9, n});
-      f(t * grain, n, taps.data());
+      f(t * kPairs, n, taps.data());
     });
   }
   const Conv c_;
