@@ -17,6 +17,7 @@ namespace [[gnu::visibility("default")]] descent { namespace optim {
 /// the sizes. zero_grad() comes before each window, `step(mean loss)` at its end.
 class Accumulate : Pinned {
  public:
+  /// What a full window calls to step, with the mean loss.
   using Step = std::function<void(const Tensor& loss)>;
   /// `batches`, at least 1, make a window. `step` is optimizer.step(loss) unless given: yours may
   /// clip the gradients before, or step a scheduler after.
