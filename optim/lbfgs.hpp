@@ -37,7 +37,7 @@ class LBFGS final : public OptimizerBase {
 
   /// The options, which can be read and changed at any time.
   LBFGSOptions& options() { return *std::launder(static_cast<LBFGSOptions*>(options_at(0))); }
-  using OptimizerBase::step;  // these two, without a closure, are ValueErrors
+  using OptimizerBase::step;  // the two without a closure throw a ValueError
   /// Up to max_iter iterations; returns the loss before the first. If the loss or the gradient is
   /// not finite where the step begins, or after an iteration without a search, the step throws or
   /// is left out, as set_nonfinite() says. In both cases, and whatever else throws, nothing has

@@ -23,7 +23,7 @@ static double rms(const Tensor& x) {
 
 template <> void AdafactorRule<double>::prepare(Preparation& x) const {
   const Tensor g2 = x.g * x.g;
-  // The weight of the new mean, 1 - beta2, is t^beta2_decay, which is 1 in the first step.
+  // The weight of the new value, 1 - beta2, is t^beta2_decay, which is 1 in the first step.
   auto mean_with = [w = std::pow(x.t, beta2_decay)](const Tensor& mean, const Tensor& now) {
     if (!mean.defined()) return now;
     return w < 0.5 ? mean + w * (now - mean) : now + (1 - w) * (mean - now);  // lerp
