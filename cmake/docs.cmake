@@ -18,7 +18,6 @@ while(queue)
   list(TRANSFORM includes REPLACE "^#include \"descent/(.*)\"$" "\\1")
   list(APPEND queue ${includes})
 endwhile()
-list(FILTER headers EXCLUDE REGEX "^optim/")  # not yet documented throughout
 set(include "${CMAKE_CURRENT_BINARY_DIR}/include")
 list(TRANSFORM headers PREPEND "${include}/descent/")
 

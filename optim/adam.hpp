@@ -1,15 +1,24 @@
 #pragma once
-#include "descent/optim/fused.hpp"
+/// @file
+/// Adam and the rules derived from it. m and v are running means of the gradient and of its square.
+/// They start at 0, and the division by 1 - beta^t corrects this bias. See rules.hpp for the
+/// letters.
 
-// Adam and its kin: m and v are running means of the gradient and of its square, from 0, which is
-// what 1 - beta^t corrects. See rules.hpp for the letters.
+#include "descent/optim/fused.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-/// Adam. Kingma & Ba 2015, Algorithm 1 (arXiv:1412.6980); amsgrad: Reddi et al. 2018, Algorithm 2.
-/// eps stands outside the root, after the bias correction, and weight decay is added to the
-/// gradient, as in PyTorch. Decoupled weight decay is AdamW.
+/// Adam: Kingma & Ba 2015, Algorithm 1 (arXiv:1412.6980). With `amsgrad`: Reddi et al. 2018,
+/// Algorithm 2. As in PyTorch, eps is added outside the root, after the bias correction, and weight
+/// decay is added to the gradient. For decoupled weight decay see AdamWRule.
 template <class S = double> struct AdamRule {
+  /// - lr: the learning rate (alpha in the paper), at least 0
+  /// - beta1: how much of m a step keeps, in [0, 1)
+  /// - beta2: how much of v a step keeps, in [0, 1)
+  /// - eps: added to the divisor (epsilon), at least 0
+  /// - weight_decay: how much of theta is added to g (L2 decay), at least 0
+  /// - amsgrad: divide by the largest v so far, not by the current one
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   Flag amsgrad = false, maximize = false;
   static constexpr auto name = "Adam";
@@ -29,9 +38,16 @@ template <class S = double> struct AdamRule {
   bool uses(std::size_t) const { return amsgrad; }
 };
 
-/// Adam with decoupled weight decay. Loshchilov & Hutter 2019, Algorithm 2 (arXiv:1711.05101), with
-/// lr in the decay.
+/// Adam with decoupled weight decay: Loshchilov & Hutter 2019, Algorithm 2 (arXiv:1711.05101), but
+/// with the learning rate as a factor of the decay.
 template <class S = double> struct AdamWRule {
+  /// - lr: the learning rate (alpha in the paper), at least 0
+  /// - beta1: how much of m a step keeps, in [0, 1)
+  /// - beta2: how much of v a step keeps, in [0, 1)
+  /// - eps: added to the divisor (epsilon), at least 0
+  /// - weight_decay: a step multiplies theta by 1 - lr weight_decay first, at least 0
+  /// - amsgrad: divide by the largest v so far, not by the current one
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 1e-2;
   Flag amsgrad = false, maximize = false;
   static constexpr auto name = "AdamW";
@@ -49,9 +65,15 @@ template <class S = double> struct AdamWRule {
   bool uses(std::size_t) const { return amsgrad; }
 };
 
-/// Adam with the largest gradient in the place of the root mean square. Kingma & Ba 2015,
-/// Algorithm 2; eps inside the maximum.
+/// Adam with the largest recent gradient in place of the root mean square: Kingma & Ba 2015,
+/// Algorithm 2 (arXiv:1412.6980). eps is inside the maximum.
 template <class S = double> struct AdamaxRule {
+  /// - lr: the learning rate (alpha in the paper), at least 0
+  /// - beta1: how much of m a step keeps, in [0, 1)
+  /// - beta2: how much of u a step keeps, in [0, 1)
+  /// - eps: added to |g| inside the maximum, at least 0
+  /// - weight_decay: how much of theta is added to g (L2 decay), at least 0
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   Flag maximize = false;
   static constexpr auto name = "Adamax";
@@ -66,8 +88,19 @@ template <class S = double> struct AdamaxRule {
   }
 };
 
-/// Adam with Nesterov momentum. Dozat 2016, Algorithm 2; mu_product is that of all mu so far.
+/// Adam with Nesterov momentum: Dozat 2016, Algorithm 2. mu_product is the product of all mu up to
+/// this step.
 template <class S = double> struct NAdamRule {
+  /// - lr: the learning rate, at least 0
+  /// - beta1: how much of m a step keeps, in [0, 1)
+  /// - beta2: how much of v a step keeps, in [0, 1)
+  /// - eps: added to the divisor, at least 0
+  /// - weight_decay: how much theta decays in a step, at least 0
+  /// - decoupled_weight_decay: multiply theta by 1 - lr weight_decay, as AdamW does; otherwise
+  ///   weight_decay theta is added to g (L2 decay)
+  /// - momentum_decay: how fast mu grows to beta1: mu(t) = beta1 (1 - 0.96^(t momentum_decay) / 2),
+  ///   at least 0
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0, momentum_decay = 4e-3;
   Flag decoupled_weight_decay = false, maximize = false;
   static constexpr auto name = "NAdam";
@@ -96,10 +129,18 @@ template <class S = double> struct NAdamRule {
   }
 };
 
-/// Rectified Adam. Liu et al. 2020, Algorithm 2 (arXiv:1908.03265): while rho, the length of the
-/// running mean, is at most 5, a step of momentum alone. eps before the bias correction, as in
-/// PyTorch.
+/// Rectified Adam: Liu et al. 2020, Algorithm 2 (arXiv:1908.03265). While rho, the length of the
+/// running mean, is at most 5, a step uses only the momentum. As in PyTorch, eps is added before
+/// the bias correction.
 template <class S = double> struct RAdamRule {
+  /// - lr: the learning rate (alpha in the paper), at least 0
+  /// - beta1: how much of m a step keeps, in [0, 1)
+  /// - beta2: how much of v a step keeps, in [0, 1)
+  /// - eps: added to the divisor, at least 0
+  /// - weight_decay: how much theta decays in a step, at least 0
+  /// - decoupled_weight_decay: multiply theta by 1 - lr weight_decay, as AdamW does; otherwise
+  ///   weight_decay theta is added to g (L2 decay)
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   Flag decoupled_weight_decay = false, maximize = false;
   static constexpr auto name = "RAdam";
@@ -126,6 +167,7 @@ extern template class Optimizer<AdamWRule>;
 extern template class Optimizer<AdamaxRule>;
 extern template class Optimizer<NAdamRule>;
 extern template class Optimizer<RAdamRule>;
+/// The optimizers with these rules: the options of Adam are the members of AdamRule, and so on.
 using Adam = Optimizer<AdamRule>;
 using AdamW = Optimizer<AdamWRule>;
 using Adamax = Optimizer<AdamaxRule>;

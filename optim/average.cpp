@@ -28,7 +28,7 @@ void detail::blend(Named into, Named from, double w) {
 
 detail::Kept::Kept(const NamedTensors& all) : tensors(all), copies(clone_all(all)) {}
 detail::Kept::~Kept() {
-  for (std::size_t i = 0; i < tensors.size(); ++i)  // one that has got another shape is left
+  for (std::size_t i = 0; i < tensors.size(); ++i)  // one with a new shape is skipped
     if (tensors[i].second.shape() == copies[i].second.shape() &&
         is_floating(tensors[i].second.dtype()))
       blend({&tensors[i], 1}, {&copies[i], 1}, 1);

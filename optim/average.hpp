@@ -1,4 +1,6 @@
 #pragma once
+/// @file
+/// Averages of the parameters of a model.
 #include <span>
 
 #include "descent/core/tensor/state.hpp"
@@ -7,12 +9,12 @@ namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 namespace detail {
 using Named = std::span<const NamedTensors::value_type>;
-/// ShapeError or DtypeError unless `blend` takes these.
+/// Throws a ShapeError unless tensors at the same place have the same shape and floating dtypes.
 void check_blend(Named into, Named from);
-/// into[i] += w (from[i] - into[i]), as far as both go; w = 1 copies. Nothing fails once they are
-/// checked, which is done first: it needs no memory.
+/// into[i] += w (from[i] - into[i]) for all i that both have; w = 1 copies. All are checked first;
+/// after that nothing fails, because it needs no memory.
 void blend(Named into, Named from, double w);
-/// Puts back, when it goes, the elements that some tensors had.
+/// Copies the elements of some tensors, and puts them back when it ends.
 struct Kept : Pinned {
   explicit Kept(const NamedTensors& all);
   ~Kept();
@@ -20,35 +22,42 @@ struct Kept : Pinned {
 };
 }  // namespace detail
 
+/// How `WeightAverage` weights the steps.
 struct AverageOptions {
-  double decay = 0.999;  ///< in [0, 1]
-  bool equal = false;    ///< all steps count the same, whatever `decay` is
+  double decay = 0.999;  ///< how much of the average an update keeps, in [0, 1]
+  bool equal = false;    ///< all updates have the same weight; `decay` is not used
 };
-/// Averages of parameters over the steps, which often predict better than the last values:
+/// The averages of parameters over the steps, which often predict better than the last values:
 ///
 ///     optim::WeightAverage average(model.named_parameters());
 ///     ... opt.step(); average.update(); ...
-///     optim::AverageGuard averaged(average);  // the model has them until this goes
+///     optim::AverageGuard averaged(average);  // the model has the averages until this ends
 ///
 /// average = decay average + (1 - decay) parameter, PyTorch's EMA: Kingma & Ba 2015, section 7.2.
-/// Equal: average += (parameter - average) / n in update n, PyTorch's SWA: Polyak & Juditsky 1992;
-/// Izmailov et al. 2018, Algorithm 1 (arXiv:1803.05407). The first update copies.
+/// With `equal`: average += (parameter - average) / n in update n, PyTorch's SWA: Polyak & Juditsky
+/// 1992; Izmailov et al. 2018, Algorithm 1 (arXiv:1803.05407). The first update copies.
 class WeightAverage : Pinned {
  public:
   /// ValueError for a decay out of range, DtypeError for a parameter that is not floating.
   explicit WeightAverage(const NamedTensors& parameters, AverageOptions options = {},
                          At at = At::here());
   ~WeightAverage();
+  /// Adds the parameters, as they are now, to the averages. ShapeError if one has got another
+  /// shape.
   void update();
+  /// How many updates there were.
   [[nodiscard]] int64_t updates() const { return state_.back().second.item<int64_t>(); }
-  /// By the parameters' names; before the first update, as the parameters were. Updates write here.
+  /// The averages under the names of the parameters; before the first update, the parameters as
+  /// they were when this was made. These tensors change with each update.
   [[nodiscard]] NamedTensors averages() const;
-  /// "WeightAverage/updates" (int64), "WeightAverage/<parameter>/average"; no options.
+  /// "WeightAverage/updates" (int64) and "WeightAverage/<parameter>/average"; options are not
+  /// saved.
   [[nodiscard]] NamedTensors state_dict() const { return saved_state(*this); }
-  /// Takes a copy. ValueError, and nothing changed, if it does not fit these parameters.
+  /// Loads copies. ValueError, with nothing changed, if the state does not fit these parameters.
   void load_state_dict(const NamedTensors& state, At at = At::here()) {
     load_state(*this, state, "this average", at);
   }
+  /// Names what is saved: see StateVisitor.
   template <class V> void visit(V& v) { v(state_); }
 
  private:
@@ -57,10 +66,11 @@ class WeightAverage : Pinned {
   AverageOptions options_;
 };
 
-/// While it lives, the parameters hold their averages; then, bit for bit, what they had held: what
-/// changes them meanwhile is undone.
+/// While it lives, the parameters have the values of their averages. When it ends, they get back,
+/// bit for bit, the values from before, whatever has changed them meanwhile.
 class AverageGuard : detail::Kept {
  public:
+  /// Puts the averages into the parameters of `average`.
   explicit AverageGuard(const WeightAverage& average);
 };
 

@@ -8,8 +8,9 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-/// Puts change(x) in the place of every gradient's elements. An optimizer does not take that for a
-/// new gradient. Those that somebody else sees are copied, all before any changes.
+/// Replaces each element x of every gradient by change(x). An optimizer does not count the result
+/// as a new gradient. Gradients to which there are other handles are copied first, all before the
+/// first change.
 template <class F> static void change_gradients(const NamedTensors& parameters, F change) {
   NoGradGuard no_grad;
   std::vector<std::pair<Tensor*, Tensor>> all;
@@ -39,7 +40,7 @@ double clip_grad_norm(const NamedTensors& parameters, double max_norm, ClipNormO
                factor = max_norm / (n + 1e-6);
   if (o.error_if_nonfinite && !std::isfinite(n))
     fail<NumericError>(at, "clip_grad_norm: the gradients' norm is {}: nothing was clipped", n);
-  detail::scale_gradients(parameters, factor > 1 ? 1 : factor);  // NaN stays
+  detail::scale_gradients(parameters, factor > 1 ? 1 : factor);  // NaN stays NaN
   return n;
 }
 

@@ -1,11 +1,15 @@
 #pragma once
+/// @file
+/// The optimizer with any update rule: what a rule consists of, and how a step runs it.
+
 #include "descent/core/ops/factory.hpp"
 #include "descent/optim/loop.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 namespace detail {
-/// PyTorch's options of Adam and its kin, where a rule's own have beta1 and beta2.
+/// The options of PyTorch's Adam and of those derived from it. They have `betas` where the rules
+/// here have beta1 and beta2; an error says so.
 struct PairOfBetas {
   double lr = 0, betas[2] = {}, eps = 0, weight_decay = 0;
   bool amsgrad = false, maximize = false;
@@ -16,49 +20,54 @@ struct PairOfBetas {
 ///
 ///     optim::Adam opt(model.named_parameters(), {.lr = 1e-3});
 ///     opt.group("encoder.*").lr = 1e-4;
-///     opt.group("*.bias").weight_decay = 0;  // also where the rate is another one
+///     opt.group("*.bias").weight_decay = 0;  // also for the biases in the encoder
 ///     opt.zero_grad();  loss.backward();  opt.step();
 ///
-/// R is a template on its scalar type S. Its members, of type S, Flag or Choice, are the
-/// hyper-parameters, named in their order by `hyper`, lr first; `name` is the rule's own; `state`
-/// names the state tensors, zeros at first; `update(theta, g, state..., t)` is the formula for one
-/// element. A rule may also have:
-/// - `optional`: further state, in use if `uses(i)` says so of the i-th of these;
-/// - `check(at)`, which refuses combinations of options;
-/// - `maximize`: a Flag; the formula then sees -g;
-/// - `prepare(Whole&)`, or `prepare_group(std::span<Whole>)` for all parameters with a gradient
-///   whose options are the same, bit for bit, whichever patterns have set them; it computes
-///   `fields` (a T for each element) and `quantities` (an S for the tensor): `update` receives them
-///   between the state and t. `tensor_state` names the tensors of any shape that it keeps,
-///   `needs_loss` says that it reads the loss;
-/// - `direction(theta, g, state..., fields..., t)`, or without the fields: what `update` receives
-///   in g's place. `prepare` may ask for it, and measure it.
-/// `prepare` may throw, and the step has changed nothing; `update` may not.
-/// (Always R<double>, the second parameter keeps the linkage of a rule in an unnamed namespace.)
+/// R is a template on its scalar type S. Its data members, of type S, Flag or Choice, are the
+/// hyper-parameters; `hyper` lists their names in the same order, lr first. `name` is the name of
+/// the rule. `state` lists the names of the state tensors, which start as zeros.
+/// `update(theta, g, state..., t)` is the formula for one element. A rule may also have:
+/// - `optional`: further state; the i-th of these is in use if `uses(i)` is true;
+/// - `check(at)`, which refuses options that contradict each other;
+/// - `maximize`, a Flag: if it is true, the formula receives -g;
+/// - `refuses(parameter)`, static: why a parameter is unsuitable, or null;
+/// - `prepare(Preparation&)`, or `prepare_group(std::span<Preparation>)`, which receives all
+///   parameters that have a gradient and the same options, bit for bit, whichever patterns have set
+///   them. It computes `fields` (a T for each element) and `quantities` (an S for the parameter),
+///   which `update` receives between the state and t. `tensor_state` lists the names of tensors of
+///   any shape that it keeps; `needs_loss` says that it reads the loss;
+/// - `direction(theta, g, state..., fields..., t)`, also without the fields: `update` receives the
+///   result in place of g. `prepare` can compute it as a tensor, to take its norm for instance.
+///
+/// `prepare` may throw: then the step changes nothing. `update` must not throw.
+/// (The second parameter is always R<double>. It preserves the linkage of a rule that is in an
+/// unnamed namespace.)
 template <template <class> class R, class Rule_ = R<double>>
 class Optimizer final : public OptimizerBase {
  public:
-  using Rule = Rule_;
+  using Rule = Rule_;  ///< the options
 
-  /// ValueError for options out of range, or for parameters as `add` refuses them.
+  /// ValueError if an option is out of range; errors for parameters are those of `add`.
   explicit Optimizer(const NamedTensors& parameters, Rule options = {}, At at = At::here())
       : OptimizerBase(Is::info, &options) {
     resolve(at);
     add(parameters, at);
   }
-  // A template, so that whatever suits the constructor above goes there.
+  // A template, so that the constructor above is preferred where both would do.
   template <int = 0>
   Optimizer(const NamedTensors& parameters, detail::PairOfBetas options, At at = At::here())
       __attribute__((
           unavailable("write .beta1 and .beta2, the formula's letters, in place of .betas")));
 
-  /// The defaults, to read and to change at any time.
+  /// The options of all parameters whose groups do not set others. They can be read and changed at
+  /// any time.
   Rule& options() { return *std::launder(static_cast<Rule*>(options_at(0))); }
-  /// The options of the parameters whose names match `pattern` ('*' for any characters). An option
-  /// holds where it is assigned, by that alone: a parameter has each one from the last pattern that
-  /// matches and has set it, or else the default. Patterns count in the order in which they were
-  /// first asked for. What the group has not set reads as it held for the first parameter that
-  /// matches, at this call or, of a group that one has kept, when a state was loaded since.
+  /// The options of the parameters whose names match `pattern` ('*' for any characters, '?' for
+  /// one). Assigning to an option sets it for these parameters, and leaves the other options alone.
+  /// Each option of a parameter comes from the last matching pattern that has set it, or else from
+  /// the defaults; patterns are in the order in which they were first asked for. An option that the
+  /// group has not set reads as the value that held for the first matching parameter at this call
+  /// (or, through a reference that was kept, when a state was last loaded).
   R<Setting>& group(std::string_view pattern, At at = At::here()) {
     return *std::launder(static_cast<R<Setting>*>(find_group(pattern, at)));
   }
@@ -101,13 +110,13 @@ class Optimizer final : public OptimizerBase {
     };
   }
 
-  /// The options as they hold for one parameter.
+  /// The options that hold for one parameter, with its learning rate.
   Rule rule_of(const Slot& slot) const {
     Rule own = Is::rule_at(options_at(slot.mix));
     own.lr *= lr_factor_ * slot.lr_multiplier;
     return own;
   }
-  /// The rule's `direction`, which the update then finds again.
+  /// The rule's `direction` as a tensor. The update computes it once more.
   template <class = Rule> Tensor direction(Slot& slot) {
     if constexpr (Is::has_direction) {
       if constexpr (Is::direction_has_fields) widen_fields(slot);

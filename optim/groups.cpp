@@ -5,7 +5,7 @@
 
 #include "descent/optim/optimizer.hpp"
 
-// Groups of parameters, whose options overlay.
+// Groups of parameters: how their options are stored, combined and checked.
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
@@ -23,7 +23,7 @@ void detail::check_option(const RuleInfo& info, std::size_t option, double value
 }
 
 static_assert(sizeof(Setting) == sizeof(detail::Cell));
-static constexpr double kInherited = 0.25;  // what stands in a Choice beside its number
+static constexpr double kInherited = 0.25;  // what a Choice that is not set adds to its number
 
 detail::Cell detail::cell_of(const RuleInfo& info, const Group& group, std::size_t option) {
   Cell cell{0, true};
@@ -44,7 +44,8 @@ detail::Group::Group(const RuleInfo& info, std::string_view pattern_) : pattern(
   for (std::size_t i = 0; i < info.hyper.count; ++i) put_cell(info, *this, i, {0, false});
 }
 
-/// The mixes of `slots`, each of which learns its own. (The first, of the defaults, is missing.)
+/// The mixes that `slots` need; each slot gets the number of its own. The first, for the defaults,
+/// is null.
 OptimizerBase::Mixes OptimizerBase::mix(const Groups& groups, std::vector<Slot>& slots) {
   Mixes mixes(1);
   for (Slot& slot : slots) {
@@ -66,7 +67,8 @@ void OptimizerBase::adopt(Mixes mixes) noexcept {
   mixes_ = std::move(mixes);
 }
 
-/// The defaults, and over them what each group has set.
+/// Computes the options of all mixes but the first: the defaults, replaced by what each group has
+/// set.
 void OptimizerBase::overlay(const Mixes& mixes) const {
   for (std::size_t m = 1; m < mixes.size(); ++m) {
     std::memcpy(mixes[m]->options, mixes[0]->options, sizeof mixes[0]->options);
@@ -88,7 +90,7 @@ void OptimizerBase::resolve(const Mixes& mixes, At at) const {
   }
 }
 
-/// What `group` has not set reads as it holds for the first of `slots` that matches.
+/// Gives the options that `group` has not set the values that hold for the first matching slot.
 void OptimizerBase::inherit(detail::Group& group, const Mixes& mixes,
                             const std::vector<Slot>& slots) const noexcept {
   const auto fits = [&](const Slot& slot) { return matches(group.pattern, slot.name); };

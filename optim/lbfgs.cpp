@@ -39,7 +39,7 @@ void LBFGS::check_all(At at) const {
 
 Tensor LBFGS::theta() const { return parameters_to_vector(parameters()); }
 
-/// In float64 where float32 has not the range.
+/// Computed in float64 if float32 does not have the range.
 static double dot(const Tensor& a, const Tensor& b) {
   const double value = matmul(a, b).item();
   return std::isfinite(value) ? value : matmul(a.to(float64), b.to(float64)).item();
@@ -73,7 +73,7 @@ LBFGS::Point LBFGS::evaluate(const Closure& closure, const Tensor& x, double t) 
 double LBFGS::step(const Closure& closure, At at) {
   check_all(at);
   NoGradGuard no_grad;
-  detail::Kept kept(parameters());  // goes back to them unless the step is carried out
+  detail::Kept kept(parameters());  // puts them back unless the step is carried out
   Memory before = memory_;
   try {
     memory_ = copy_memory();
@@ -91,7 +91,7 @@ double LBFGS::step(const Closure& closure, At at) {
   return loss_;
 }
 
-/// Whether to go on from here.
+/// Whether the step can continue from this point.
 bool LBFGS::accepts(const Point& now, const char* place, At at) {
   const bool finite = std::isfinite(now.f) && all(isfinite(now.g)).item<bool>();
   if (finite || nonfinite_ == NonFinite::ignore) return true;
@@ -140,7 +140,7 @@ bool LBFGS::minimize(const Closure& closure, At at) {
   return true;
 }
 
-/// Goes on from `now`, at x, in the remembered direction; says why if that leads nowhere.
+/// Moves `now` from x along the remembered direction. Returns the reason if there is no progress.
 LBFGS::Reason LBFGS::walk(const Closure& closure, const Tensor& x, Point& now, double last) {
   const auto& o = options();
   const Point start{0, now.f, dot(now.g, memory_.d), now.g};
@@ -149,7 +149,7 @@ LBFGS::Reason LBFGS::walk(const Closure& closure, const Tensor& x, Point& now, d
       memory_.iterations == 1 ? std::min(1.0, 1 / norm(now.g, {}, {.p = 1}).item()) * lr : lr;
   const bool blind = !std::isfinite(start.slope), fresh = memory_.pairs.empty();
   if (!blind && (start.slope > -o.tolerance_change || t == 0)) {
-    // Where the gradient promises so much more, it is no sign of a minimum.
+    // If the gradient promises much more than this direction, this is no sign of a minimum.
     const double steepest = dot(now.g, now.g);
     return {"tolerance", "",
             o.strong_wolfe && t > 0 && steepest >= o.tolerance_change &&
@@ -163,14 +163,14 @@ LBFGS::Reason LBFGS::walk(const Closure& closure, const Tensor& x, Point& now, d
   const bool used_up = static_cast<double>(memory_.evaluations) >= last;
   Reason why = standstill(start, trials, used_up);
   why.worn = fresh ? memory_.gamma != 1 : !used_up || !trials.finite;
-  if (used_up && !trials.finite && fresh) {  // the next step goes on from there
+  if (used_up && !trials.finite && fresh) {  // the next step continues there
     memory_.gamma *= trials.nearest / (8 * lr);
     why.worn = false;
   }
   return why;
 }
 
-/// Takes note of what the last iteration has shown of the curvature; sets the next direction.
+/// Remembers what the last iteration has shown about the curvature, and sets the next direction.
 void LBFGS::remember(const Tensor& g) {
   Memory& m = memory_;
   if (m.iterations++ > 0) {
@@ -188,7 +188,7 @@ void LBFGS::remember(const Tensor& g) {
   m.g = g;
 }
 
-/// -H g by the two loops of Algorithm 7.4.
+/// -H g, computed by the two loops of Algorithm 7.4.
 Tensor LBFGS::direction(const Tensor& g) const {
   const std::vector<Pair>& pairs = memory_.pairs;
   std::vector<double> alpha(pairs.size());
@@ -205,12 +205,12 @@ Tensor LBFGS::direction(const Tensor& g) const {
   return r;
 }
 
-/// How much of its loss at a point may be rounding.
+/// How large the rounding error of the loss at a point may be.
 static double rounding(const auto& point) {
   return (point.g.dtype() == float32 ? 0x1p-23 : 0x1p-52) * std::abs(point.f);
 }
 
-/// Why a step ends where it began, at `start`.
+/// The reason why a step ends where it began, at `start`.
 LBFGS::Reason LBFGS::standstill(const Point& start, const Trials& trials, bool used_up) const {
   if (!std::isfinite(start.slope))
     return {"slope", fmt::format("the slope along its direction is {}", start.slope)};
@@ -232,8 +232,7 @@ LBFGS::Reason LBFGS::standstill(const Point& start, const Trials& trials, bool u
                       start.slope)};
 }
 
-/// Where the cubic through two points, with their slopes, is least between `low` and `high`:
-/// (3.59).
+/// The minimum in [low, high] of the cubic through two points with their slopes: equation (3.59).
 static double cubic_minimum(const auto& a, const auto& b, double low, double high) {
   const auto &p = a.t <= b.t ? a : b, &q = a.t <= b.t ? b : a;
   const double d1 = p.slope + q.slope - 3 * (p.f - q.f) / (p.t - q.t);
@@ -244,9 +243,10 @@ static double cubic_minimum(const auto& a, const auto& b, double low, double hig
   return std::isfinite(t) ? std::min(std::max(t, low), high) : (low + high) / 2;
 }
 
-/// A t where the loss has fallen enough (c1) and its slope has flattened enough (c2): steps grow
-/// until they enclose one (Algorithm 3.5), then the bracket shrinks around it (3.6). Where the loss
-/// is not finite, nothing is interpolated: of an interval that ends there a share is tried.
+/// Finds a t at which the loss has fallen enough (c1) and its slope is flat enough (c2). Steps grow
+/// until two of them enclose such a t (Algorithm 3.5); then the bracket shrinks around it (3.6). If
+/// the loss is not finite at one end of an interval, it cannot be interpolated: a point in between
+/// is tried.
 LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point& start, double t,
                            double max_evaluations, Trials& trials) {
   constexpr double c1 = 1e-4, c2 = 0.9;
@@ -263,7 +263,7 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point&
   double k = 0;
   for (; k < max_evaluations; ++k) {
     Point &previous = bracket[0], &now = bracket[1];
-    // (The second one need not be lower than the first: PyTorch's way.)
+    // (As in PyTorch, the second point need not be lower than the first.)
     if (!fell(now) || (k > 1 && now.f >= previous.f)) break;
     if (flat(now)) return now;
     if (now.slope >= 0) break;
@@ -285,7 +285,7 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point&
       if (left == 0 && all(x + t * memory_.d == x).item<bool>()) break;
     } else {
       t = cubic_minimum(bracket[0], bracket[1], left, right);
-      // Twice in a row near an end, or on it, is no progress: then well inside.
+      // Two points in a row near an end, or one on it, are no progress: then go further inside.
       const bool near_end = std::min(right - t, t - left) < margin;
       const bool stuck = near_end && (crept || t >= right || t <= left);
       if (stuck) t = std::abs(t - right) < std::abs(t - left) ? right - margin : left + margin;
@@ -293,7 +293,7 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point&
     }
 
     const Point now = at(t);
-    // Where the loss cannot tell the two, its slope does.
+    // If the difference of the losses may be rounding, the slope decides.
     const bool level = cut_off && now.slope < 0 && now.f <= bracket[low].f + rounding(start);
     if (!level && (!fell(now) || now.f >= bracket[low].f)) {
       bracket[1 - low] = now;
@@ -326,7 +326,8 @@ static void visit(StateVisitor& v, auto& memory, const Tensor& theta, bool direc
   }
 }
 
-/// What it remembers of today's parameters: if some came later, it was another space.
+/// A copy of the memory; an empty one if parameters were added, because it belongs to another
+/// space.
 LBFGS::Memory LBFGS::copy_memory() const {
   const Tensor& d = memory_.d;
   return d.defined() && d.numel() != theta().numel() ? Memory{} : memory_;

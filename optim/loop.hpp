@@ -1,24 +1,26 @@
 #pragma once
+/// @file
+/// A rule's formula as one vectorised pass over a part of a parameter. For Adam,
+///
+///     Loop<AdamRule>::update<float>(rule, slot, {array, begin, count});
+///
+/// does the following, with the widest instructions that the machine has:
+///
+///     for (int64_t i = begin; i < begin + count; ++i)
+///       rule.update(theta[i], g[i], m[i], v[i], v_max[i], t);
+
 #include <array>
 #include <tuple>
 
 #include "descent/optim/optimizer.hpp"
 
-// A rule's formula as one vectorised pass over a part of a parameter. For Adam,
-//
-//     Loop<AdamRule>::update<float>(rule, slot, {array, begin, count});
-//
-// is, with the widest instructions that the machine has,
-//
-//     for (int64_t i = begin; i < begin + count; ++i)
-//       rule.update(theta[i], g[i], m[i], v[i], v_max[i], t);
-
 namespace [[gnu::visibility("default")]] descent { namespace optim { namespace detail {
 
-/// What the formula reads in place of a tensor that is not there; nobody keeps what it writes.
+/// What the formula reads in place of a state tensor that is not in use. What the formula writes to
+/// it is dropped.
 template <class F> constexpr simd::Scalar<F> nothing{F(0)};
 
-/// Writes back what a formula changed.
+/// Writes back the value that a formula has changed; a constant drops it.
 template <class F> void keep(F& element, Num<F> value) { element = value.v; }
 template <class F> void keep(const F&, Num<F>) {}
 
@@ -29,7 +31,7 @@ template <template <class> class R, class Rule = R<double>> struct Loop {
   template <class F> static void update(const Rule& rule, const Slot& slot, const Tile& tile) {
     using T = Num<F>;
     const auto t = static_cast<double>(slot.step);
-    const F sign = Is::maximizes(rule) ? -1 : 1;  // a choice would not vectorise
+    const F sign = Is::maximizes(rule) ? -1 : 1;  // an if in the loop would not vectorise
     std::array<double, Is::quantities.count> q{};
     for (std::size_t i = 0; i < q.size(); ++i) q[i] = slot.quantities[i];
     auto body = [=](F & theta_, const F& g_, auto&... rest_)
@@ -48,7 +50,7 @@ template <template <class> class R, class Rule = R<double>> struct Loop {
     over<F>(rule, slot, tile, body, Is::each_field, elements<F>(tile, slot.parameter), g);
   }
 
-  /// u = direction(...); the state stays as it is until `update` does the same again.
+  /// u = direction(...). The state does not change; `update` computes the same once more.
   template <class F>
   static void direct(const Rule& rule, const Slot& slot, const Tile& tile, const Tensor& u) {
     using T = Num<F>;
@@ -71,7 +73,7 @@ template <template <class> class R, class Rule = R<double>> struct Loop {
     return elements_of<F>(x) + tile.begin;
   }
 
-  /// What `update` receives in g's place, from all state and fields.
+  /// What `update` receives in place of g; `rest` are all state tensors and fields.
   template <class T>
   [[gnu::always_inline]] static T direction_of(const Rule& rule, const T& theta, const T& g,
                                                double t, auto&... rest) {
@@ -86,8 +88,9 @@ template <template <class> class R, class Rule = R<double>> struct Loop {
     }
   }
 
-  /// body(to, from..., state..., fields...) for each element of a tile. Where gradients have
-  /// stopped, moments decay into denormal numbers and would stay there: they count as 0.
+  /// Calls body(to, from..., state..., fields...) for each element of a tile. Where no
+  /// more gradients come, moments would decay into denormal numbers and stay there: these count as
+  /// 0.
   template <class F, std::size_t... I>
   static void over(const Rule& rule, const Slot& slot, const Tile& tile, auto body,
                    std::index_sequence<I...>, F* to, std::same_as<const F*> auto... from) {
@@ -97,7 +100,8 @@ template <template <class> class R, class Rule = R<double>> struct Loop {
                            static_cast<const F*>(elements<F>(tile, slot.fields[I]))...);
     });
   }
-  /// use(state...): a pointer for each state tensor in use; to zeros before the first step.
+  /// Calls use(state...) with a pointer to each state tensor (before the first step, to zeros), or
+  /// `nothing` for one that is not in use.
   template <class F, class Use, class... P>
   static void with_state(const Rule& rule, const Slot& slot, const Tile& tile, Use use,
                          P... state) {

@@ -1,35 +1,36 @@
 #pragma once
-#include "descent/core/base/referred.hpp"
+/// @file
+/// Objects that watch the steps of an optimizer. One that counts them:
+///
+///     struct Count : optim::StepObserver {
+///       void after_step(const optim::OptimizerBase& opt) noexcept override { steps = opt.steps();
+///       } int64_t steps = 0;
+///     };
+///     Count count;
+///     opt.trace(count);
 
-// Who watches an optimizer's steps. An observer that counts them:
-//
-//     struct Count : optim::StepObserver {
-//       void after_step(const optim::OptimizerBase& opt) noexcept override { steps = opt.steps(); }
-//       int64_t steps = 0;
-//     };
-//     Count count;
-//     opt.trace(count);
+#include "descent/core/base/referred.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 class OptimizerBase;
 
-/// Sees the steps of the optimizer that it was given to, by OptimizerBase::trace. What throws here
-/// keeps the optimizer from doing what it was about to do.
+/// Is told about the steps of an optimizer, after it was given to OptimizerBase::trace. If one of
+/// these functions throws, the optimizer does not do what it was about to do.
 class StepObserver : public Referred {
  public:
   virtual ~StepObserver();
-  /// An optimizer asks to be followed, as long as it lives; throws to refuse.
+  /// An optimizer asks this observer to follow it until one of them ends. Throws to refuse.
   virtual void follow(const OptimizerBase&, At) {}
-  /// It is followed no more.
+  /// The optimizer has another observer now, or none.
   virtual void leave() noexcept {}
-  /// The optimizer's clip_grad_norm or clip_grad_value is about to change gradients.
+  /// clip_grad_norm or clip_grad_value of the optimizer is about to change gradients.
   virtual void before_clip(const OptimizerBase&) {}
-  /// Gradients and options are known to be good, and nothing has changed yet.
+  /// Gradients and options have been checked, and nothing has changed yet.
   virtual void before_step(const OptimizerBase&) {}
-  /// The same, and the rule has found its fields and quantities.
+  /// As before_step, and the rule has computed its fields and quantities.
   virtual void prepared(const OptimizerBase&) {}
-  /// The step is carried out.
+  /// The step has been carried out.
   virtual void after_step(const OptimizerBase&) noexcept {}
 };
 

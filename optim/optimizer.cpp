@@ -23,12 +23,12 @@ OptimizerBase::~OptimizerBase() = default;
 
 // ---- parameters and groups
 
-static NamedTensors named_parameters(const std::vector<detail::Slot>& slots) {
+static NamedTensors list_parameters(const std::vector<detail::Slot>& slots) {
   NamedTensors all;
   for (const detail::Slot& slot : slots) all.emplace_back(slot.name, slot.parameter);
   return all;
 }
-NamedTensors OptimizerBase::parameters() const { return named_parameters(slots_); }
+NamedTensors OptimizerBase::parameters() const { return list_parameters(slots_); }
 
 void OptimizerBase::add(const NamedTensors& parameters, At at) {
   if (parameters.empty()) fail<ValueError>(at, "{}: no parameters to optimize", info_.name);
@@ -52,7 +52,7 @@ void OptimizerBase::add(const NamedTensors& parameters, At at) {
   std::ranges::move(added, std::back_inserter(all));
   // Two parameters in the same memory, one tensor twice too, would be updated twice, on two threads
   // at once.
-  if (const auto [a, b] = find_shared(named_parameters(all)); b > 0 || a > 0)
+  if (const auto [a, b] = find_shared(list_parameters(all)); b > 0 || a > 0)
     fail<ValueError>(at, "{}: {} and {} share elements: need parameters of their own", info_.name,
                      all[a].name, all[b].name);
   Mixes mixes = mix(groups_, all);
@@ -116,7 +116,7 @@ void OptimizerBase::set_momentum(double momentum, At at) {
 
 // ---- a step
 
-/// Lets go, at the end of a step that was carried out or not, of what only it needed.
+/// Releases, at the end of a step, what only that step needed, whether it was carried out or not.
 class OptimizerBase::Running : Pinned {
  public:
   explicit Running(OptimizerBase& opt) : opt_(opt) { opt.said_ = opt.reported_.size(); }
@@ -134,7 +134,7 @@ class OptimizerBase::Running : Pinned {
   OptimizerBase& opt_;
 };
 
-/// A step, from top to bottom. What throws comes before `commit`, and has changed nothing.
+/// A step, from top to bottom. All that can throw comes before `commit`, when nothing has changed.
 void OptimizerBase::advance(double loss, At at) {
   if (info_.needs_closure)
     fail<ValueError>(at, "{}: a step needs a closure that computes the loss anew: step(closure)",
@@ -170,10 +170,11 @@ double OptimizerBase::step(const Closure& closure, At at) {
   return loss_;
 }
 
-/// The options that hold now; each parameter's gradient, and the state that it is missing.
+/// Determines the options that hold now, takes each parameter's gradient, and makes the state that
+/// is missing.
 void OptimizerBase::collect(At at) {
   resolve(at);
-  num_threads();  // which a bad DESCENT_NUM_THREADS refuses, at first
+  num_threads();  // its first call throws if DESCENT_NUM_THREADS is not valid
   tiles_.clear();
   for (Slot& slot : slots_) {
     slot.grad = slot.parameter.grad();
@@ -225,7 +226,7 @@ bool OptimizerBase::all_finite(At at) const {
   std::atomic<const detail::Tile*> bad = nullptr;
   tiles_.for_each([&](const detail::Tile& tile) {
     if (first_nonfinite(slots_[tile.array].grad, tile.begin, tile.count) < 0) return;
-    const detail::Tile* first = bad.load();  // the first in order, whichever thread finds it
+    const detail::Tile* first = bad.load();  // in order, whichever thread finds it
     while ((!first || &tile < first) && !bad.compare_exchange_weak(first, &tile)) {}
   });
   if (!bad) return true;
@@ -304,7 +305,7 @@ void OptimizerBase::widen_fields(Slot& slot) const {
   }
 }
 
-/// Makes what the step found the parameters' own. Nothing fails from here on.
+/// Makes the new state and step counts those of the parameters. Nothing fails from here on.
 void OptimizerBase::commit() {
   ++steps_;
   said_ = reported_.size();

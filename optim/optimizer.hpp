@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// All of an optimizer that is not a formula.
+
 #include <functional>
 #include <new>
 #include <span>
@@ -12,36 +15,39 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-/// Computes the loss anew: zero_grad, predict, loss, backward; returns the loss, of one element.
+/// Computes the loss and its gradients: it calls zero_grad, the model, the loss and backward.
+/// Returns the loss, a tensor with one element.
 using Closure = std::function<Tensor()>;
 
-/// What a step does about a NaN or an infinity in a gradient, before it touches anything:
-/// NumericError, or no update at all (see `skipped_steps`), or it does not look.
+/// What a step does if a gradient, or a loss that the rule reads, has a NaN or an infinity.
+/// `error`: it throws a NumericError; `skip`: it updates nothing and counts in `skipped_steps`;
+/// `ignore`: it does not look for them.
 enum class NonFinite { error, skip, ignore };
 
 namespace detail {
-/// ValueError "<what> is <value>: need <rule>" unless `holds`.
+/// Throws the ValueError "<what> is <value>: need <rule>" unless `holds`.
 void require(bool holds, const char* what, double value, const char* rule, At at);
-/// ValueError unless it is a number of at least 0.
+/// Throws a ValueError unless the value is finite and at least 0.
 void require_nonnegative(const char* what, double value, At at);
-/// The same for what multiplies the learning rates.
+/// The same for a factor on the learning rates.
 void check_lr_factor(double factor, At at);
-/// ValueError unless the option may have this value.
+/// Throws a ValueError unless the value is in the option's range.
 void check_option(const RuleInfo& info, std::size_t option, double value, At at);
 
-/// The options of a pattern: the rule, made of Settings, that `group` hands out; at first none set.
+/// The options of a pattern. The bytes are the rule made of Settings that `Optimizer::group`
+/// returns; none is set at first.
 struct Group {
   Group(const RuleInfo& info, std::string_view pattern_);
   std::string pattern;
   alignas(double) std::byte options[sizeof(Setting[Names::most])] = {};
 };
-/// The parameters that the same groups match, and the options that hold for them: the rule, made of
-/// as many doubles as it has names.
+/// The options of all parameters that the same groups match: one of the possible mixes of groups.
+/// The bytes are the rule made of doubles.
 struct Mix {
-  std::vector<const Group*> groups;  // the later counts
+  std::vector<const Group*> groups;  // what a later one has set replaces what earlier ones have
   alignas(double) std::byte options[sizeof(double[Names::most])] = {};
 };
-/// One option of a group.
+/// One option of a group: to be read from its bytes, and to be put into them.
 struct Cell {
   double value;
   bool set;
@@ -49,7 +55,7 @@ struct Cell {
 Cell cell_of(const RuleInfo& info, const Group& group, std::size_t option);
 void put_cell(const RuleInfo& info, Group& group, std::size_t option, Cell cell);
 
-/// A registered parameter, what is remembered of it, and what the running step found.
+/// A registered parameter, what the optimizer keeps for it, and what the running step has found.
 struct Slot {
   std::string name;
   Tensor parameter;
@@ -57,136 +63,165 @@ struct Slot {
   double lr_multiplier = 1;
   int64_t step = 0;
   std::vector<Tensor> state, tensor_state;  // undefined until needed
-  GradientAge seen;                         // of the gradient that the last step used
+  GradientAge seen;                         // the age of the gradient that the last step used
   Tensor grad;                              // contiguous; undefined if there is none
-  // What these become if the step is carried out; an undefined state stays as it is.
+  // What the above become if the step is carried out; a state stays if its next_state is undefined.
   std::vector<Tensor> next_state, next_tensor_state;
-  int64_t next_step = 0;  // 1 where a rule that can do without state begins to have some
+  int64_t next_step = 0;  // 1 when a rule that can do without state begins to use it
   GradientAge next_seen;
   std::vector<Tensor> fields;
   std::vector<double> quantities;
 };
 
-/// A part of a parameter: what one thread updates at a time.
+/// A part of a parameter, which one thread updates at a time.
 using Tile = Tiles::Tile;
 
 /// A reference to an optimizer.
 using OptimizerRef = Reference<OptimizerBase>;
 }  // namespace detail
 
-/// A parameter as a rule's `prepare` sees it: whole. It fills `quantities` and `fields`.
+/// A whole parameter, as a rule's `prepare` receives it. `prepare` fills `quantities` and `fields`.
 struct Preparation {
-  Tensor theta, g;  ///< g as `update` would see it
-  double t, loss;   ///< the parameter's own step; NaN if the loss was not given
-  std::vector<Tensor>&
-      state;  ///< the rule's `tensor_state` tensors, undefined before the first step
+  /// - theta: the parameter
+  /// - g: its gradient, as `update` would receive it
+  /// - t: the number of the parameter's own step, from 1
+  /// - loss: what step() was told; NaN if nothing
+  Tensor theta, g;
+  double t, loss;
+  /// - state: the rule's `tensor_state`, which `prepare` keeps; undefined before the first step
+  /// - fields: tensors of the parameter's dtype that broadcast to its shape
+  /// - quantities: numbers
+  std::vector<Tensor>& state;
   std::vector<Tensor>& fields;
   std::vector<double>& quantities;
-  /// The rule's `direction`, element by element; `update` receives it in g's place.
+  /// Computes the rule's `direction` as a tensor; `update` receives its elements in place of g.
   std::function<Tensor()> direction;
 };
 
-/// All of an optimizer that is not a formula: which parameters, their groups, state and steps.
+/// All of an optimizer that is not a formula: its parameters, their groups, state and steps.
 class OptimizerBase : public Referred {
  public:
   virtual ~OptimizerBase();
 
-  /// One update of every parameter that has a gradient. A parameter without one stays, and its own
-  /// step count with it. What throws has changed nothing.
+  /// Updates every parameter that has a gradient. A parameter without one does not change, nor does
+  /// its own step count. A step that throws has changed nothing. ValueError if the rule needs the
+  /// loss or a closure, or if options are out of range; NumericError: see NonFinite.
   void step(At at = At::here());
-  /// The same, told the loss of these gradients (one element): Polyak's rule needs it, and a ledger
-  /// notes it.
+  /// The same, with the loss that these gradients belong to (one element). Polyak's rule needs it,
+  /// and a ledger records it.
   void step(const In& loss);
-  /// Calls `closure`, then steps; returns the loss that it had computed.
+  /// Calls `closure`, then steps with the loss that it has computed. Returns that loss.
   virtual double step(const Closure& closure, At at = At::here());
 
-  /// Forgets every parameter's gradient, or (set_to_none = false) makes it zeros.
+  /// Drops the gradient of every parameter, or with `set_to_none` = false fills it with zeros.
   void zero_grad(bool set_to_none = true);
-  /// Parameters that come later: they join the groups whose patterns match, at step 0. ValueError
-  /// if two have the same name or share elements, GraphError or DtypeError for what cannot be
-  /// trained.
+  /// Registers more parameters. They join the groups whose patterns match, and begin at step 0.
+  /// ValueError if the list is empty, or if two parameters have the same name or share elements, or
+  /// if one is not contiguous or does not suit the rule; GraphError for the result of an op,
+  /// DtypeError for one that is not floating. Then nothing has changed.
   void add(const NamedTensors& parameters, At at = At::here());
+  /// All registered parameters, in their order.
   [[nodiscard]] NamedTensors parameters() const;
-  /// The functions of these names (clip.hpp) for all parameters; a ledger notes what was there.
+  /// Calls the function of this name (see clip.hpp) for all parameters. A ledger records what the
+  /// gradients were before.
   double clip_grad_norm(double max_norm, ClipNormOptions options = {}, At at = At::here());
   void clip_grad_value(double limit, At at = At::here());
 
-  /// The learning rate in use: the defaults', times the schedule's factor.
+  /// The learning rate in use: that of the defaults, times the factor of the schedule.
   [[nodiscard]] double lr() const { return hyper(0)[0] * lr_factor_; }
-  /// What a schedule multiplies every group's learning rate by; 1 without one.
+  /// The factor on the learning rate of every group, which a schedule sets; 1 without one. Setting
+  /// it is a ValueError unless it is finite and at least 0.
   [[nodiscard]] double lr_factor() const { return lr_factor_; }
   void set_lr_factor(double factor, At at = At::here());
-  /// Multiplies the rate of each parameter that matches, whatever its group: 1 by default.
+  /// Multiplies the learning rate of each matching parameter, whatever its groups, by `multiplier`,
+  /// which is 1 at first. ValueError unless it is finite and at least 0, and if nothing matches.
   void set_lr_multiplier(std::string_view pattern, double multiplier, At at = At::here());
-  /// Sets `momentum`, or `beta1`, for every parameter, as cyclic schedules do; ValueError if the
-  /// rule has neither.
+  /// Sets `momentum`, or in a rule without it `beta1`, for every parameter, as cyclic schedules do.
+  /// ValueError if the rule has neither, or if the value is out of range.
   void set_momentum(double momentum, At at = At::here());
 
+  /// Chooses what a step does about gradients that are not finite: at first NonFinite::error.
   void set_nonfinite(NonFinite policy) { nonfinite_ = policy; }
+  /// How many steps NonFinite::skip has left out.
   [[nodiscard]] int64_t skipped_steps() const { return skipped_; }
-  /// Calls of step() that were carried out.
+  /// How many calls of step() were carried out.
   [[nodiscard]] int64_t steps() const { return steps_; }
 
-  /// Everything a run needs to go on with the same bits, under "<rule>/<parameter>/<state>" and
-  /// ".../step" (int64), "<rule>/[*]/<option>" for the defaults, "<rule>/[<number> <pattern>]/
-  /// <option>" for groups in their order (NaN: not set), "<rule>/lr_factor" and "<rule>/steps".
-  /// Copies.
+  /// Copies of everything that a run needs to continue with the same bits. The names are
+  /// "<rule>/<parameter>/<state>", ".../step" (int64), ".../lr_multiplier" and ".../shape";
+  /// "<rule>/[*]/<option>" for the defaults; "<rule>/[<number> <pattern>]/<option>" for the groups
+  /// in their order (NaN: not set); "<rule>/lr_factor" and "<rule>/steps".
   [[nodiscard]] virtual NamedTensors state_dict() const;
-  /// Takes a copy, and with it the groups: those that the state does not have set nothing any more.
-  /// ValueError, and nothing changed, if it is another rule's, or its parameters, shapes or dtypes
-  /// are not these, or a number is out of range.
+  /// Loads copies from `state`, and with them its groups. A reference to a group stays valid; a
+  /// group that the state does not have has no option set any more. ValueError, with nothing
+  /// changed, if the state is that of another rule, if its parameters, shapes or dtypes are others,
+  /// or if a number is out of range.
   virtual void load_state_dict(const NamedTensors& state, At at = At::here());
 
-  /// Where steps that look like a mistake are reported, each kind once: a step without a new
-  /// gradient, a forgotten zero_grad, parameters that backward never reached. Standard error, at
-  /// first.
+  /// Sets the function that receives reports about steps that look like a mistake: a step without a
+  /// new gradient, a forgotten zero_grad, parameters that backward has not reached. Each kind is
+  /// reported once. At first, reports go to standard error.
   void on_report(std::function<void(const std::string&)> report) { report_ = std::move(report); }
-  /// Shows `observer`, as long as both live, what each step does; null to stop. An optimizer has
-  /// one at a time. A ledger refuses, with a ValueError, if it follows another optimizer, or holds
-  /// steps of another rule. Those of this rule it keeps, and replaces them where a step of the same
-  /// number is done anew.
+  /// Tells `observer` about each step, until one of the two ends; null stops this. An optimizer has
+  /// one observer at a time. A ledger throws a ValueError if it follows another optimizer or holds
+  /// steps of another rule. It keeps the steps of this rule, and replaces them where a step with
+  /// the same number is done again.
   void trace(StepObserver* observer, At at = At::here());
   void trace(StepObserver& observer, At at = At::here()) { trace(&observer, at); }
 
-  // What an observer reads, besides.
+  // For observers:
+
+  /// What the optimizer knows about its rule, and its parameters with their state.
   const detail::RuleInfo& info() const { return info_; }
   std::span<const detail::Slot> slots() const { return slots_; }
-  /// The options as a step has them for a parameter: its group's, and lr as it is used.
+  /// The options that a step uses for a parameter; lr has all its factors.
   std::vector<double> options_of(const detail::Slot& slot) const;
-  /// Of the running step, or the last; NaN if step() was not told.
+  /// The loss that the running or the last step was told; NaN if none.
   double loss() const { return loss_; }
-  /// Tells the rule's formula; null if a step is none.
+  /// The function that runs the rule's formula for one recorded element; null if there is no
+  /// formula.
   virtual detail::Replay replay() const { return nullptr; }
-  /// Says something to the user, where on_report says.
+  /// Reports something to the user: see on_report.
   void report(const std::string& text) const;
 
  protected:
-  using Slot = detail::Slot;
+  using Slot = detail::Slot;  ///< a parameter with its state
+  /// `options` points to the rule, which is made of doubles.
   OptimizerBase(const detail::RuleInfo& info, const void* options);
 
-  // What a rule adds to a step: quantities and fields of whole parameters, which may throw, and its
-  // formula on a part of one, which may not.
+  /// What a rule adds to a step. `prepare` computes quantities and fields of whole parameters, and
+  /// may throw; `update` applies the formula to a part of one, and must not throw.
   virtual void prepare() {}
   virtual void update(const Slot&, const detail::Tile&) {}
 
-  /// The hyper-parameters of a mix; 0 is the defaults.
+  /// The options of a mix, as numbers and as the rule; mix 0 is the defaults.
   std::vector<double> hyper(std::size_t mix) const;
   void* options_at(std::size_t mix) const { return mixes_[mix]->options; }
-  using Mixes = std::vector<std::unique_ptr<detail::Mix>>;
-  using Groups = std::vector<std::unique_ptr<detail::Group>>;
-  /// Finds out which options hold for each mix, by now, and checks them.
+  using Mixes = std::vector<std::unique_ptr<detail::Mix>>;     ///< one for each set of groups
+  using Groups = std::vector<std::unique_ptr<detail::Group>>;  ///< one for each pattern
+  /// Determines which options hold for each mix now, and checks them.
   void resolve(At at) const { resolve(mixes_, at); }
   /// The options of `pattern`; ValueError if no parameter matches.
   void* find_group(std::string_view pattern, At at);
-  std::size_t first_alike(std::size_t mix) const;  // the first mix with the same options
+  /// The first mix with the same options as this one.
+  std::size_t first_alike(std::size_t mix) const;
+  /// What `prepare` receives for a parameter.
   Preparation preparation_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const;
-  void widen_fields(Slot& slot) const;  // to the parameter's shape, for the loops
-  StepObserver* observer() const { return observer_.get(); }  // null if none is there
-  bool first_time(const char* kind);                          // of a report
+  /// Expands the fields to the shape of the parameter, for the loops.
+  void widen_fields(Slot& slot) const;
+  /// The observer; null if there is none.
+  StepObserver* observer() const { return observer_.get(); }
+  /// Whether a report of this kind is the first one; it counts as made then.
+  bool first_time(const char* kind);
 
+  /// - info_, slots_: see info() and slots()
+  /// - mixes_: the options; the first mix, of no groups, is the defaults
+  /// - lr_factor_, loss_: see lr_factor() and loss()
+  /// - steps_, skipped_: see steps() and skipped_steps()
+  /// - nonfinite_: see set_nonfinite()
   const detail::RuleInfo& info_;
   std::vector<Slot> slots_;
-  Mixes mixes_;  // the first is that of the defaults, of no groups
+  Mixes mixes_;
   double lr_factor_ = 1, loss_ = 0;
   int64_t steps_ = 0, skipped_ = 0;
   NonFinite nonfinite_ = NonFinite::error;
@@ -211,12 +246,12 @@ class OptimizerBase : public Referred {
   void take_groups(Groups groups,
                    const std::vector<std::pair<std::string, std::vector<double>>>& saved,
                    std::vector<Slot>& slots, At at);
-  std::vector<Slot*> find_slots(std::string_view pattern, At at);  // ValueError if there are none
+  std::vector<Slot*> find_slots(std::string_view pattern, At at);  // ValueError if none
 
   Groups groups_;  // in the order in which they were asked for
   Tiles tiles_;
   std::vector<const char*> reported_;
-  std::size_t said_ = 0;  // so many of them before the step, or by one that was carried out
+  std::size_t said_ = 0;  // how many let_go keeps: a step that throws may report again
   std::function<void(const std::string&)> report_;
   Weak<StepObserver> observer_;
 };

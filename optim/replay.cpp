@@ -4,7 +4,7 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-/// A constant (which has no name) or a variable.
+/// The expression of a constant (which has no name) or of a variable.
 template <class F> static auto leaf(const char* name, double value) {
   return std::make_shared<Expression>(Expression{name, value, name && sizeof(F) == sizeof(float)});
 }
@@ -21,7 +21,7 @@ Recorded<F>::Recorded(const char* name, F value, Recording* recording)
 
 template <class F> Recorded<F>::~Recorded() = default;
 
-/// A variable that is recorded says what it becomes, unless that is itself.
+/// Records the assignment if this is a recorded variable, unless x is the variable itself.
 template <class F> Recorded<F>& Recorded<F>::operator=(const Recorded& x) {
   const bool told = name_ && recording_;
   const Pointer expression = x.expression_;

@@ -1,4 +1,14 @@
 #pragma once
+/// @file
+/// How a rule's formula is told: its body runs once more, for one element, with numbers that record
+/// how they were computed. So an explanation prints the formula that runs; there is no second copy.
+///
+///     Recording recording;
+///     Recorded<double> m("m", 2, &recording), g("g", 4, &recording);
+///     m += 0.5 * (g - m);
+///
+/// records one assignment, of the expression m + 0.5·(g - m) to the variable m, which then is 3.
+
 #include <array>
 #include <compare>
 #include <cstring>
@@ -8,47 +18,46 @@
 #include "descent/core/base/dtype.hpp"
 #include "descent/optim/rule.hpp"
 
-// A rule's formula told: its body, run once more for one element by scalars that remember how they
-// came about. What an explanation prints is the formula that runs: there is no second copy of it.
-//
-//     Recording recording;
-//     Recorded<double> m("m", 2, &recording), g("g", 4, &recording);
-//     m += 0.5 * (g - m);
-//
-// records one assignment, of the expression m + 0.5·(g - m) to the variable m, which is 3 then.
-
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-/// How a number came about: as a constant, as a variable's value, or by an operation on others.
+/// How a number was computed: it is a constant, the value of a variable, or the result of an
+/// operation on other numbers.
 struct Expression {
-  const char* name;     ///< the variable's, or "+", "sqrt" ...; null: a constant
-  double value = 0;     ///< of a constant, or of the variable then
-  bool single = false;  ///< whether that is a float
-  /// What an operation takes; the second may be none.
+  const char* name;     ///< of the variable, or of the operation: "+", "sqrt"; null: a constant
+  double value = 0;     ///< of the constant, or of the variable at that moment
+  bool single = false;  ///< whether the value is a float
+  /// The operands of an operation; b is null if it has one, and both are if this is no operation.
   std::shared_ptr<const Expression> a = {}, b = {};
 };
-/// One assignment of a rule's body.
+/// One assignment in the body of a rule.
 struct Assignment {
-  std::shared_ptr<const Expression> expression, variable;  ///< what is assigned, and to what
+  /// - expression: what is assigned
+  /// - variable: what it is assigned to, with its new value
+  std::shared_ptr<const Expression> expression, variable;
 };
+/// The assignments in their order.
 using Recording = std::vector<Assignment>;
 
-/// A number of precision F (float or double) with the expression that it is. One with a name is a
-/// variable: assigning to it adds to `recording`. A copy is a value, not the variable. Its
-/// arithmetic is Num<F>'s.
+/// A number of type F (float or double), with the expression that it was computed by. If it has a
+/// name, it is a variable, and an assignment to it is added to `recording`. A copy of a variable is
+/// only its value. The arithmetic is that of Num<F>.
 template <class F> class Recorded : public detail::Assigning<Recorded<F>> {
  public:
+  /// A constant; a variable with its first value; a copy of a value.
   Recorded(double constant);
   Recorded(const char* name, F value, Recording* recording);
   Recorded(const Recorded& x) : Recorded(x.value_, x.expression_, x.recording_) {}
-  /// A scalar that meets an element: rounded here.
+  /// A scalar that is combined with an element: it is rounded to F.
   template <class Wider>
   requires(sizeof(Wider) > sizeof(F)) Recorded(const Recorded<Wider>& other)
       : Recorded(static_cast<F>(other.value_), other.expression_, other.recording_) {}
   ~Recorded();
+  /// Assigns the value of x; if this is a variable, records that.
   Recorded& operator=(const Recorded& x);
+  /// The number.
   F value() const { return value_; }
 
+  /// Arithmetic and comparisons, as for Num<F>.
   friend Recorded operator+(const Recorded& a, const Recorded& b) { return apply("+", a, &b); }
   friend Recorded operator-(const Recorded& a, const Recorded& b) { return apply("-", a, &b); }
   friend Recorded operator*(const Recorded& a, const Recorded& b) { return apply("*", a, &b); }
@@ -60,16 +69,18 @@ template <class F> class Recorded : public detail::Assigning<Recorded<F>> {
   }
   friend bool operator==(const Recorded& a, const Recorded& b) { return a.value_ == b.value_; }
 
+  /// Functions, as for Num<F>.
   friend Recorded sqrt(const Recorded& a) { return apply("sqrt", a); }
   friend Recorded abs(const Recorded& a) { return apply("abs", a); }
   friend Recorded sign(const Recorded& a) { return apply("sign", a); }
   friend Recorded epsilon(const Recorded& a) { return apply("epsilon", a); }
   friend Recorded max(const Recorded& a, const Recorded& b) { return apply("max", a, &b); }
   friend Recorded min(const Recorded& a, const Recorded& b) { return apply("min", a, &b); }
-  /// Shows the one that is taken.
+  /// a if `condition` holds, else b. The expression shows only the one that was chosen.
   friend Recorded where(bool condition, const Recorded& a, const Recorded& b) {
     return condition ? a : b;
   }
+  /// As for Num<F>. The expressions of `lerp` and of the quotient show the branch that was chosen.
   friend Recorded lerp(const Recorded& a, const Recorded& b, const Recorded<double>& w) {
     Recorded told = w.value() < 0.5 ? a + w * (b - a) : b + (1 - w) * (a - b);
     told.value_ = between(a.value_, b.value_, w.value());
@@ -101,25 +112,26 @@ template <class F> class Recorded : public detail::Assigning<Recorded<F>> {
 extern template class Recorded<float>;
 extern template class Recorded<double>;
 
-/// A hyper-parameter on its way into a recording rule: a number, or one of a Choice.
+/// Initialises one hyper-parameter of a rule that records: a number, or a value of a Choice.
 struct RecordedOption {
+  /// The option as the type that the rule has for it.
   operator Recorded<double>() const { return {name, value, recording}; }
   template <class E, int count> operator Choice<E, count>() const {
     return static_cast<E>(static_cast<int>(value));
   }
-  const char* name;
-  double value;
-  Recording* recording;
+  const char* name;      ///< of the option
+  double value;          ///< of the option
+  Recording* recording;  ///< where it is used
 };
 
 namespace detail {
-/// One element in one step, before and after.
+/// One element in one step: before it, and after `Replay` has run.
 struct Moment {
   std::vector<double> hyper, quantities;
   double t, theta, g;
   std::vector<double> state, fields;
 };
-/// Runs a rule's body on `moment` with recording scalars.
+/// Runs the body of a rule on `moment` with numbers that record.
 using Replay = void (*)(DType dtype, Moment& moment, Recording& recording);
 
 /// Runs the body of the rule R on `moment`, with elements of type F.

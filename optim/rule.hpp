@@ -1,27 +1,29 @@
 #pragma once
+/// @file
+/// What an update rule says about itself. The smallest rule has options, a name, state, a formula:
+///
+///     template <class S = double> struct MomentumRule {
+///       S lr = 0.1, momentum = 0.9;
+///       static constexpr auto name = "Momentum";
+///       static constexpr Names hyper{"lr", "momentum"}, state{"b"};
+///       template <class T> void update(T& theta, T g, T& b, S) const {
+///         b = momentum * b + g;
+///         theta -= lr * b;
+///       }
+///     };
+///
+/// Traits<MomentumRule>::info holds these names and the range of each option (lr: at least 0). All
+/// else that a rule may have is empty there: see Optimizer in fused.hpp.
+
 #include <string_view>
 #include <utility>
 
 #include "descent/core/tensor/tensor.hpp"
 #include "descent/optim/num.hpp"
 
-// What an update rule says of itself. The smallest rule says its name, its options and its state:
-//
-//     template <class S = double> struct MomentumRule {
-//       S lr = 0.1, momentum = 0.9;
-//       static constexpr auto name = "Momentum";
-//       static constexpr Names hyper{"lr", "momentum"}, state{"b"};
-//       template <class T> void update(T& theta, T g, T& b, S) const {
-//         b = momentum * b + g;
-//         theta -= lr * b;
-//       }
-//     };
-//
-// Traits<MomentumRule>::info has these names, the values that an option may have (lr: at least 0)
-// and nothing for all that a rule may have besides: see Optimizer (fused.hpp).
-
 namespace [[gnu::visibility("default")]] descent { namespace optim { namespace detail {
-/// The values that every rule means by an option of this name: any number, not negative, [0, 1).
+/// The range of an option: any number, at least 0, [0, 1), at least 1. An option has the same range
+/// in every rule: its name decides.
 enum class Range { any, nonnegative, below_one, at_least_one };
 constexpr Range range_of(std::string_view option) {
   for (std::string_view name : {"beta", "beta1", "beta2"})
@@ -33,37 +35,39 @@ constexpr Range range_of(std::string_view option) {
   return Range::any;
 }
 
-/// What an optimizer knows of its rule besides the formula. (`options`: the rule, as bytes.)
+/// What an optimizer knows about its rule besides the formula. `options` points to the rule.
 struct RuleInfo {
   const char* name;
   Names hyper;               // lr comes first
-  Names state = {};          // one element for each of the parameter's
-  std::size_t required = 0;  // so many of them always; the others if the options ask for them
-  Names tensor_state = {};   // state of any shape that `prepare` keeps
-  Names fields = {};         // what `prepare` finds for each element,
-  Names quantities = {};     // and for the whole parameter
+  Names state = {};          // tensors of the parameter's shape
+  std::size_t required = 0;  // how many of these, from the first, are always in use
+  Names tensor_state = {};   // tensors of any shape, which `prepare` keeps
+  Names fields = {};         // what `prepare` computes for each element
+  Names quantities = {};     // what `prepare` computes for a whole parameter
   bool needs_loss = false, needs_closure = false;
-  const char* (*refuses)(const Tensor&) = nullptr;                 // why a parameter does not suit
+  const char* (*refuses)(const Tensor&) = nullptr;  // why a parameter is unsuitable, or null
   bool (*uses)(const void* options, std::size_t state) = nullptr;  // null if there is no state
-  void (*check)(const void* options, At at) = nullptr;             // that they hold together
+  void (*check)(const void* options, At at) = nullptr;             // throws if they contradict
   Range ranges[Names::most] = {};                                  // of the hyper-parameters
-  int choices[Names::most] = {};  // as many values has a Choice; 0: it is an S
+  int choices[Names::most] = {};  // how many values an option that is a Choice has; 0: it is an S
 };
 
-/// Where an option stands in a rule made of Settings, in bytes; behind the last, its size.
+/// The offset in bytes of an option in a rule made of Settings; for `option` = count, the rule's
+/// size.
 constexpr std::size_t offset_of(const RuleInfo& info, std::size_t option) {
   std::size_t at = 0;
   for (std::size_t i = 0; i < option; ++i) at += info.choices[i] ? sizeof(double) : sizeof(Setting);
   return at;
 }
 
-/// The names that `get` finds in a rule; none if it has no such member.
+/// The names that `get` returns for a rule; none if the rule has no such member.
 template <class Rule> constexpr Names names_if_any(auto get) {
   if constexpr (std::is_invocable_v<decltype(get), Rule>) return get(Rule{});
   else return {};
 }
 
-/// Says of the option that it turns into how many values it has, if that is a Choice.
+/// Initialises one option of a rule, and writes into `choices` how many values that option has if
+/// it is a Choice.
 struct OptionKind {
   constexpr operator double() const { return 0; }
   template <class E, int count> constexpr operator Choice<E, count>() const {
@@ -73,8 +77,8 @@ struct OptionKind {
   int* choices;
 };
 
-/// What the rule R says of itself, with what it left out. (Apart from Optimizer, so that an
-/// Optimizer's name costs a compiler little.)
+/// What the rule R says about itself; members that it does not have are empty here. This is not
+/// part of Optimizer, so that a mention of an Optimizer costs the compiler little.
 template <template <class> class R, class Rule = R<double>> struct Traits {
   static constexpr Names optional =
       names_if_any<Rule>([](auto r) -> decltype(r.optional) { return r.optional; });
@@ -91,7 +95,7 @@ template <template <class> class R, class Rule = R<double>> struct Traits {
     return all;
   }();
 
-  /// The rule whose options these are.
+  /// The rule that `options` points to.
   static const Rule& rule_at(const void* options) {
     return *std::launder(static_cast<const Rule*>(options));
   }
@@ -125,7 +129,7 @@ template <template <class> class R, class Rule = R<double>> struct Traits {
   static constexpr std::make_index_sequence<fields.count> each_field{};
   static constexpr std::make_index_sequence<quantities.count> each_quantity{};
 
-  // Whether there is a `direction`, and whether it takes the fields.
+  // Whether the rule has a `direction` that takes the state, and the fields that J counts.
   template <std::size_t... I, std::size_t... J>
   static constexpr bool directed(std::index_sequence<I...>, std::index_sequence<J...>) {
     return requires(Rule rule, Num<float> x) {

@@ -1,18 +1,27 @@
 #pragma once
-#include "descent/optim/fused.hpp"
+/// @file
+/// Update rules that work element by element and need no bias correction: descent with momentum,
+/// and learning rates that adapt to each element.
+///
+/// The body of `update` is the published formula. theta is the parameter, g its gradient, and t =
+/// 1, 2, ... counts the parameter's own steps; in a rule that can also do without state, it counts
+/// from the first step with state. State tensors start at 0. Options and defaults are PyTorch's
+/// where it has the rule. An option that is out of range is a ValueError.
 
-// Update rules that work element by element, without bias correction: descent with momentum, and
-// rates that adapt to each element. The body of `update` is the published formula: theta the
-// parameter, g its gradient, t = 1, 2, ... the parameter's own step (of a rule that can do without
-// state: since it has some); state tensors start at 0.
-// Options and their defaults are PyTorch's; L2 weight decay is added to the gradient.
+#include "descent/optim/fused.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-/// Stochastic gradient descent with momentum: Sutskever et al. 2013, section 2, with the learning
-/// rate outside the velocity b and the first velocity undamped. Nesterov's needs momentum > 0 and
-/// no dampening.
+/// Stochastic gradient descent with momentum: Sutskever et al. 2013, section 2. As in PyTorch, the
+/// learning rate is outside the velocity b, and the first velocity is the gradient, without
+/// dampening.
 template <class S = double> struct SGDRule {
+  /// - lr: the learning rate, at least 0
+  /// - momentum: how much of the velocity b a step keeps, at least 0; 0: there is no velocity
+  /// - dampening: the velocity grows by 1 - dampening times the gradient
+  /// - weight_decay: how much of theta is added to g (L2 decay), at least 0
+  /// - nesterov: Nesterov's momentum, which needs momentum > 0 and dampening = 0
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0;
   Flag nesterov = false, maximize = false;
   static constexpr auto name = "SGD";
@@ -33,8 +42,14 @@ template <class S = double> struct SGDRule {
   }
 };
 
-/// Adagrad. Duchi, Hazan & Singer 2011, section 1.1 (diagonal), with a decay of the rate.
+/// Adagrad: Duchi, Hazan & Singer 2011, section 1.1 (diagonal), with a decay of the learning rate.
 template <class S = double> struct AdagradRule {
+  /// - lr: the learning rate, at least 0
+  /// - lr_decay: the learning rate of step t is lr / (1 + (t - 1) lr_decay), at least 0
+  /// - weight_decay: how much of theta is added to g (L2 decay), at least 0
+  /// - initial_accumulator_value: the sum of squares s before the first step, at least 0
+  /// - eps: added to the divisor, at least 0
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-2, lr_decay = 0, weight_decay = 0, initial_accumulator_value = 0, eps = 1e-10;
   Flag maximize = false;
   static constexpr auto name = "Adagrad";
@@ -49,8 +64,16 @@ template <class S = double> struct AdagradRule {
   }
 };
 
-/// RMSprop. Hinton 2012, lecture 6e; centered: Graves 2013, equations 38 to 45 (arXiv:1308.0850).
+/// RMSprop: Hinton 2012, lecture 6e. With `centered`: Graves 2013, equations 38 to 45
+/// (arXiv:1308.0850).
 template <class S = double> struct RMSpropRule {
+  /// - lr: the learning rate, at least 0
+  /// - alpha: how much of v, the running mean of g^2, a step keeps, at least 0
+  /// - eps: added to the divisor, at least 0
+  /// - weight_decay: how much of theta is added to g (L2 decay), at least 0
+  /// - momentum: how much of the velocity b a step keeps, at least 0; 0: there is no velocity
+  /// - centered: divide by the standard deviation of g, not by its root mean square
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-2, alpha = 0.99, eps = 1e-8, weight_decay = 0, momentum = 0;
   Flag centered = false, maximize = false;
   static constexpr auto name = "RMSprop";
@@ -62,7 +85,7 @@ template <class S = double> struct RMSpropRule {
     g += weight_decay * theta;
     v = alpha * v + (1 - alpha) * g * g;
     g_avg = lerp(g, g_avg, alpha);
-    const T variance = max(v - g_avg * g_avg, 0);  // below 0 by rounding alone
+    const T variance = max(v - g_avg * g_avg, 0);  // only rounding makes it negative
     const T step = g / divisor(sqrt(where(centered, variance, v)) + eps);
     b = momentum * b + step;
     theta -= lr * where(momentum == 0, step, b);
@@ -71,8 +94,13 @@ template <class S = double> struct RMSpropRule {
   bool uses(std::size_t i) const { return i == 0 ? bool(centered) : momentum != 0; }
 };
 
-/// Adadelta. Zeiler 2012, Algorithm 1 (arXiv:1212.5701).
+/// Adadelta: Zeiler 2012, Algorithm 1 (arXiv:1212.5701).
 template <class S = double> struct AdadeltaRule {
+  /// - lr: a factor on the paper's step, at least 0
+  /// - rho: how much of v and u, the running means of g^2 and of delta^2, a step keeps, in [0, 1]
+  /// - eps: added inside both roots (epsilon), at least 0
+  /// - weight_decay: how much of theta is added to g (L2 decay), at least 0
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1, rho = 0.9, eps = 1e-6, weight_decay = 0;
   Flag maximize = false;
   static constexpr auto name = "Adadelta";
@@ -91,21 +119,28 @@ template <class S = double> struct AdadeltaRule {
   }
 };
 
-/// Resilient backpropagation. Riedmiller & Braun 1993, without weight backtracking: each element
-/// has a step eta of its own, lr at first, which grows while the gradient's sign stays. At a rate
-/// of 0 it rests; it begins when the rate is first above that.
+/// Resilient backpropagation: Riedmiller & Braun 1993, without weight backtracking. Each element
+/// has its own step length eta, which is lr at first; it grows while the sign of the gradient stays
+/// the same, and shrinks when the sign changes. While the learning rate is 0, theta and eta do not
+/// change; an element begins in the first step whose learning rate is above 0.
 template <class S = double> struct RpropRule {
+  /// - lr: the first step length, at least 0
+  /// - eta_minus: the factor on eta when the sign of the gradient has changed, in (0, 1)
+  /// - eta_plus: the factor on eta when the sign of the gradient is the same, above 1
+  /// - step_min: the smallest step length, at least 0
+  /// - step_max: the largest step length, at least step_min
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-2, eta_minus = 0.5, eta_plus = 1.2, step_min = 1e-6, step_max = 50;
   Flag maximize = false;
   static constexpr auto name = "Rprop";
   static constexpr Names hyper{"lr", "eta_minus", "eta_plus", "step_min", "step_max", "maximize"},
       state{"g_prev", "eta"};
-  static constexpr double smallest = 0x1p-126;  // that float32 does not take for 0
+  static constexpr double smallest = 0x1p-126;  // float32 loops flush smaller ones to 0
 
   template <class T> void update(T& theta, T g, T& g_prev, T& eta, S) const {
     const T agreement = g * g_prev;
     const T change = where(agreement > 0, T(eta_plus), where(agreement < 0, T(eta_minus), 1));
-    const S least = where(step_min > smallest, step_min, smallest);  // 0 is what has not begun
+    const S least = where(step_min > smallest, step_min, smallest);  // eta = 0: not begun
     const T next = min(max(where(eta > 0, eta, lr) * change, least), step_max);
     eta = where(lr > 0, next, eta);
     g = where(agreement < 0, 0, g);
@@ -120,9 +155,16 @@ template <class S = double> struct RpropRule {
   }
 };
 
-/// Averaged stochastic gradient descent. Polyak & Juditsky 1992; rates as Bottou 2010, section 4.
-/// The average ax of the parameter's values begins after t0 steps. A new lr counts at once.
+/// Averaged stochastic gradient descent: Polyak & Juditsky 1992, with the learning rates of Bottou
+/// 2010, section 4. ax is the average of the parameter's values after step t0; until then it equals
+/// the parameter. A new lr takes effect in the next step.
 template <class S = double> struct ASGDRule {
+  /// - lr: the first learning rate (gamma_0), at least 0
+  /// - lambd: how fast the learning rate and theta decay (lambda), at least 0
+  /// - alpha: the learning rate of step t is lr / (1 + lambd lr (t - 1))^alpha, at least 0
+  /// - t0: the step after which the average begins
+  /// - weight_decay: how much of theta is added to g (L2 decay), at least 0
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-2, lambd = 1e-4, alpha = 0.75, t0 = 1e6, weight_decay = 0;
   Flag maximize = false;
   static constexpr auto name = "ASGD";
@@ -139,8 +181,13 @@ template <class S = double> struct ASGDRule {
   }
 };
 
-/// Lion. Chen et al. 2023, Algorithm 2 (arXiv:2302.06675); weight decay is decoupled.
+/// Lion: Chen et al. 2023, Algorithm 2 (arXiv:2302.06675). Weight decay is decoupled.
 template <class S = double> struct LionRule {
+  /// - lr: the learning rate (eta in the paper), at least 0
+  /// - beta1: the weight of m, against that of g, in the sign that is the step, in [0, 1)
+  /// - beta2: how much of m a step keeps, in [0, 1)
+  /// - weight_decay: how much theta decays in a step, times lr (lambda), at least 0
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-4, beta1 = 0.9, beta2 = 0.99, weight_decay = 0;
   Flag maximize = false;
   static constexpr auto name = "Lion";
@@ -159,6 +206,7 @@ extern template class Optimizer<AdadeltaRule>;
 extern template class Optimizer<RpropRule>;
 extern template class Optimizer<ASGDRule>;
 extern template class Optimizer<LionRule>;
+/// The optimizers with these rules: the options of SGD are the members of SGDRule, and so on.
 using SGD = Optimizer<SGDRule>;
 using Adagrad = Optimizer<AdagradRule>;
 using RMSprop = Optimizer<RMSpropRule>;

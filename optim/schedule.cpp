@@ -16,20 +16,21 @@ void need_positive(const char* what, double value, At at) {
 void need_share(const char* what, double value, At at) {
   detail::require(value >= 0 && value <= 1, what, value, "[0, 1]", at);
 }
-/// A number of steps, as formulas take it.
+/// A number of steps as a double, for formulas. ValueError if it is below `least`.
 double steps_from(int64_t least, const char* what, int64_t value, At at) {
   const auto steps = static_cast<double>(value);
   detail::require(value >= least, what, steps, least == 0 ? "at least 0" : "at least 1", at);
   return steps;
 }
 
-/// How much a value counts at a share x of the way to it; those of x and 1 - x add up to 1.
+/// The weight of a value at the share x of the way to it. The weights at x and 1 - x add up to 1.
 using Weight = double (*)(double x);
 double straight(double x) { return x; }
-/// (1 - cos(pi x)) / 2, without its cancellation.
+/// (1 - cos(pi x)) / 2, computed without cancellation.
 double wave(double x) { return std::pow(std::sin(std::numbers::pi / 2 * x), 2); }
 
-/// Has values[i] at step knots[i], and stays at the last. A way without length is left out.
+/// A curve that has values[i] at step knots[i], and keeps the last one. A part without length is
+/// skipped.
 struct Path {
   std::vector<double> knots, values;
   Weight weight;
@@ -44,7 +45,7 @@ struct Path {
   }
 };
 
-/// t of DecayOptions, a function of the step.
+/// The t of DecayOptions as a function of the step; errors name `period` and `floor`.
 auto decay_time(const schedule::DecayOptions& o, const char* period, const char* floor, At at) {
   need_share(floor, o.floor, at);
   return [steps = steps_from(1, period, o.period, at), o](double n) {

@@ -10,20 +10,20 @@
 #include "descent/core/ops/ops.hpp"
 #include "descent/optim/optimizer.hpp"
 
-// What an optimizer saves, and how it takes it back.
+// How an optimizer saves and loads its state.
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 namespace {
 
-/// What a state dict holds.
+/// The contents of a state dict.
 struct Saved {
   int64_t steps;
   double lr_factor;
   std::vector<std::pair<std::string, std::vector<double>>> groups;  // names and options
   std::vector<detail::Slot> slots;
 };
-/// Names all of it.
+/// Gives each part its name.
 void visit(StateVisitor& v, const detail::RuleInfo& info, Saved& saved) {
   const std::string rule = std::string(info.name) + "/";
   v(rule + "steps", saved.steps);
@@ -46,8 +46,9 @@ void visit(StateVisitor& v, const detail::RuleInfo& info, Saved& saved) {
   }
 }
 
-/// The groups that a state dict of `rule` has, "<number> <pattern>", by their numbers.
-std::map<int64_t, std::string> saved_groups(const NamedTensors& state, const std::string& rule) {
+/// The groups in a state dict of `rule`: their names "<number> <pattern>", in the order of the
+/// numbers.
+std::map<int64_t, std::string> read_groups(const NamedTensors& state, const std::string& rule) {
   const std::string head = rule + "/[", tail = "]/lr";
   std::map<int64_t, std::string> names;
   for (const auto& [key, t] : state) {
@@ -55,13 +56,14 @@ std::map<int64_t, std::string> saved_groups(const NamedTensors& state, const std
     const std::string name = key.substr(head.size(), key.size() - head.size() - tail.size());
     int64_t number = 0;
     const auto end = std::from_chars(name.data(), name.data() + name.size(), number).ptr;
-    if (number > 0 && *end == ' ') names.emplace(number, name);  // others are unexpected entries
+    if (number > 0 && *end == ' ') names.emplace(number, name);  // others stay unexpected entries
   }
   return names;
 }
 std::string pattern_of(const std::string& name) { return name.substr(name.find(' ') + 1); }
 
-/// ValueError if the state is that of another rule, whose every entry would be reported otherwise.
+/// Throws a ValueError if the state is that of another rule; without this, the error would list
+/// every single entry.
 void check_rule(const NamedTensors& state, const std::string& rule, At at) {
   std::string other;
   for (const auto& [key, t] : state) {
@@ -95,7 +97,7 @@ void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   const std::vector<double> options(info_.hyper.count);
   Saved saved{0, 1, {{"*", options}}, slots_};
   Groups groups;
-  for (const auto& [number, name] : saved_groups(state, info_.name)) {
+  for (const auto& [number, name] : read_groups(state, info_.name)) {
     saved.groups.emplace_back(name, options);
     find_slots(
         groups.emplace_back(std::make_unique<detail::Group>(info_, pattern_of(name)))->pattern, at);
@@ -114,27 +116,27 @@ void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   lr_factor_ = saved.lr_factor;
 }
 
-/// Puts `groups`, with these options, in the place of those there are, and the first of `saved` in
-/// the place of the defaults. Whoever holds a group keeps it: one that is not among them is left
-/// with nothing set. ValueError, and nothing changed, if options do not hold together.
+/// Replaces the groups by `groups`. `saved` has the options: first the defaults, then those of each
+/// group. References to groups stay valid: a group that is not in `groups` remains, with nothing
+/// set. ValueError, with nothing changed, if options contradict each other.
 void OptimizerBase::take_groups(
     Groups groups, const std::vector<std::pair<std::string, std::vector<double>>>& saved,
     std::vector<Slot>& slots, At at) {
-  const auto known = [](auto& all, const std::string& pattern) {
+  const auto find_in = [](auto& all, const std::string& pattern) {
     return std::ranges::find_if(all, [&](const auto& g) { return g->pattern == pattern; });
   };
   for (std::size_t g = 0; g < groups.size(); ++g) {
-    if (known(groups, groups[g]->pattern) - groups.begin() != static_cast<std::ptrdiff_t>(g))
+    if (find_in(groups, groups[g]->pattern) - groups.begin() != static_cast<std::ptrdiff_t>(g))
       fail<ValueError>(at, "load_state_dict: two groups have the pattern \"{}\"",
                        groups[g]->pattern);
     for (std::size_t i = 0; i < info_.hyper.count; ++i)
       if (const double value = saved[g + 1].second[i]; value == value) {
-        if (info_.choices[i] > 0) detail::check_option(info_, i, value, at);  // no place for others
+        if (info_.choices[i] > 0) detail::check_option(info_, i, value, at);  // stores no others
         detail::put_cell(info_, *groups[g], i, {value, true});
       }
   }
   for (const auto& old : groups_)
-    if (known(groups, old->pattern) == groups.end())
+    if (find_in(groups, old->pattern) == groups.end())
       groups.push_back(std::make_unique<detail::Group>(info_, old->pattern));
   Mixes mixes = mix(groups, slots);
   mixes[0] = std::make_unique<detail::Mix>();
@@ -144,7 +146,7 @@ void OptimizerBase::take_groups(
   for (const auto& group : groups) inherit(*group, mixes, slots);
   std::memcpy(mixes_[0]->options, mixes[0]->options, sizeof mixes[0]->options);
   for (auto& group : groups)
-    if (const auto old = known(groups_, group->pattern); old != groups_.end()) {
+    if (const auto old = find_in(groups_, group->pattern); old != groups_.end()) {
       std::memcpy((*old)->options, group->options, sizeof group->options);
       for (const auto& m : mixes)
         for (const detail::Group*& member : m->groups)

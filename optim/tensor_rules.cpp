@@ -6,7 +6,7 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-// These run with S = double; an explanation shows what they found.
+// These functions run with S = double only; an explanation shows their results.
 
 template <> void LARSRule<double>::prepare(Preparation& x) const {
   x.quantities = {norm(x.theta).item(), norm(x.g).item()};
@@ -23,7 +23,7 @@ static double rms(const Tensor& x) {
 
 template <> void AdafactorRule<double>::prepare(Preparation& x) const {
   const Tensor g2 = x.g * x.g;
-  // 1 - beta2 is t^beta2_decay: 1 in the first step, whatever the mean was.
+  // The weight of the new value, 1 - beta2, is t^beta2_decay, which is 1 in the first step.
   auto mean_with = [w = std::pow(x.t, beta2_decay)](const Tensor& mean, const Tensor& now) {
     if (!mean.defined()) return now;
     return w < 0.5 ? mean + w * (now - mean) : now + (1 - w) * (mean - now);  // lerp

@@ -1,13 +1,22 @@
 #pragma once
-#include "descent/optim/fused.hpp"
+/// @file
+/// Update rules that need more than one element at a time: a norm, the means of rows and columns,
+/// an orthogonal factor, the loss. `prepare` computes these from whole tensors. See rules.hpp for
+/// the letters and the options.
 
-// Update rules that need more than their own element: a norm, the means of rows and columns, an
-// orthogonal factor, the loss. `prepare` finds these in whole tensors; see rules.hpp for the rest.
+#include "descent/optim/fused.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-/// Layer-wise adaptive rate scaling. You, Gitman & Ginsburg 2017, Algorithm 1 (arXiv:1708.03888).
+/// Layer-wise adaptive rate scaling: You, Gitman & Ginsburg 2017, Algorithm 1 (arXiv:1708.03888).
 template <class S = double> struct LARSRule {
+  /// - lr: the learning rate before it is scaled, at least 0
+  /// - momentum: how much of the velocity b a step keeps, at least 0
+  /// - weight_decay: how much of theta is added to g, at least 0
+  /// - trust_coefficient: the factor (eta in the paper) of the scale |theta| / (|g| + weight_decay
+  ///   |theta|), at least 0
+  /// - nesterov: Nesterov's momentum
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-3, momentum = 0.9, weight_decay = 0, trust_coefficient = 1e-3;
   Flag nesterov = false, maximize = false;
   static constexpr auto name = "LARS";
@@ -25,8 +34,14 @@ template <class S = double> struct LARSRule {
   }
 };
 
-/// Layer-wise adaptive moments. You et al. 2020, Algorithm 2 (arXiv:1904.00962), phi(x) = x.
+/// Layer-wise adaptive moments: You et al. 2020, Algorithm 2 (arXiv:1904.00962), with phi(x) = x.
 template <class S = double> struct LAMBRule {
+  /// - lr: the learning rate before it is scaled by |theta| / |u|, at least 0
+  /// - beta1: how much of m a step keeps, in [0, 1)
+  /// - beta2: how much of v a step keeps, in [0, 1)
+  /// - eps: added to the divisor (epsilon), at least 0
+  /// - weight_decay: how much of theta is added to the direction u (lambda), at least 0
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
   Flag maximize = false;
   static constexpr auto name = "LAMB";
@@ -46,10 +61,17 @@ template <class S = double> struct LAMBRule {
   }
 };
 
-/// Adafactor. Shazeer & Stern 2018, Algorithms 4 and 5 (arXiv:1804.04235). r and c are running
-/// means of the squared gradient's rows and columns (the last two axes); a vector's r is that of
-/// the square itself, and c and mean_r are 1. eps1 = 0 stands for the dtype's epsilon.
+/// Adafactor: Shazeer & Stern 2018, Algorithms 4 and 5 (arXiv:1804.04235). r and c are running
+/// means of g^2, averaged along each row and along each column (of the last two axes). For a vector
+/// r is the running mean of g^2 itself, and c and mean_r are 1.
 template <class S = double> struct AdafactorRule {
+  /// - lr: the largest relative step size: step t has min(lr, 1 / sqrt(t)), at least 0
+  /// - beta2_decay: in step t the running means give g^2 the weight t^beta2_decay, at most 0
+  /// - eps1: the smallest divisor (epsilon_1), at least 0; 0 stands for the epsilon of the dtype
+  /// - eps2: the smallest scale of a parameter (epsilon_2), at least 0
+  /// - d: the largest root mean square of an update before it is scaled, at least 1
+  /// - weight_decay: a step multiplies theta by 1 - lr weight_decay first, at least 0
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-2, beta2_decay = -0.8, eps1 = 0, eps2 = 1e-3, d = 1, weight_decay = 0;
   Flag maximize = false;
   static constexpr auto name = "Adafactor";
@@ -75,13 +97,24 @@ template <class S = double> struct AdafactorRule {
   }
 };
 
-/// How Muon's rate depends on a matrix's shape [n, m]: sqrt(max(1, n / m)), 0.2 sqrt(max(n, m)) (as
-/// large as AdamW's steps), or sqrt(n / m).
+/// The factor on Muon's learning rate for a matrix of shape [n, m]. `original`: sqrt(max(1, n /
+/// m)); `match_rms_adamw`: 0.2 sqrt(max(n, m)), so that steps are as large as AdamW's;
+/// `spectral_unclamped`: sqrt(n / m).
 enum class MuonScale { original, match_rms_adamw, spectral_unclamped };
 
-/// Muon. Jordan et al. 2024: the momentum, made almost orthogonal by ns_steps Newton-Schulz
-/// iterations X = a X + (b A + c A^2) X with A = X X^T, in the parameter's own dtype. For matrices.
+/// Muon: Jordan et al. 2024. A step is the momentum, made almost orthogonal by ns_steps
+/// Newton-Schulz iterations X = a X + (b A + c A^2) X with A = X X^T, in the parameter's own dtype.
+/// Each parameter must be a matrix (ValueError).
 template <class S = double> struct MuonRule {
+  /// - lr: the learning rate, before the factor that adjust_lr chooses, at least 0
+  /// - weight_decay: a step multiplies theta by 1 - lr weight_decay first, at least 0
+  /// - momentum: how much of the running mean of the gradient a step keeps, at least 0
+  /// - nesterov: Nesterov's momentum
+  /// - a, b, c: the coefficients of the iteration
+  /// - eps: the smallest norm that the momentum is divided by before the iterations, at least 0
+  /// - ns_steps: the number of iterations, 0 to 99
+  /// - adjust_lr: the factor on the learning rate
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-3, weight_decay = 0.1, momentum = 0.95;
   Flag nesterov = true;
   S a = 3.4445, b = -4.7750, c = 2.0315, eps = 1e-7, ns_steps = 5;
@@ -104,14 +137,17 @@ template <class S = double> struct MuonRule {
   void check(At at) const {
     detail::require(ns_steps >= 0 && ns_steps < 100, "Muon: ns_steps", ns_steps, "0 to 99", at);
   }
-  /// Why a parameter does not suit; null if it does.
+  /// Why a parameter is unsuitable; null if it is not.
   static const char* refuses(const Tensor& parameter);
 };
 
-/// Polyak's step: Polyak 1987, section 5.3. The rate at which the loss, were it a straight line,
-/// would fall to f_star; at most lr. The gradient's norm is that of all parameters that have the
-/// same options.
+/// Polyak's step: Polyak 1987, section 5.3. The learning rate is that at which the loss would fall
+/// to f_star if it were linear, but at most lr. The squared norm of the gradient is taken over all
+/// parameters that have the same options.
 template <class S = double> struct PolyakRule {
+  /// - lr: the largest learning rate, at least 0
+  /// - f_star: the least value of the loss, or with `maximize` the largest
+  /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1, f_star = 0;
   Flag maximize = false;
   static constexpr auto name = "Polyak";
@@ -137,6 +173,7 @@ extern template class Optimizer<LAMBRule>;
 extern template class Optimizer<AdafactorRule>;
 extern template class Optimizer<MuonRule>;
 extern template class Optimizer<PolyakRule>;
+/// The optimizers with these rules: the options of LARS are the members of LARSRule, and so on.
 using LARS = Optimizer<LARSRule>;
 using LAMB = Optimizer<LAMBRule>;
 using Adafactor = Optimizer<AdafactorRule>;

@@ -1,8 +1,9 @@
 #pragma once
-#include "descent/optim/optimizer.hpp"
+/// @file
+/// Around an optimizer: parameters, groups and rates are its own, and once it has gone, all that
+/// needs it is a ValueError. So are options out of range; they are not saved with the state.
 
-// Around an optimizer: parameters, groups and rates are its own, and once it has gone, all that
-// needs it is a ValueError. So are options out of range; they are not saved with the state.
+#include "descent/optim/optimizer.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
@@ -16,6 +17,7 @@ namespace [[gnu::visibility("default")]] descent { namespace optim {
 /// the sizes. zero_grad() comes before each window, `step(mean loss)` at its end.
 class Accumulate : Pinned {
  public:
+  /// What a full window calls to step, with the mean loss.
   using Step = std::function<void(const Tensor& loss)>;
   /// `batches`, at least 1, make a window. `step` is optimizer.step(loss) unless given: yours may
   /// clip the gradients before, or step a scheduler after.
@@ -51,6 +53,7 @@ class Accumulate : Pinned {
   Window window_;
 };
 
+/// How often the slow weights move, and how far.
 struct LookaheadOptions {
   int64_t k = 5;       ///< at least 1
   double alpha = 0.5;  ///< in [0, 1]
@@ -60,12 +63,16 @@ struct LookaheadOptions {
 /// (arXiv:1907.08610).
 class Lookahead : Pinned {
  public:
+  /// Around `inner`, whose steps are taken here from now on.
   explicit Lookahead(OptimizerBase& inner, LookaheadOptions options = {}, At at = At::here());
   ~Lookahead();
+  /// A step of the inner optimizer, and after every k of them one of the slow weights.
   void step(At at = At::here());
   void step(const In& loss);
   double step(const Closure& closure, At at = At::here());
+  /// Calls the function of the inner optimizer.
   void zero_grad(bool set_to_none = true) { inner_.get().zero_grad(set_to_none); }
+  /// The inner optimizer.
   OptimizerBase& inner() { return inner_.get(); }
   /// "Lookahead/steps" (int64), "Lookahead/<parameter>/slow", and the inner optimizer's entries.
   [[nodiscard]] NamedTensors state_dict() const;
@@ -82,9 +89,10 @@ class Lookahead : Pinned {
   NamedTensors state_;
 };
 
+/// How far SAM goes from theta before it takes the gradient.
 struct SAMOptions {
-  double rho = 0.05;  ///< at least 0
-  bool adaptive = false;
+  double rho = 0.05;      ///< at least 0
+  bool adaptive = false;  ///< scale e by the size of each element
 };
 /// Sharpness-aware minimization: the base optimizer's step from theta, with the gradient at theta +
 /// e, e = rho g / ||g|| over all parameters: Foret et al. 2021, Algorithm 1 (arXiv:2010.01412).
@@ -92,12 +100,15 @@ struct SAMOptions {
 /// for minimizing: not with `maximize`.
 class SAM : Pinned {
  public:
+  /// Around `base`.
   explicit SAM(OptimizerBase& base, SAMOptions options = {}, At at = At::here());
   /// Calls `closure` at theta and at theta + e, after a zero_grad() each; puts theta back, bit for
   /// bit, also if it throws; steps, told the second loss; returns the first. e is 0 without a
   /// gradient, and if ||g|| is 0 or not finite.
   double step(const Closure& closure, At at = At::here());
+  /// Calls the function of the base optimizer.
   void zero_grad(bool set_to_none = true) { base_.get().zero_grad(set_to_none); }
+  /// The base optimizer.
   OptimizerBase& base() { return base_.get(); }
   /// The base optimizer's: SAM itself has none.
   [[nodiscard]] NamedTensors state_dict() const { return base_.get().state_dict(); }

@@ -25,12 +25,12 @@ std::vector<double> elements(const std::vector<Tensor>& tensors, int64_t i) {
   return all;
 }
 
-/// What a step did to a parameter: its elements before and after, and the gradient. (Not by ops,
-/// which allocate.)
+/// Measures what a step did to a parameter, from its elements before and after and the gradient.
+/// (Without ops, because these allocate.)
 template <class F>
 void measure(Ledger::Entry& entry, const F* before, const F* after, const F* g, int64_t n) {
   double low = NAN, high = NAN, total = 0, count = 0, decrease = 0;
-  long double square = 0;  // that of no double is too large for it, or too small
+  long double square = 0;  // has room for the square of any double
   for (int64_t i = 0; i < n; ++i) {
     const double change = after[i] - before[i], slope = g[i];
     square += static_cast<long double>(change) * change;
@@ -93,13 +93,13 @@ void Ledger::before_clip(const OptimizerBase& opt) {
     const Tensor g = slot.parameter.grad();
     if (!g.defined() || !matches(options_.parameters, slot.name)) continue;
     const auto age = gradient_age(slot.parameter);
-    const Raw* clipped = raw_of(slot.name, age);  // before: then g is not what there was
+    const Raw* clipped = raw_of(slot.name, age);  // already: g is not the raw one
     raw.push_back(clipped ? *clipped : Raw{slot.name, age, g.clone()});
   }
   raw_ = std::move(raw);
 }
 
-/// What a gradient of this age was before it was clipped; null if it was not.
+/// The gradient of this age before it was clipped; null if it was not clipped.
 const Ledger::Raw* Ledger::raw_of(const std::string& name, GradientAge age) const {
   for (const Raw& raw : raw_)
     if (raw.name == name && raw.age == age) return &raw;
@@ -111,7 +111,7 @@ bool Ledger::records(const OptimizerBase& opt, const detail::Slot& slot) const {
          matches(options_.parameters, slot.name);
 }
 
-/// What an entry of so many elements takes, about.
+/// About how many bytes an entry with this number of elements takes.
 int64_t Ledger::entry_bytes(std::size_t elements) const {
   const std::size_t numbers =
       rule_->hyper.count + rule_->quantities.count + rule_->fields.count + 2 * rule_->state.count;
@@ -119,8 +119,8 @@ int64_t Ledger::entry_bytes(std::size_t elements) const {
   return static_cast<int64_t>(sizeof(Entry) + elements * each);
 }
 
-/// Whether an earlier step has found no room for its entries, and those are still there: a state
-/// that was loaded may have led back behind it.
+/// Whether an earlier step had no room for its entries. After a state was loaded, this step may
+/// again be before that one: then the ledger is not full.
 bool Ledger::is_full(const OptimizerBase& opt) const {
   return full_at_ > 0 && opt.steps() + 1 >= full_at_;
 }
@@ -137,7 +137,7 @@ void Ledger::before_step(const OptimizerBase& opt) {
           entry_bytes(options_.elements.empty() ? static_cast<std::size_t>(slot.parameter.numel())
                                                 : options_.elements.size());
   if (is_full(opt)) return;
-  int64_t bytes = bytes_ + open_bytes_;  // without the entries that this step makes anew
+  int64_t bytes = bytes_ + open_bytes_;  // without the entries that this step replaces
   for (auto e = entries_.rbegin(); e != entries_.rend() && e->step > opt.steps(); ++e)
     bytes -= entry_bytes(e->elements.size());
   if (bytes > options_.max_bytes) {
@@ -188,7 +188,7 @@ void Ledger::open_entry(const OptimizerBase& opt, const detail::Slot& slot) {
     if (i < theta.numel()) add(i);
 }
 
-/// f(entry, its slot, its place) for each entry of the running step.
+/// Calls f(entry, its slot, its place) for each entry of the running step.
 template <class F> void Ledger::for_each_open(const OptimizerBase& opt, F f) {
   std::size_t at = 0;
   for (const detail::Slot& slot : opt.slots())
@@ -222,7 +222,7 @@ void Ledger::after_step(const OptimizerBase& opt) noexcept {
     }
   });
   const int64_t step = opt.steps();
-  while (!losses_.empty() && losses_.back().first >= step) losses_.pop_back();  // done anew
+  while (!losses_.empty() && losses_.back().first >= step) losses_.pop_back();  // done again
   for (; !entries_.empty() && entries_.back().step >= step; entries_.pop_back())
     bytes_ -= entry_bytes(entries_.back().elements.size());
   losses_.emplace_back(step, opt.loss());
@@ -247,8 +247,10 @@ std::pair<Lines, bool> Ledger::replay(const Entry& entry, const Element& element
   Recording recording;
   detail::Moment moment = element.before;
   {
-    const simd::FlushDenormals flush;  // as in the step, which makes a denormal gradient 0 by a
-    const volatile double sign = 1;    // product with 1 or -1 that no compiler leaves out
+    // In the step a product with 1 or -1 makes a denormal gradient 0. (volatile: a compiler would
+    // leave the product out.)
+    const simd::FlushDenormals flush;
+    const volatile double sign = 1;
     moment.g *= sign;
     replay_(entry.dtype, moment, recording);
   }
@@ -265,7 +267,7 @@ namespace {
 
 /// "w[2, 5]" as a name and its indices.
 std::pair<std::string, std::vector<int64_t>> parse_element(std::string_view text, At at) {
-  const auto bracket = std::min(text.rfind('['), text.size());  // a name may have some too
+  const auto bracket = std::min(text.rfind('['), text.size());  // a name may contain one too
   std::vector<int64_t> index;
   const char *p = text.data() + bracket, *end = text.data() + text.size();
   while (p != end && (*p == '[' || *p == ',')) {
@@ -279,7 +281,8 @@ std::pair<std::string, std::vector<int64_t>> parse_element(std::string_view text
   return {std::string(text.substr(0, bracket)), index};
 }
 
-/// The place of an element in row-major order, from an index for each axis, or from that itself.
+/// The position of an element in row-major order. `index` has a number for each axis, or only that
+/// position, or nothing if there is only one element.
 int64_t flat_index(const Ledger::Entry& entry, const std::vector<int64_t>& index, At at) {
   const auto rank = static_cast<std::size_t>(entry.shape.rank());
   const bool each_axis = index.size() == rank;
@@ -297,9 +300,9 @@ int64_t flat_index(const Ledger::Entry& entry, const std::vector<int64_t>& index
   return flat;
 }
 
-/// "m = 0.5, v = 0.25": those that are in use, or all.
-std::string named_numbers(const Names& names, const std::vector<double>& values, bool single,
-                          const std::vector<char>* in_use = nullptr) {
+/// "m = 0.5, v = 0.25": the numbers that are in use, or all of them.
+std::string list_numbers(const Names& names, const std::vector<double>& values, bool single,
+                         const std::vector<char>* in_use = nullptr) {
   std::string text;
   for (std::size_t i = 0; i < values.size(); ++i)
     if (!in_use || (*in_use)[i])
@@ -336,19 +339,19 @@ std::string Ledger::explain(std::string_view what, int64_t step, At at) const {
   const auto [lines, same] = replay(*entry, *found);
   std::string text =
       fmt::format("{}, step {} of {} ({})\n", rule_->name, step, what, str(entry->dtype));
-  text += "  " + named_numbers(rule_->hyper, before.hyper, false) + "\n";
+  text += "  " + list_numbers(rule_->hyper, before.hyper, false) + "\n";
   text += fmt::format("  t = {}, theta = {}, g = {}", shortest(before.t, false),
                       shortest(before.theta, single), shortest(before.g, single));
   if (found->raw_gradient != before.g)
     text += fmt::format(" (clipped from {})", shortest(found->raw_gradient, single));
-  if (const std::string state = named_numbers(rule_->state, before.state, single, &entry->in_use);
+  if (const std::string state = list_numbers(rule_->state, before.state, single, &entry->in_use);
       !state.empty())
     text += ", " + state;
   text += "\n";
   if (!before.fields.empty())
-    text += "  from whole tensors: " + named_numbers(rule_->fields, before.fields, single) + "\n";
+    text += "  from whole tensors: " + list_numbers(rule_->fields, before.fields, single) + "\n";
   if (!before.quantities.empty())
-    text += "  of the whole: " + named_numbers(rule_->quantities, before.quantities, false) + "\n";
+    text += "  of the whole: " + list_numbers(rule_->quantities, before.quantities, false) + "\n";
   for (const Line& line : lines) text += as_text(line);
   text += same ? "These are the stored bits.\n"
                : fmt::format(
@@ -372,11 +375,11 @@ std::string Ledger::text() const {
 }
 
 namespace {
-/// What a table says of an element.
+/// What a table says about an element.
 std::vector<std::pair<std::string, double>> row(const Ledger& ledger, const Names& state,
                                                 const Ledger::Entry& entry,
                                                 const Ledger::Element& e) {
-  double decayed = e.before.g;  // g where the formula used it: clipped, negated and decayed
+  double decayed = e.before.g;  // g as the formula used it: clipped, negated and decayed
   for (const Line& line : ledger.replay(entry, e).first)
     if (line.name == "g") decayed = line.number;
   std::vector<std::pair<std::string, double>> all{
@@ -404,7 +407,7 @@ std::vector<std::pair<std::string, double>> row(const Ledger& ledger, const Name
   return all;
 }
 
-/// A field of a CSV table, in quotes if it could be mistaken: RFC 4180.
+/// A field of a CSV table, in quotes if it has characters that need them: RFC 4180.
 std::string csv_field(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
   std::string quoted = "\"";
@@ -437,7 +440,7 @@ std::string Ledger::json_lines() const {
                                   {"rule", rule_->name},
                                   {"dtype", str(entry.dtype)}};
       for (const auto& [name, number] : row(*this, rule_->state, entry, e)) line[name] = number;
-      // Names are bytes, and JSON has none that are not UTF-8.
+      // A name may be any bytes, but JSON is UTF-8.
       all += line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
     }
   return all;

@@ -30,8 +30,8 @@ std::string negative(const Text& x) {
   return "-" + in_parentheses(x.text, x.binding == sum || x.text[0] == '-');
 }
 
-/// What binds less tightly than the operator stands in parentheses; so do an equal on the right of
-/// - and /, or beside ^, and a negative number except in front.
+/// An operand is in parentheses if it binds less tightly than `op`; if it binds equally and is on
+/// the right of - or /, or beside ^; or if it is a negative number, except at the front of a sum.
 std::string binary(char op, Binding binding, const Text& a, const Text& b) {
   const auto operand = [&](const Text& x, bool right) {
     const bool equal = x.binding == binding && (op == '^' || (right && op != '+' && op != '*'));

@@ -12,7 +12,7 @@ std::string plot(const Schedule& schedule, int64_t steps, PlotOptions o, At at) 
   detail::require(o.height >= 2 && o.height <= 1000, "plot: height", o.height, "[2, 1000]", at);
   const int64_t last = steps - 1, gaps = o.width - 13;  // after "     0.001 ┤"
   std::vector<double> values;
-  for (int64_t i = 0; i <= gaps; ++i) {  // at round(last i / gaps), which cannot overflow
+  for (int64_t i = 0; i <= gaps; ++i) {  // n = round(last i / gaps), without overflow
     const int64_t n = last / gaps * i + (last % gaps * i + gaps / 2) / gaps;
     values.push_back(schedule(n, at));
     detail::require(std::isfinite(values.back()), "plot: a value", values.back(), "a number", at);
