@@ -8,19 +8,18 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
-void detail::check_blend(Named into, Named from) {
+void detail::check_blend(const char* who, Named into, Named from, At at) {
   for (std::size_t i = 0; i < std::min(into.size(), from.size()); ++i) {
     const auto& [name, x] = into[i];
     const auto& [other, y] = from[i];
     if (!(x.shape() == y.shape()) || !is_floating(x.dtype()) || !is_floating(y.dtype()))
-      fail<ShapeError>(At::unknown(),
-                       "average: {} is {} {} and {} is {} {}: need one shape and floating dtypes",
-                       name, x.dtype(), x.shape(), other, y.dtype(), y.shape());
+      fail<ShapeError>(at, "{}: {} is {} {} and {} is {} {}: need one shape and floating dtypes",
+                       who, name, x.dtype(), x.shape(), other, y.dtype(), y.shape());
   }
 }
 
 void detail::blend(Named into, Named from, double w) {
-  check_blend(into, from);
+  check_blend("average", into, from, At::unknown());
   NoGradGuard no_grad;
   for (std::size_t i = 0; i < std::min(into.size(), from.size()); ++i)
     descent::blend("average", into[i].second, from[i].second, w);
@@ -44,8 +43,6 @@ WeightAverage::WeightAverage(const NamedTensors& parameters, AverageOptions o, A
   }
   state_.emplace_back("WeightAverage/updates", tensor(int64_t{0}));
 }
-
-WeightAverage::~WeightAverage() = default;
 
 AverageGuard::AverageGuard(const WeightAverage& average) : Kept(average.parameters_) {
   detail::blend(tensors, average.state_, 1);

@@ -10,7 +10,7 @@ namespace [[gnu::visibility("default")]] descent { namespace optim {
 namespace detail {
 using Named = std::span<const NamedTensors::value_type>;
 /// Throws a ShapeError unless tensors at the same place have the same shape and floating dtypes.
-void check_blend(Named into, Named from);
+void check_blend(const char* who, Named into, Named from, At at);
 /// into[i] += w (from[i] - into[i]) for all i that both have; w = 1 copies. All are checked first;
 /// after that nothing fails, because it needs no memory.
 void blend(Named into, Named from, double w);
@@ -41,7 +41,6 @@ class WeightAverage : Pinned {
   /// ValueError for a decay out of range, DtypeError for a parameter that is not floating.
   explicit WeightAverage(const NamedTensors& parameters, AverageOptions options = {},
                          At at = At::here());
-  ~WeightAverage();
   /// Adds the parameters, as they are now, to the averages. ShapeError if one has got another
   /// shape.
   void update();

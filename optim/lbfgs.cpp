@@ -26,8 +26,6 @@ LBFGS::LBFGS(const NamedTensors& parameters, LBFGSOptions options, At at)
   check_all(at);
 }
 
-LBFGS::~LBFGS() = default;
-
 void LBFGS::check_all(At at) const {
   resolve(at);
   if (observer()) fail<ValueError>(at, "LBFGS: a step is no formula that a ledger could explain");

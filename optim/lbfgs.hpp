@@ -33,7 +33,6 @@ class LBFGS final : public OptimizerBase {
  public:
   /// ValueError for options out of range; errors for parameters are those of `add`.
   explicit LBFGS(const NamedTensors& parameters, LBFGSOptions options = {}, At at = At::here());
-  ~LBFGS() override;
 
   /// The options, which can be read and changed at any time.
   LBFGSOptions& options() { return *std::launder(static_cast<LBFGSOptions*>(options_at(0))); }

@@ -17,8 +17,8 @@ Accumulate::Accumulate(OptimizerBase& optimizer, int64_t batches, Step step, At 
 
 /// The open window of `a`, and the gradients of its parameters.
 struct Accumulate::Open {
-  explicit Open(const Accumulate& a)
-      : window(a.window_), parameters(a.optimizer_.get().parameters()) {
+  explicit Open(const Accumulate& a, At at = At::unknown())
+      : window(a.window_), parameters(a.optimizer_.get(at).parameters()) {
     for (const auto& [name, p] : parameters) gradients.push_back(p.grad());
   }
   void restore(Accumulate& a) const {
@@ -44,7 +44,7 @@ struct Accumulate::Open {
 /// holds these, backward adds to others.
 class Accumulate::Undo : Pinned {
  public:
-  explicit Undo(Accumulate& a) : a_(a), before_(a) {}
+  Undo(Accumulate& a, At at) : a_(a), before_(a, at) {}
   ~Undo() {
     if (!done) before_.restore(a_);
   }
@@ -62,7 +62,7 @@ NamedTensors Accumulate::state_dict() const {
 }
 
 void Accumulate::load_state_dict(const NamedTensors& state, At at) {
-  const Open loaded = with_state(Open(*this), state, "Accumulate", at);
+  const Open loaded = with_state(Open(*this, at), state, "Accumulate", at);
   const auto& [batches, first, examples, loss] = loaded.window;
   detail::require(batches == 0 || (first >= 1 && examples >= first), "Accumulate: examples",
                   examples, "one or more in each micro-batch", at);
@@ -73,7 +73,7 @@ bool Accumulate::backward(const In& loss, int64_t examples) {
   const auto n = static_cast<double>(examples);
   detail::require(n >= 1, "Accumulate: examples", n, "at least 1", loss.at);
   const double value = loss.item(loss.at);
-  Undo undo(*this);
+  Undo undo(*this, loss.at);
   if (window_.batches == 0) {
     optimizer_.get().zero_grad();
     window_ = {.first = n};
@@ -83,14 +83,14 @@ bool Accumulate::backward(const In& loss, int64_t examples) {
   ++window_.batches;
   window_.examples += n;
   window_.loss += n * value;
-  const bool stepped = window_.batches >= batches_ && flush();
+  const bool stepped = window_.batches >= batches_ && flush(loss.at);
   undo.done = true;
   return stepped;
 }
 
-bool Accumulate::flush() {
+bool Accumulate::flush(At at) {
   if (window_.batches == 0) return false;
-  Undo undo(*this);
+  Undo undo(*this, at);
   const Window full = std::exchange(window_, {});
   detail::scale_gradients(optimizer_.get().parameters(), full.first / full.examples);
   step_(tensor(full.loss / full.examples, float64));
@@ -116,10 +116,10 @@ NamedTensors Lookahead::complete() const {
   return all;
 }
 
-double Lookahead::around(const std::function<double()>& step) {
+double Lookahead::around(At at, const std::function<double()>& step) {
+  const NamedTensors fast = inner_.get(at).parameters();
   NamedTensors state = complete();
-  const NamedTensors fast = inner_.get().parameters();
-  detail::check_blend(fast, state);  // after the step nothing may fail
+  detail::check_blend("Lookahead", fast, state, at);  // after the step nothing may fail
   const int64_t before = inner_.get().steps();
   const double loss = step();
   if (inner_.get().steps() == before) return loss;  // it skipped one
@@ -131,15 +131,14 @@ double Lookahead::around(const std::function<double()>& step) {
   return loss;
 }
 
-Lookahead::~Lookahead() = default;
 void Lookahead::step(At at) {
-  around([&] { return inner_.get(at).step(at), 0.0; });
+  around(at, [&] { return inner_.get().step(at), 0.0; });
 }
 void Lookahead::step(const In& loss) {
-  around([&] { return inner_.get().step(loss), 0.0; });
+  around(loss.at, [&] { return inner_.get().step(loss), 0.0; });
 }
 double Lookahead::step(const Closure& closure, At at) {
-  return around([&] { return inner_.get(at).step(closure, at); });
+  return around(at, [&] { return inner_.get().step(closure, at); });
 }
 
 NamedTensors Lookahead::state_dict() const {

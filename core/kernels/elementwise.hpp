@@ -156,14 +156,6 @@ template <class Out, class F, class... T> void transform(F f, const Tensor& out,
 
 [[noreturn]] void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of_a,
                                 const char* name_of_b);
-/// Checks both as `check` does, and that they have one dtype.
-inline void check_pair(const char* op, const In& a, const In& b, const char* name_of_a = "a",
-                       const char* name_of_b = "b") {
-  check(op, a);
-  check(op, b);
-  if (a.dtype() != b.dtype()) [[unlikely]]
-    refuse_dtypes(op, a, b, name_of_a, name_of_b);
-}
 
 /// An uninitialised tensor of the shape that a and b broadcast to.
 Tensor empty_broadcast(const char* op, const In& a, const In& b, DType dtype);
@@ -193,7 +185,10 @@ inline void check_input(const char* op, const In& x) { detail::check(op, x); }
 /// The same for two inputs, and DtypeError unless they have one dtype. The message uses the names.
 inline void check_inputs(const char* op, const In& a, const In& b, const char* name_of_a = "a",
                          const char* name_of_b = "b") {
-  detail::check_pair(op, a, b, name_of_a, name_of_b);
+  detail::check(op, a);
+  detail::check(op, b);
+  if (a.dtype() != b.dtype()) [[unlikely]]
+    detail::refuse_dtypes(op, a, b, name_of_a, name_of_b);
 }
 
 /// The shape that a and b broadcast to by NumPy's rule; otherwise a ShapeError that names the axis.
@@ -217,7 +212,7 @@ template <Kinds K = Kinds::floating, class F>
 /// f(a, b) of each pair of elements after broadcasting. a and b have one dtype, which is among `K`.
 template <Kinds K = Kinds::floating, class F>
 [[nodiscard]] Tensor zip(const char* op, const In& a, const In& b, F f) {
-  detail::check_pair(op, a, b);
+  check_inputs(op, a, b);
   return visit<K>(op, a.dtype(), a.at, [&]<class T>(T) {
     using Out = std::decay_t<decltype(f(T(), T()))>;
     Tensor out = detail::empty_broadcast(op, a, b, dtype_of<Out>());

@@ -165,7 +165,7 @@ void check_bool(const char* op, const In& x) {
 
 Tensor where(const In& condition, const In& a, const In& b) {
   check_bool("where", condition);
-  detail::check_pair("where", a, b);
+  check_inputs("where", a, b);
   const Shape ab = broadcast_shapes("where", a.shape(), b.shape(), a.at);
   const Shape shape = broadcast_shapes("where", condition.shape(), ab, condition.at);
   Tensor out = detail::empty("where", shape, a.dtype(), a.at);
@@ -232,7 +232,7 @@ bool overlaps(const Tensor& a, const Tensor& b) {
 /// self[i] = f(self[i], other[i]), where `other` is broadcast to self's shape.
 template <Kinds K = Kinds::numeric, class F>
 const Tensor& apply(const char* op, const Tensor& self, const In& other, F f) {
-  detail::check_pair(op, {self, other.at}, other);
+  check_inputs(op, {self, other.at}, other);
   if (!broadcasts_to(other.shape(), self.shape()))
     fail<ShapeError>(other.at,
                      "{}: {} does not broadcast to {}: a tensor does not change its shape in place",

@@ -73,8 +73,8 @@ Tensor weight_grad(const Conv& c, const In& x, const In& g) {
 // ---- checks
 
 Conv plan_conv(const In& x, const In& weight, const In* bias, const Conv2dOptions& o) {
-  detail::check_pair("conv2d", x, weight, "x", "weight");
-  if (bias) detail::check_pair("conv2d", x, *bias, "x", "bias");
+  check_inputs("conv2d", x, weight, "x", "weight");
+  if (bias) check_inputs("conv2d", x, *bias, "x", "bias");
   const Shape& w = weight.shape();
   if (w.rank() != 4)
     fail<ShapeError>(x.at, "conv2d: weight {} has rank {}: need [O, C / groups, KH, KW]", w,

@@ -194,7 +194,7 @@ Tensor gather(const In& x, int64_t dim, const In& index) {
 
 Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src) {
   const int d = detail::axis_of("scatter_add", x, dim);
-  detail::check_pair("scatter_add", src, x, "src", "x");
+  check_inputs("scatter_add", src, x, "src", "x");
   check_full_index("scatter_add", x, d, index);
   if (!(src.shape() == index.shape()))
     fail<ShapeError>(src.at, "scatter_add: src {} and index {} differ: need one shape", src.shape(),

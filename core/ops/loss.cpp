@@ -279,7 +279,7 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
 
 Tensor mse_loss(const In& prediction, const In& target, const MseOptions& options) {
   Frame frame(prediction.at);
-  detail::check_pair("mse_loss", prediction, target, "prediction", "target");
+  check_inputs("mse_loss", prediction, target, "prediction", "target");
   if (!is_floating(prediction.dtype()))
     detail::refuse_dtype("mse_loss", Kinds::floating, prediction.dtype(), prediction.at);
   if (!(prediction.shape() == target.shape()))

@@ -53,7 +53,7 @@ Tensor product(const char* op, const In& a, const In& b, bool turned, const In* 
 
 /// The shape of the product, where a vector still counts as a row or column of size 1.
 Shape product_shape(const In& a, const In& b) {
-  detail::check_pair("matmul", a, b);
+  check_inputs("matmul", a, b);
   const Shape &x = a.shape(), &y = b.shape();
   if (x.rank() == 0 || y.rank() == 0)
     fail<ShapeError>(a.at,
@@ -80,8 +80,8 @@ Shape product_shape(const In& a, const In& b) {
 }
 
 void check_linear(const In& x, const In& weight, const In* bias) {
-  detail::check_pair("linear", x, weight, "x", "weight");
-  if (bias) detail::check_pair("linear", x, *bias, "x", "bias");
+  check_inputs("linear", x, weight, "x", "weight");
+  if (bias) check_inputs("linear", x, *bias, "x", "bias");
 
   const Shape& w = weight.shape();
   if (x.dim() == 0 || w.rank() != 2 || x.shape().back() != w[1]) {

@@ -208,9 +208,7 @@ void run_tiles(int64_t tiles, void (*tile)(void* context, int64_t t), void* cont
 PoolStats pool_stats() { return {stat_jobs, stat_tiles, stat_participants}; }
 
 void reset_pool_stats() {
-  stat_jobs = 0;
-  stat_tiles = 0;
-  stat_participants = 0;
+  stat_jobs = stat_tiles = stat_participants = 0;
   stat_resets.fetch_add(1);
 }
 

@@ -36,10 +36,9 @@ void StateVisitor::operator()(std::string name, double& x) { number(std::move(na
 void StateVisitor::operator()(std::string name, bool& flag) { number(std::move(name), flag); }
 
 void StateVisitor::operator()(std::string name, Tensor& tensor, const Tensor& like) {
-  const bool is_count = like.dtype() == int64 && like.dim() == 0;
   entries_.push_back({name, tensor.defined() ? tensor : like, like, true,
                       [&tensor](const Tensor& t) { tensor = t; }});
-  if (is_count) entries_.back().check = make_count_check(name);
+  if (like.dtype() == int64 && like.dim() == 0) entries_.back().check = make_count_check(name);
 }
 
 void StateVisitor::operator()(NamedTensors& tensors) {

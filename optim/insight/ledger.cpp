@@ -67,8 +67,6 @@ Ledger::Ledger(LedgerOptions options, At at) : options_(std::move(options)) {
     detail::require(i >= 0, "Ledger: an element", static_cast<double>(i), "at least 0", at);
 }
 
-Ledger::~Ledger() = default;
-
 void Ledger::follow(const OptimizerBase& opt, At at) {
   const auto other = optimizer_.lock();
   if (other && other != opt.life)

@@ -55,7 +55,6 @@ class Ledger final : public StepObserver {
 
   /// ValueError unless every >= 1, max_bytes >= 0 and no index is negative.
   explicit Ledger(LedgerOptions options = {}, At at = At::here());
-  ~Ledger() override;
 
   /// All entries, in the order of the steps.
   const std::vector<Entry>& entries() const { return entries_; }

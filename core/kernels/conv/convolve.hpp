@@ -28,11 +28,8 @@ struct Conv {
     const Geometry& w = geometry;
     const Size2d padding(w.dilation.h * (w.kernel.h - 1) - w.padding.h,
                          w.dilation.w * (w.kernel.w - 1) - w.padding.w);
-    return {images,
-            groups,
-            out,
-            in,
-            {w.rows, w.columns, w.kernel, 1, padding, w.dilation, w.height, w.width}};
+    const Geometry back{w.rows, w.columns, w.kernel, 1, padding, w.dilation, w.height, w.width};
+    return {images, groups, out, in, back};
   }
 };
 
