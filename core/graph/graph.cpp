@@ -160,20 +160,19 @@ void Tensor::set_grad(const Tensor& grad, At at) const {
   leaf->replace(grad.defined() && grad.requires_grad() ? grad.detach() : grad);
 }
 
-void Tensor::set_data(const Tensor& value) const {
-  detail::Header *h = header_, *v = value.header_;
+void Tensor::set_data(const Tensor& value, At at) const {
+  detail::Header *h = &get("set_data", at), *v = &value.get("set_data", at);
   auto* const leaf = detail::leaf_node(*this);
   const Tensor output = leaf && leaf->output.defined() ? value.detach() : Tensor();
+  if (leaf && !is_floating(v->dtype))
+    fail<DtypeError>(at, "set_data: a parameter gets {}: need a floating dtype", v->dtype);
   // Derivatives that saved x must notice the change, although the new storage has its own versions.
   v->storage->version = std::max(h->storage->version, v->storage->version) + 1;
   v->storage->writer = "set_data";
-  std::swap(h->storage, v->storage);
-  std::swap(h->data, v->data);
-  std::swap(h->dtype, v->dtype);
-  std::swap(h->contiguous, v->contiguous);
-  std::swap(h->numel, v->numel);
-  std::swap(h->shape, v->shape);
-  std::swap(h->strides, v->strides);
+  detail::retain(v->storage->refs);
+  detail::drop(std::exchange(h->storage, v->storage));
+  h->data = v->data, h->dtype = v->dtype, h->contiguous = v->contiguous;
+  h->numel = v->numel, h->shape = v->shape, h->strides = v->strides;
   if (leaf) {
     leaf->replace({});
     leaf->output = output;

@@ -209,6 +209,29 @@ TEST_CASE("a leaf whose dtype changes while its gradient is on the way refuses i
                          "float64 [2] meanwhile"));
 }
 
+TEST_CASE("set_data takes over a value, which stays as it was") {
+  const int64_t before = memory_stats().live_storages;
+  {
+    const Tensor x = leaf({1, 2}), value = tensor({3.0, 4.0, 5.0}, float64), handle = x;
+    x.set_data(value);
+    CHECK(doubles(value) == Doubles{3, 4, 5});
+    CHECK(doubles(handle) == Doubles{3, 4, 5});
+    CHECK(x.dtype() == float64);
+    value.fill_(7);  // shared
+    CHECK(doubles(x) == Doubles{7, 7, 7});
+    (x * 2.0).sum().backward();
+    CHECK(doubles(x.grad()) == Doubles{2, 2, 2});
+    x.set_data(x);
+    CHECK(doubles(x) == Doubles{7, 7, 7});
+    CHECK(refusal<DtypeError>([&] {
+            x.set_data(tensor({1, 2}));
+          }).starts_with("set_data: a parameter gets int64: need a floating dtype"));
+    CHECK(refusal<ValueError>([&] { x.set_data(Tensor()); }).starts_with("set_data: this tensor"));
+    CHECK(doubles(x) == Doubles{7, 7, 7});
+  }
+  CHECK(memory_stats().live_storages == before);
+}
+
 TEST_CASE("what has no gradient says why") {
   const Tensor x = leaf({1, 2});
   Tensor w = x - 0.1;
