@@ -1,9 +1,9 @@
 #include <cmath>
-#include <descent/descent.hpp>
-#include <doctest/doctest.h>
 #include <filesystem>
 #include <fstream>
 #include <set>
+
+#include "support.hpp"
 
 using namespace descent;
 
@@ -457,7 +457,7 @@ TEST_CASE("a kink that is crossed is named as the cause") {
   const GradcheckResult r = gradcheck([](const Tensors& in) { return relu(in[0]); }, {x});
   CHECK_FALSE(r.ok);
   CHECK(r.message.find("a kink is crossed") != std::string::npos);
-  CHECK(x.to_vector<double>() == std::vector<double>{0.5, 1e-5});
+  CHECK(values(x) == Values{0.5, 1e-5});
 }
 
 TEST_CASE("a wrong second derivative is found") {

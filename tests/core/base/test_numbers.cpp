@@ -1,36 +1,14 @@
 #include <cmath>
-#include <cstdint>
-#include <doctest/doctest.h>
 #include <limits>
-#include <string>
 
-#include "values.hpp"
+#include "support.hpp"
 
 using namespace descent;
 
 namespace {
 
-using Ints = std::vector<int64_t>;
-using Bools = std::vector<bool>;
-
-constexpr double kInf = std::numeric_limits<double>::infinity();
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr int64_t kOdd = (int64_t{1} << 53) + 1;  // the first whole number that no double holds
 constexpr int64_t kMax = INT64_MAX, kMin = INT64_MIN;
-
-Ints ints(const Tensor& x) { return x.to_vector<int64_t>(); }
-Bools bools(const Tensor& x) { return x.to_vector<bool>(); }
-
-/// The message of the E that f throws, without the place.
-template <class E, class F> std::string refusal(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    const std::string text = e.what();
-    return text.substr(0, text.rfind(" ("));
-  } catch (const std::exception& e) { return std::string("another type: ") + e.what(); }
-  return "no error";
-}
 
 }  // namespace
 
@@ -207,11 +185,11 @@ TEST_CASE("int64 arithmetic wraps around at its ends") {
 
 TEST_CASE("a number stands wherever a tensor can") {
   const Tensor x = tensor({-1., 0., 2.}, float64).requires_grad_();
-  CHECK(maximum(x, 0.0).to_vector<double>() == std::vector<double>{0, 0, 2});
-  CHECK(minimum(x, 1).to_vector<double>() == std::vector<double>{-1, 0, 1});
-  CHECK(pow(2, x).to_vector<double>() == std::vector<double>{0.5, 1, 4});
+  CHECK(maximum(x, 0.0).to_vector<double>() == Values{0, 0, 2});
+  CHECK(minimum(x, 1).to_vector<double>() == Values{-1, 0, 1});
+  CHECK(pow(2, x).to_vector<double>() == Values{0.5, 1, 4});
   maximum(x, 0.0).sum().backward();
-  CHECK(x.grad().to_vector<double>() == std::vector<double>{0, 0.5, 1});
+  CHECK(values(x.grad()) == Values{0, 0.5, 1});
   x.zero_grad();
   pow(2, x).sum().backward();
   CHECK(x.grad()[2].item() == doctest::Approx(4 * std::log(2)));

@@ -1,8 +1,6 @@
 #include <cmath>
-#include <doctest/doctest.h>
-#include <vector>
 
-#include "values.hpp"
+#include "support.hpp"
 
 using namespace descent;
 using doctest::Contains;
