@@ -127,7 +127,9 @@ TEST_CASE("grad leaves the leaves' own gradients alone") {
   CHECK(refusal<GraphError>([&] { grad({y}, {x}); }) ==
         "grad: tensor [2] is not a scalar: pass its outer gradient, or reduce it first");
   CHECK(values(grad({y, z}, {x}, {}, {tensor({1., 0.}), tensor(1.)})[0]) == Values{8, 12});
-  CHECK_THROWS_AS(grad({z}, {x}), GraphError);
+  CHECK(refusal<GraphError>([&] { grad({z}, {x}); }) ==
+        "grad: a second time through mul, whose saved tensors are gone: pass retain_graph the "
+        "first time, or detach() what one step hands to the next");
   CHECK(values(x.grad()) == Values{7, 7});
   CHECK_FALSE(other.grad().defined());
   CHECK(grad({(x * x).sum()}, {}).empty());
@@ -175,7 +177,10 @@ TEST_CASE("an op that saved nothing serves any number of backwards") {
 TEST_CASE("a grad that finds an input unreached leaves the graph as it was") {
   const Tensor x = leaf({1, 2}), other = leaf({3});
   const Tensor y = (x * x).sum();
-  CHECK_THROWS_AS(grad({y}, {x, other}), GraphError);
+  CHECK(refusal<GraphError>([&] {
+          grad({y}, {x, other});
+        }) ==
+        "grad: the outputs do not depend on inputs[1] [1]: pass allow_unused if that is meant");
   y.backward();
   CHECK(values(x.grad()) == Values{2, 4});
 }

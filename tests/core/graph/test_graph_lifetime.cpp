@@ -136,7 +136,8 @@ TEST_CASE("every op gives back its nodes, storages and bytes") {
 TEST_CASE("an exception amid forward or backward leaves nothing behind") {
   const Tensor x = leaf({1, 2});
   const Live before;
-  CHECK_THROWS_AS(exp(x * x) + log(x).reshape({3}), ShapeError);
+  CHECK(refusal<ShapeError>([&] { exp(x * x) + log(x).reshape({3}); }) ==
+        "reshape: [2] has 2 elements: shape [3] does not hold them");
   CHECK(Live() == before);
   auto failing = [](const Tensor& g) -> Tensor {
     if (g.numel() == 2) throw std::runtime_error("in a derivative");

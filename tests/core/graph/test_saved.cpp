@@ -19,7 +19,9 @@ TEST_CASE("an argument that its own function changed is not called a saved tenso
   };
   CHECK(refusal<GraphError>([&] {
           f(tensor({1., 2.}));
-        }).starts_with("relu: an argument [2] was changed in place by mul_ (it is at version"));
+        }) ==
+        "relu: an argument [2] was changed in place by mul_ (it is at version 1, passed at 0): "
+        "clone() it first");
 }
 
 TEST_CASE("a saved tensor that was changed in place is refused, by whatever way it was changed") {
@@ -74,9 +76,9 @@ TEST_CASE("a derivative that reads a saved tensor after its change is refused, h
     CHECK(values(x.grad()) == Values{3});
     const Tensor y = times(x, constant);
     constant += 1;
-    CHECK(refusal<GraphError>([&] { y.backward(); })
-              .starts_with("times: a saved tensor [1] was changed in place by add_ (it is at "
-                           "version 1, saved at 0)"));
+    CHECK(refusal<GraphError>([&] { y.backward(); }) ==
+          "times: a saved tensor [1] was changed in place by add_ (it is at version 1, saved at "
+          "0): clone() it first, or change it after backward");
   }
 }
 

@@ -277,34 +277,41 @@ TEST_CASE("without elements a sum is 0, a mean NaN, and an extreme an error") {
   CHECK(logsumexp(x, 1).to_vector<double>() == std::vector<double>(6, -kInf));
   CHECK(max(x, 0).shape() == Shape{0, 3});
   CHECK(argmax(x, 2).shape() == Shape{2, 0});
-  CHECK_THROWS_AS(max(x), ShapeError);
-  CHECK_THROWS_AS(min(x, 1), ShapeError);
-  CHECK_THROWS_AS(argmax(x), ShapeError);
-  CHECK_THROWS_AS(argmin(x, 1), ShapeError);
-  CHECK_THROWS_AS(norm(x, 1, {.p = kInf}), ShapeError);
+  const std::string rule = ": no element of [2, 0, 3] to choose from: need at least one";
+  CHECK(refusal<ShapeError>([&] { max(x); }) == "max" + rule);
+  CHECK(refusal<ShapeError>([&] { min(x, 1); }) == "min" + rule);
+  CHECK(refusal<ShapeError>([&] { argmax(x); }) == "argmax" + rule);
+  CHECK(refusal<ShapeError>([&] { argmin(x, 1); }) == "argmin" + rule);
+  CHECK(refusal<ShapeError>([&] { norm(x, 1, {.p = kInf}); }) == "norm" + rule);
 }
 
 TEST_CASE("wrong axes, dtypes and options are named") {
   const Tensor x = zeros({2, 3});
-  CHECK_THROWS_WITH_AS(sum(x, {1, -1}), doctest::Contains("sum: dims [1, -1] of a tensor [2, 3]"),
-                       ShapeError);
-  CHECK_THROWS_WITH_AS(mean(x, 2), doctest::Contains("mean: dim 2 is out of range"), IndexError);
+  CHECK(refusal<ShapeError>([&] {
+          sum(x, {1, -1});
+        }) == "sum: dims [1, -1] of a tensor [2, 3] name an axis twice");
+  CHECK(refusal<IndexError>([&] { mean(x, 2); }) ==
+        "mean: dim 2 is out of range for rank 2: need -2..1");
   CHECK_THROWS_AS(argmax(x, -3), IndexError);
   CHECK_THROWS_AS(softmax(x, 2), IndexError);
-  CHECK_THROWS_WITH_AS(mean(x.to(int64)), doctest::Contains("mean: the input is int64"),
-                       DtypeError);
+  CHECK(refusal<DtypeError>([&] { mean(x.to(int64)); }) ==
+        "mean: the input is int64: need float32 or float64 (use to())");
   CHECK_THROWS_AS(var(x.to(int64)), DtypeError);
   CHECK_THROWS_AS(norm(x.to(boolean)), DtypeError);
   CHECK_THROWS_AS(logsumexp(x.to(int64), 0), DtypeError);
   CHECK_THROWS_AS(softmax(x.to(int64)), DtypeError);
-  CHECK_THROWS_AS(max(x.to(boolean)), DtypeError);
-  CHECK_THROWS_WITH_AS(norm(x, 0, {.p = 0}), doctest::Contains("norm: p is 0"), ValueError);
+  CHECK(refusal<DtypeError>([&] { max(x.to(boolean)); }) ==
+        "max: the input is bool: need float32, float64 or int64 (use to())");
+  CHECK(refusal<ValueError>([&] { norm(x, 0, {.p = 0}); }) ==
+        "norm: p is 0: need a number above 0");
   CHECK_THROWS_AS(norm(x, 0, {.p = kNan}), ValueError);
-  CHECK_THROWS_WITH_AS(sum_to(x, {2}),
-                       doctest::Contains("sum_to: [2] does not broadcast to [2, 3]"), ShapeError);
-  CHECK_THROWS_AS(sum(Tensor()), ValueError);
+  CHECK(refusal<ShapeError>([&] { sum_to(x, {2}); }) ==
+        "sum_to: [2] does not broadcast to [2, 3]: only axes of size 1 widen");
+  CHECK(refusal<ValueError>([&] { sum(Tensor()); }) ==
+        "sum: an input is an undefined tensor (as a gradient is before backward())");
   CHECK(sum(tensor(3.), -1).item() == 3);
-  CHECK_THROWS_AS(sum(tensor(3.), 1), IndexError);
+  CHECK(refusal<IndexError>([&] { sum(tensor(3.), 1); }) ==
+        "sum: dim 1 is out of range for rank 0: need -1..0");
 }
 
 TEST_CASE("argmax and argmin give the first of equal extremes") {
