@@ -1,5 +1,4 @@
 #include <cstdio>
-#include <functional>
 #include <string>
 
 #include "support.hpp"
@@ -11,7 +10,7 @@ using namespace descent;
 
 namespace {
 
-/// The line on which here() was called last: with it begins each statement that is refused.
+/// The line on which here() was called last: each statement that is refused begins with it.
 int line = 0;
 void here(int now = __builtin_LINE()) { line = now; }
 
@@ -42,7 +41,7 @@ const char* undefined = ": an input is an undefined tensor (as a gradient is bef
 
 }  // namespace
 
-TEST_CASE("shapes that do not fit") {
+TEST_CASE("operations say which shapes do not fit") {
   const Tensor a = zeros({64, 10}), b = zeros({64}), w = zeros({3, 4});
   refuses<ShapeError>(
       "add: cannot broadcast a [64, 10] with b [64]: dim 1 is 10 vs 64 (b aligns to the right; "
@@ -144,7 +143,7 @@ TEST_CASE("layers name themselves and the line that called the model") {
                       [] { here(), Net().freeze("conv*"); });
 }
 
-TEST_CASE("dtypes that do not fit") {
+TEST_CASE("operations say which dtypes do not fit") {
   const Tensor f = zeros({2}), d = zeros({2}, float64), i = zeros({2}, int64);
   const Tensor flag = zeros({2}, boolean);
   refuses<DtypeError>("add: a is float32 and b is float64: need one dtype (use to())",
@@ -170,7 +169,7 @@ TEST_CASE("dtypes that do not fit") {
                       [&] { here(), index_select(f, 0, f); });
 }
 
-TEST_CASE("indices and dimensions out of range") {
+TEST_CASE("operations say which index or dimension is out of range") {
   const Tensor x = zeros({2, 3}), scalar = tensor(1.);
   refuses<IndexError>("sum: dim 2 is out of range for rank 2: need -2..1",
                       [&] { here(), x.sum(2); });
@@ -311,7 +310,7 @@ TEST_CASE("every function names itself, whatever it is made of") {
   std::printf("errors: %d calls name the function that was called\n", calls);
 }
 
-TEST_CASE("undefined tensors") {
+TEST_CASE("operations say that a tensor is undefined") {
   const Tensor none, x = zeros({2});
   const std::string rest = undefined;
   refuses<ValueError>("add" + rest, [&] { here(), none + x; });
@@ -326,7 +325,7 @@ TEST_CASE("undefined tensors") {
   refuses<ValueError>("cat: the list of tensors is empty", [&] { here(), cat({}); });
 }
 
-TEST_CASE("sizes that are none, or too large") {
+TEST_CASE("negative sizes, sizes that are too large and empty ranges are refused") {
   refuses<ShapeError>("zeros: shape [2, -1] has a negative size", [] { here(), zeros({2, -1}); });
   refuses<SizeError>(
       "empty: 4611686018427387904 * 4 is too large: sizes end at 9223372036854775807", [] {
@@ -339,27 +338,24 @@ TEST_CASE("sizes that are none, or too large") {
                       [] { here(), randint(3, 3, {1}); });
 }
 
-TEST_CASE("memory that ran out") {
-  const auto text = [](const std::function<void()>& f) -> std::string {
+TEST_CASE("an operation that finds no memory names itself and the limit") {
+  const auto text = [](auto f) {
     trim();
     set_memory_limit(1);
-    try {
-      f();
-    } catch (const OutOfMemory& e) {
-      set_memory_limit(0);
-      return e.what();
-    }
+    const std::string message = full_refusal<OutOfMemory>(f);
     set_memory_limit(0);
-    return kNothingThrown;
+    return message;
   };
   const std::string made = text([] { here(), zeros({1 << 20}); });
   CHECK(made.starts_with("zeros: out of memory: "));
   CHECK(made.ends_with(": the limit is 1" + place()));
   const Tensor x = ones({1 << 20});
-  CHECK(text([&] { exp(x); }).starts_with("exp: out of memory: "));
+  const std::string computed = text([&] { here(), exp(x); });
+  CHECK(computed.starts_with("exp: out of memory: "));
+  CHECK(computed.ends_with(": the limit is 1" + place()));
 }
 
-TEST_CASE("optimizers and schedules") {
+TEST_CASE("optimizers and schedules name the parameter or the option that is wrong") {
   const Tensor w = zeros({2}).requires_grad_(), other = zeros({2}).requires_grad_();
   using optim::Adam;
   using optim::SGD;
@@ -392,7 +388,7 @@ TEST_CASE("optimizers and schedules") {
                       [] { here(), optim::schedule::exponential(0); });
 }
 
-TEST_CASE("files and datasets") {
+TEST_CASE("readers, datasets and loaders say what is wrong") {
   const std::string path = "/nonexistent/data";
   const std::string rest = " cannot open /nonexistent/data: No such file or directory";
   refuses<IoError>("read_csv:" + rest, [&] { here(), data::read_csv(path); });

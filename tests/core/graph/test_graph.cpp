@@ -155,7 +155,7 @@ TEST_CASE("a derivative made with create_graph may be used twice, beside the los
   CHECK(values(x.grad()) == Values{12 + 288 + 12, 3 - 36 - 6});
 }
 
-TEST_CASE("the chain rule in two stages, either one first") {
+TEST_CASE("the chain rule holds in two stages, whichever of them comes first") {
   const Tensor x = leaf({1, 2});
   const Tensor y = x * x, z = (y * y).sum();
   y.backward(grad({z}, {y})[0]);  // the op behind y has not been used up

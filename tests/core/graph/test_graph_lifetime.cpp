@@ -74,7 +74,7 @@ TEST_CASE("a million ops, one after the other or side by side, need no deep stac
   CHECK(Live() == before);
 }
 
-TEST_CASE("a long chain dies flat whoever held it last") {
+TEST_CASE("a long chain is freed without recursion, whoever held it last") {
   const Live before;
   on_small_stack([] {
     const Tensor x = leaf({1}), w = leaf({1});
@@ -133,7 +133,7 @@ TEST_CASE("every op gives back its nodes, storages and bytes") {
   }
 }
 
-TEST_CASE("an exception amid forward or backward leaves nothing behind") {
+TEST_CASE("an exception during forward or backward leaves nothing behind") {
   const Tensor x = leaf({1, 2});
   const Live before;
   CHECK(refusal<ShapeError>([&] { exp(x * x) + log(x).reshape({3}); }) ==

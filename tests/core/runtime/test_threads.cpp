@@ -153,7 +153,7 @@ TEST_CASE("the caller gets the exception of the lowest tile that throws, and the
   }
 }
 
-TEST_CASE("which exception that is does not depend on which comes first in time") {
+TEST_CASE("which exception the caller gets does not depend on which is thrown first") {
   NumThreads guard(2);
   // 32 chunks of two tiles: tiles 0 and 2 meet on two threads.
   auto thrown = [](auto first, auto third) {

@@ -109,7 +109,7 @@ TEST_CASE("views share elements and version; copies do not") {
         "data: tensor [3] with strides [4] is not contiguous: use contiguous()");
 }
 
-TEST_CASE("whoever hands on a tensor that it was handed owns what it makes of it") {
+TEST_CASE("a function that passes on a tensor that it borrowed makes one more owner of it") {
   const auto owners = [](const Tensor& x) { return Peek::header(x)->refs; };
   const auto returned = [](const In& x) -> Tensor { return x; };
   const auto moved = [](const In& x) { return Tensor(std::move(x)); };
