@@ -1,8 +1,5 @@
 #pragma once
-#include <doctest/doctest.h>
-#include <string>
-
-#include "values.hpp"
+#include "support.hpp"
 
 // What tests of optimizers share.
 

@@ -1,13 +1,10 @@
 #pragma once
 #include <cmath>
-#include <functional>
-#include <limits>
 #include <map>
-#include <string>
-#include <vector>
 
 #include "descent/core/base/paths.hpp"
-#include "descent/descent.hpp"
+
+#include "support.hpp"
 
 // What the comparisons of paths/*.cpp share: cases that cover all pairs of what an operation
 // accepts, operands in any layout, results by the definition, and the count for each path.
@@ -19,18 +16,9 @@ using detail::Choice;
 
 // ---- how much of it runs
 
-#if defined(__has_feature)
-#define DESCENT_HAS(feature) __has_feature(feature)
-#else
-#define DESCENT_HAS(feature) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||   \
-    DESCENT_HAS(address_sanitizer) || DESCENT_HAS(thread_sanitizer) || \
-    DESCENT_HAS(undefined_behavior_sanitizer)
-inline constexpr int64_t kShare = 10;  // every tenth case, where each takes ten times as long
-#else
-inline constexpr int64_t kShare = 1;
-#endif
+/// Every tenth case under a sanitizer, where each takes ten times as long.
+inline constexpr int64_t kShare =
+    kAddressSanitizer || kThreadSanitizer || DESCENT_HAS(undefined_behavior_sanitizer) ? 10 : 1;
 
 // ---- cases
 

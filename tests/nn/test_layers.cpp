@@ -4,9 +4,8 @@
 #include <functional>
 #include <thread>
 
-#include "files.hpp"
 #include "golden.hpp"
-#include "same_bits.hpp"
+#include "support.hpp"
 
 using namespace descent;
 using doctest::Contains;

@@ -2,20 +2,10 @@
 #include <atomic>
 #include <cmath>
 #include <cstdio>
-#include <doctest/doctest.h>
 #include <future>
-#include <string>
 #include <thread>
 
-#include "descent/core/autograd/backward.hpp"
-#include "descent/core/graph/graph.hpp"
-#include "descent/core/kernels/elementwise.hpp"
-#include "descent/core/ops/arithmetic.hpp"
-#include "descent/core/ops/factory.hpp"
-#include "descent/core/ops/pointwise.hpp"
-#include "descent/core/ops/reduction.hpp"
-#include "descent/core/ops/view.hpp"
-
+#include "graph.hpp"
 #include "inject.hpp"
 
 using namespace descent;
@@ -24,23 +14,10 @@ using namespace descent;
 
 namespace {
 
-using Doubles = std::vector<double>;
-Doubles doubles(const Tensor& x) { return x.to_vector<double>(); }
-
-Tensor leaf(std::initializer_list<double> values) { return tensor(values).requires_grad_(); }
-
-bool close(const Doubles& a, const Doubles& b) {
+bool close(const Values& a, const Values& b) {
   bool all = a.size() == b.size();
   for (std::size_t i = 0; all && i < a.size(); ++i) all = std::abs(a[i] - b[i]) < 1e-5;
   return all;
-}
-
-/// The text of the E that f throws.
-template <class E, class F> std::string refusal(F f) {
-  try {
-    f();
-  } catch (const E& e) { return e.what(); }
-  return "nothing was thrown";
 }
 
 }  // namespace
@@ -57,7 +34,7 @@ TEST_CASE("two threads may walk one graph at once: each gradient counts whole, o
     for (int i = 0; i < 300; ++i) try {
         const Tensor g = grad({loss}, {x}, {.retain_graph = true})[0];
         ++done;
-        wrong += doubles(g) != Doubles{1, 1, 1, 1};
+        wrong += values(g) != Values{1, 1, 1, 1};
       } catch (const GraphError& e) {
         ++refused;
         const std::string text = e.what();
@@ -72,7 +49,7 @@ TEST_CASE("two threads may walk one graph at once: each gradient counts whole, o
   CHECK(done > 0);
   CHECK(wrong == 0);
   loss.backward();  // nothing is left of them
-  CHECK(doubles(x.grad()) == Doubles{1, 1, 1, 1});
+  CHECK(values(x.grad()) == Values{1, 1, 1, 1});
 }
 
 TEST_CASE("a walk finds in order what another thread's walk left, whose owner has gone") {
@@ -89,7 +66,7 @@ TEST_CASE("a walk finds in order what another thread's walk left, whose owner ha
     while (!gone.load(std::memory_order_relaxed)) {}
     const Tensor g = grad({mine}, {x})[0];
     walker.join();
-    CHECK(close(doubles(g), {2 * std::exp(1.), 2 * std::exp(2.)}));
+    CHECK(close(values(g), {2 * std::exp(1.), 2 * std::exp(2.)}));
   }
 }
 
@@ -110,23 +87,22 @@ TEST_CASE("a walk that another thread begins in a hook is refused where the two 
   b.register_hook(hook);
   c.register_hook(hook);
   loss.backward({}, true);
-  CHECK(doubles(x.grad()) == Doubles{16});
-  CHECK(
-      refused.starts_with("grad: another thread's backward is passing through mul now: run them "
-                          "one after the other (test_backward.cpp:"));
+  CHECK(values(x.grad()) == Values{16});
+  CHECK(refused ==
+        "grad: another thread's backward is passing through mul now: run them one after the other");
   CHECK(allowed == "nothing was thrown");
-  CHECK(doubles(grad({other}, {x})[0]) == Doubles{200});
+  CHECK(values(grad({other}, {x})[0]) == Values{200});
 }
 
 TEST_CASE("a walk in a hook of the same thread passes where the outer one waits") {
   const Tensor x = leaf({1}), a = x * 2.0, b = a * 3.0, c = a * 5.0, loss = sum(b + c);
   const Tensor other = sum(a * 100.0);
-  Doubles inside;
+  Values inside;
   std::string elsewhere;
   int hooks = 0;
   const auto hook = [&](const Tensor&) -> Tensor {
     if (++hooks > 1) return {};  // of the inner one
-    inside = doubles(grad({other}, {x}, {.retain_graph = true})[0]);
+    inside = values(grad({other}, {x}, {.retain_graph = true})[0]);
     // The outer one still waits there, and other threads still keep away.
     elsewhere = std::async(std::launch::async, [&] {
                   return refusal<GraphError>([&] { grad({other}, {a}, {.retain_graph = true}); });
@@ -137,9 +113,10 @@ TEST_CASE("a walk in a hook of the same thread passes where the outer one waits"
   x.zero_grad();
   a.register_hook(hook);
   loss.backward({}, true);
-  CHECK(inside == Doubles{200});
-  CHECK(elsewhere.starts_with("grad: another thread's backward is passing through mul now"));
-  CHECK(doubles(x.grad()) == Doubles{16});
+  CHECK(inside == Values{200});
+  CHECK(elsewhere ==
+        "grad: another thread's backward is passing through mul now: run them one after the other");
+  CHECK(values(x.grad()) == Values{16});
 }
 
 TEST_CASE("a hook that changes its gradient in place changes nobody else's, in either mode") {
@@ -151,9 +128,9 @@ TEST_CASE("a hook that changes its gradient in place changes nobody else's, in e
       return {};
     });
     const auto g = grad({a + b}, {a, b}, {.create_graph = create_graph}, {outer});
-    CHECK(doubles(g[0]) == Doubles{10, 20});
-    CHECK(doubles(g[1]) == Doubles{1, 2});
-    CHECK(doubles(outer) == Doubles{1, 2});
+    CHECK(values(g[0]) == Values{10, 20});
+    CHECK(values(g[1]) == Values{1, 2});
+    CHECK(values(outer) == Values{1, 2});
   }
 }
 
@@ -166,18 +143,18 @@ TEST_CASE("what grad returns shares elements with nothing else that it returned 
       NoGradGuard no_grad;
       g[i] *= 10;
       for (std::size_t j = 0; j < g.size(); ++j)
-        CHECK(doubles(g[j]) == (j <= i ? Doubles{10, 20} : Doubles{1, 2}));
+        CHECK(values(g[j]) == (j <= i ? Values{10, 20} : Values{1, 2}));
     }
-    CHECK(doubles(outer) == Doubles{1, 2});
+    CHECK(values(outer) == Values{1, 2});
     const Tensor all = leaf({1, 2, 3});
     const Tensor ones_again = grad({all.sum()}, {all}, {.create_graph = create_graph})[0];
     NoGradGuard no_grad;
     ones_again += 1;  // not one element that is expanded
-    CHECK(doubles(ones_again) == Doubles{2, 2, 2});
+    CHECK(values(ones_again) == Values{2, 2, 2});
   }
   const Tensor x = leaf({3});
   const Tensor first = grad({(x * x * x).sum()}, {x}, {.create_graph = true})[0];
-  CHECK(doubles(grad({first}, {x})[0]) == Doubles{18});
+  CHECK(values(grad({first}, {x})[0]) == Values{18});
 }
 
 TEST_CASE("a gradient that is set comes without its graph") {
@@ -186,7 +163,7 @@ TEST_CASE("a gradient that is set comes without its graph") {
     const Tensor x = leaf({1, 2});
     x.set_grad(x * 3.0);
     CHECK_FALSE(x.grad().requires_grad());
-    CHECK(doubles(x.grad()) == Doubles{3, 6});
+    CHECK(values(x.grad()) == Values{3, 6});
   }
   CHECK(memory_stats().live_nodes == before);
 }
@@ -197,16 +174,15 @@ TEST_CASE("a leaf whose dtype changes while its gradient is on the way refuses i
     x.set_data(x.detach().to(float64));
     return {};
   });
-  CHECK(
-      refusal<GraphError>([&] { (x * 2.0).sum().backward(); })
-          .starts_with("backward: a gradient float32 [2] arrives at a leaf that has become float64 "
-                       "[2] meanwhile: convert it before the forward pass (test_backward.cpp:"));
+  CHECK(refusal<GraphError>([&] { (x * 2.0).sum().backward(); }) ==
+        "backward: a gradient float32 [2] arrives at a leaf that has become float64 [2] meanwhile: "
+        "convert it before the forward pass");
   CHECK_FALSE(x.grad().defined());
   const Tensor y = leaf({1, 2}), product = (y * 2.0).sum();
   y.set_data(y.detach().to(float64));  // before the walk has begun
-  CHECK(refusal<GraphError>([&] { product.backward(); })
-            .starts_with("backward: a gradient float32 [2] arrives at a leaf that has become "
-                         "float64 [2] meanwhile"));
+  CHECK(refusal<GraphError>([&] { product.backward(); }) ==
+        "backward: a gradient float32 [2] arrives at a leaf that has become float64 [2] meanwhile: "
+        "convert it before the forward pass");
 }
 
 TEST_CASE("set_data takes over a value, which stays as it was") {
@@ -235,32 +211,27 @@ TEST_CASE("set_data takes over a value, which stays as it was") {
 TEST_CASE("what has no gradient says why") {
   const Tensor x = leaf({1, 2});
   Tensor w = x - 0.1;
-  CHECK(refusal<GraphError>([&] { w.grad(); })
-            .starts_with("grad: this tensor [2] is the result of sub, and only leaves keep a "
-                         "gradient: change a parameter in place, under NoGradGuard (w -= ...), or "
-                         "detach() it (test_backward.cpp:"));
-  CHECK(refusal<ValueError>([&] {
-          x.grad().item();
-        }).starts_with("item: this tensor is undefined (as a gradient is before backward())"));
-  CHECK(refusal<ValueError>([&] { 0.1 * x.grad(); })
-            .starts_with("mul: an input is an undefined tensor (as a gradient is before "
-                         "backward())"));
+  CHECK(refusal<GraphError>([&] { w.grad(); }) ==
+        "grad: this tensor [2] is the result of sub, and only leaves keep a gradient: change a "
+        "parameter in place, under NoGradGuard (w -= ...), or detach() it");
+  CHECK(refusal<ValueError>([&] { x.grad().item(); }) ==
+        "item: this tensor is undefined (as a gradient is before backward())");
+  CHECK(refusal<ValueError>([&] { 0.1 * x.grad(); }) ==
+        "mul: an input is an undefined tensor (as a gradient is before backward())");
   {
     NoGradGuard no_grad;
-    CHECK(refusal<GraphError>([&] {
-            (x * x).sum().backward();
-          }).starts_with("backward: tensor [] has no graph: recording is off here (NoGradGuard)"));
+    CHECK(refusal<GraphError>([&] { (x * x).sum().backward(); }) ==
+          "backward: tensor [] has no graph: recording is off here (NoGradGuard)");
   }
   Tensor hidden = tensor({0., 0.});
-  CHECK(
-      refusal<GraphError>([&] {
-        for (int step = 0; step < 2; ++step) {
-          hidden = tanh(hidden * x);
-          hidden.sum().backward();
-        }
-      })
-          .starts_with("backward: a second time through tanh, whose saved tensors are gone: pass "
-                       "retain_graph the first time, or detach() what one step hands to the next"));
+  CHECK(refusal<GraphError>([&] {
+          for (int step = 0; step < 2; ++step) {
+            hidden = tanh(hidden * x);
+            hidden.sum().backward();
+          }
+        }) ==
+        "backward: a second time through tanh, whose saved tensors are gone: pass retain_graph the "
+        "first time, or detach() what one step hands to the next");
 }
 
 TEST_CASE("a walk that finds no memory leaves nothing that the next one stumbles over") {
@@ -278,15 +249,15 @@ TEST_CASE("a walk that finds no memory leaves nothing that the next one stumbles
     return (all * all.detach()).sum();
   };
   const auto gradients = [&] {
-    std::vector<Doubles> all;
-    for (const Tensor& x : w) all.push_back(doubles(x.grad()));
+    std::vector<Values> all;
+    for (const Tensor& x : w) all.push_back(values(x.grad()));
     return all;
   };
   const auto forget = [&] {
     for (const Tensor& x : w) x.zero_grad();
   };
   loss().backward();
-  const std::vector<Doubles> expected = gradients();
+  const std::vector<Values> expected = gradients();
   const auto fails_everywhere = [&](auto walk) {
     const inject::Watch watch;
     int64_t failed = 0;

@@ -1,36 +1,18 @@
 #include <cmath>
-#include <cstdint>
-#include <doctest/doctest.h>
 #include <limits>
-#include <string>
 
-#include "values.hpp"
+#include "support.hpp"
 
 using namespace descent;
 
 namespace {
 
-using Ints = std::vector<int64_t>;
-using Bools = std::vector<bool>;
-
-constexpr double kInf = std::numeric_limits<double>::infinity();
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr int64_t kOdd = (int64_t{1} << 53) + 1;  // the first whole number that no double holds
 constexpr int64_t kMax = INT64_MAX, kMin = INT64_MIN;
 
-Ints ints(const Tensor& x) { return x.to_vector<int64_t>(); }
-Bools bools(const Tensor& x) { return x.to_vector<bool>(); }
-
-/// The message of the E that f throws, without the place.
-template <class E, class F> std::string refusal(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    const std::string text = e.what();
-    return text.substr(0, text.rfind(" ("));
-  } catch (const std::exception& e) { return std::string("another type: ") + e.what(); }
-  return "no error";
-}
+/// What every operation says of 1e300 beside a float32 tensor.
+const std::string too_large =
+    ": a float32 tensor with 1e+300: need at most 3.4028235e38 in size (use to(float64))";
 
 }  // namespace
 
@@ -92,16 +74,21 @@ TEST_CASE("a range that never arrives, or that the dtype cannot hold, is refused
         "arange: from 4 to 9 by -2: the step leads away from the end");
   CHECK_THROWS_AS(arange(3, 1), ValueError);
   CHECK_THROWS_AS(arange(-1), ValueError);
-  CHECK_THROWS_AS(arange(0, kInf, 1), ValueError);
+  CHECK(refusal<ValueError>([&] { arange(0, kInf, 1); }) ==
+        "arange: from 0 to inf by 1: need finite ends and a step that is not 0");
   CHECK_THROWS_AS(arange(kNan), ValueError);
-  CHECK_THROWS_AS(arange(0, 1e30, 1e18, int64), ValueError);
+  CHECK(refusal<ValueError>([&] { arange(0, 1e30, 1e18, int64); }) ==
+        "arange: from 0 to 1e+30 by 1e+18: int64 ends before the last element");
   CHECK_THROWS_AS(arange(0, uint64_t{kMax} + 2, int64_t{1} << 62, int64), ValueError);
-  CHECK_THROWS_AS(arange(0, 1e39, 1e38, float32), ValueError);
+  CHECK(refusal<ValueError>([&] { arange(0, 1e39, 1e38, float32); }) ==
+        "arange: a float32 tensor with 9e+38: need at most 3.4028235e38 in size (use to(float64))");
   CHECK_THROWS_AS(arange(kMin, kMax), Error);
   CHECK(refusal<ValueError>([] { linspace(-kInf, -1, 3); }) ==
         "linspace: from -inf to -1: need finite ends");
-  CHECK_THROWS_AS(linspace(0, 1e300, 3), ValueError);
-  CHECK_THROWS_AS(linspace(0, 1e30, 3, int64), DtypeError);
+  CHECK(refusal<ValueError>([&] { linspace(0, 1e300, 3); }) == "linspace" + too_large);
+  CHECK(refusal<DtypeError>([&] { linspace(0, 1e30, 3, int64); }) ==
+        "linspace: an int64 tensor with 1e+30: need a whole number from -2^63 to 2^63 - 1 (use "
+        "to())");
 }
 
 TEST_CASE("a number that int64 does not hold is refused with its place, not changed") {
@@ -112,8 +99,10 @@ TEST_CASE("a number that int64 does not hold is refused with its place, not chan
         "9223372036854775807");
   CHECK(refusal<ValueError>([] {
           tensor({1., 1e30}, float64).t().to(int64);
-        }).starts_with("to: element [1] is 1e+30: "));
-  CHECK_THROWS_AS(full({}, kInf).to(int64), ValueError);
+        }) ==
+        "to: element [1] is 1e+30: need a number from -9223372036854775808 to 9223372036854775807");
+  CHECK(refusal<ValueError>([&] { full({}, kInf).to(int64); }) ==
+        "to: the element is inf: need a number from -9223372036854775808 to 9223372036854775807");
   CHECK_THROWS_AS(full({}, -0x1.000002p63).to(int64), ValueError);
   CHECK_THROWS_AS(full({2, 40000}, 0x1p63, float64).to(int64), ValueError);
   CHECK(ints(tensor({-0x1p63, 0x1.fffffep62}).to(int64)) == Ints{kMin, kMax - (1LL << 39) + 1});
@@ -122,7 +111,8 @@ TEST_CASE("a number that int64 does not hold is refused with its place, not chan
         "9223372036854775807");
   CHECK(refusal<ValueError>([] { tensor(3'000'000'000).item<int>(); }) ==
         "item: the element is 3000000000: need a number from -2147483648 to 2147483647");
-  CHECK_THROWS_AS(tensor(-1).item<std::size_t>(), ValueError);
+  CHECK(refusal<ValueError>([&] { tensor(-1).item<std::size_t>(); }) ==
+        "item: the element is -1: need a number from 0 to 18446744073709551615");
   CHECK_THROWS_AS(tensor(kNan).item<int>(), ValueError);
   CHECK(tensor(-128.9).item<int8_t>() == -128);
   CHECK_THROWS_AS(tensor(-129.).item<int8_t>(), ValueError);
@@ -146,11 +136,17 @@ TEST_CASE("a literal that its dtype cannot hold is refused") {
         "tensor: an int64 tensor with 18446744073709551615: need a whole number from -2^63 to 2^63 "
         "- 1 (use to())");
   CHECK_THROWS_AS(tensor(std::vector<uint64_t>{UINT64_MAX}), DtypeError);
-  CHECK_THROWS_AS(tensor(kNan, int64), DtypeError);
+  CHECK(refusal<DtypeError>([&] { tensor(kNan, int64); }) ==
+        "tensor: an int64 tensor with nan: need a whole number from -2^63 to 2^63 - 1 (use to())");
   CHECK_THROWS_AS(tensor({{1., 2.}, {1e30, 3.}}, int64), DtypeError);
-  CHECK_THROWS_AS(tensor({2.5, -2.5}, int64), DtypeError);
-  CHECK_THROWS_AS(tensor({0, 2}, boolean), DtypeError);
-  CHECK_THROWS_AS(tensor({1e300, 1.}), ValueError);
+  CHECK(refusal<DtypeError>([&] {
+          tensor({2.5, -2.5}, int64);
+        }) ==
+        "tensor: an int64 tensor with 2.5: need a whole number from -2^63 to 2^63 - 1 (use to())");
+  CHECK(refusal<DtypeError>([&] {
+          tensor({0, 2}, boolean);
+        }) == "tensor: a bool tensor with 2: need 0 or 1 (use to())");
+  CHECK(refusal<ValueError>([&] { tensor({1e300, 1.}); }) == "tensor" + too_large);
   CHECK(ints(tensor({2., -3.}, int64)) == Ints{2, -3});
   CHECK(ints(tensor(std::vector<uint64_t>{5})) == Ints{5});
   CHECK(bools(tensor({0., 1.}, boolean)) == Bools{false, true});
@@ -161,19 +157,26 @@ TEST_CASE("a number beside a tensor is refused where the dtype cannot hold it") 
   CHECK(refusal<DtypeError>([&] { return i + UINT64_MAX; }) ==
         "add: an int64 tensor with 18446744073709551615: need a whole number from -2^63 to 2^63 - "
         "1 (use to())");
-  CHECK_THROWS_AS(i + kNan, DtypeError);
-  CHECK_THROWS_AS(eq(i, 1e30), DtypeError);
-  CHECK_THROWS_AS(i.fill_(0x1p63), DtypeError);
-  CHECK_THROWS_AS(zeros({1}, boolean).fill_(UINT64_MAX), DtypeError);
+  CHECK(refusal<DtypeError>([&] { i + kNan; }) ==
+        "add: an int64 tensor with nan: need a whole number from -2^63 to 2^63 - 1 (use to())");
+  CHECK(refusal<DtypeError>([&] { eq(i, 1e30); }) ==
+        "eq: an int64 tensor with 1e+30: need a whole number from -2^63 to 2^63 - 1 (use to())");
+  CHECK(refusal<DtypeError>([&] { i.fill_(0x1p63); }) ==
+        "fill_: an int64 tensor with 9.223372036854776e+18: need a whole number from -2^63 to 2^63 "
+        "- 1 (use to())");
+  CHECK(refusal<DtypeError>([&] { zeros({1}, boolean).fill_(UINT64_MAX); }) ==
+        "fill_: a bool tensor with 18446744073709551615: need 0 or 1 (use to())");
   CHECK(refusal<ValueError>([&] { return x * 1e300; }) ==
         "mul: a float32 tensor with 1e+300: need at most 3.4028235e38 in size (use to(float64))");
-  CHECK_THROWS_AS(where(tensor({true, false}), 1e300, x), ValueError);
+  CHECK(refusal<ValueError>([&] {
+          where(tensor({true, false}), 1e300, x);
+        }) == "where" + too_large);
   CHECK_THROWS_AS(masked_fill(x, tensor({true, false}), -1e300), ValueError);
-  CHECK_THROWS_AS(full({2}, 1e300), ValueError);
-  CHECK_THROWS_AS(x += 1e300, ValueError);
-  CHECK_THROWS_AS(x.fill_(1e300), ValueError);
-  CHECK_THROWS_AS(lt(x, 1e300), ValueError);
-  CHECK_THROWS_AS(clamp(x, -1, 1e300), ValueError);
+  CHECK(refusal<ValueError>([&] { full({2}, 1e300); }) == "full" + too_large);
+  CHECK(refusal<ValueError>([&] { x += 1e300; }) == "add_" + too_large);
+  CHECK(refusal<ValueError>([&] { x.fill_(1e300); }) == "fill_" + too_large);
+  CHECK(refusal<ValueError>([&] { lt(x, 1e300); }) == "lt" + too_large);
+  CHECK(refusal<ValueError>([&] { clamp(x, -1, 1e300); }) == "clamp" + too_large);
   CHECK(values(x) == Values{0, 0});  // untouched
   CHECK(values(x + kInf) == Values{kInf, kInf});
   CHECK(std::isnan(values(x + kNan)[0]));
@@ -207,11 +210,11 @@ TEST_CASE("int64 arithmetic wraps around at its ends") {
 
 TEST_CASE("a number stands wherever a tensor can") {
   const Tensor x = tensor({-1., 0., 2.}, float64).requires_grad_();
-  CHECK(maximum(x, 0.0).to_vector<double>() == std::vector<double>{0, 0, 2});
-  CHECK(minimum(x, 1).to_vector<double>() == std::vector<double>{-1, 0, 1});
-  CHECK(pow(2, x).to_vector<double>() == std::vector<double>{0.5, 1, 4});
+  CHECK(maximum(x, 0.0).to_vector<double>() == Values{0, 0, 2});
+  CHECK(minimum(x, 1).to_vector<double>() == Values{-1, 0, 1});
+  CHECK(pow(2, x).to_vector<double>() == Values{0.5, 1, 4});
   maximum(x, 0.0).sum().backward();
-  CHECK(x.grad().to_vector<double>() == std::vector<double>{0, 0.5, 1});
+  CHECK(values(x.grad()) == Values{0, 0.5, 1});
   x.zero_grad();
   pow(2, x).sum().backward();
   CHECK(x.grad()[2].item() == doctest::Approx(4 * std::log(2)));
@@ -219,8 +222,11 @@ TEST_CASE("a number stands wherever a tensor can") {
   CHECK(where(positive, 1, 0).dtype() == int64);
   CHECK(where(positive, 1.0, 0).dtype() == float32);
   CHECK(ints(where(positive, 1, 0)) == Ints{0, 0, 1});
-  CHECK(refusal<DtypeError>([&] { maximum(tensor({1, 2}), 0.5); }).starts_with("maximum: "));
-  CHECK(refusal<ValueError>([&] { where(positive, 1e300, 0); }).starts_with("where: "));
+  CHECK(refusal<DtypeError>([&] {
+          maximum(tensor({1, 2}), 0.5);
+        }) ==
+        "maximum: an int64 tensor with 0.5: need a whole number from -2^63 to 2^63 - 1 (use to())");
+  CHECK(refusal<ValueError>([&] { where(positive, 1e300, 0); }) == "where" + too_large);
 }
 
 TEST_CASE("methods are the functions of their names") {
@@ -240,5 +246,6 @@ TEST_CASE("methods are the functions of their names") {
   CHECK(str(x.min(0)) == str(min(x, 0)));
   CHECK(x[1][0].item() == 1);
   CHECK(x[-1].shape() == Shape{2});
-  CHECK(refusal<IndexError>([&] { (void)x[2]; }).starts_with("select: "));
+  CHECK(refusal<IndexError>([&] { (void)x[2]; }) ==
+        "select: index 2 is out of range for dim 0 of [2, 2]");
 }

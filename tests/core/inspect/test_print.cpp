@@ -1,14 +1,10 @@
 #include <algorithm>
 #include <clocale>
 #include <cmath>
-#include <doctest/doctest.h>
 #include <locale>
 #include <sstream>
 
-#include "descent/core/inspect/print.hpp"
-#include "descent/core/ops/arithmetic.hpp"
-#include "descent/core/ops/factory.hpp"
-#include "descent/core/ops/view.hpp"
+#include "support.hpp"
 
 using namespace descent;
 

@@ -1,9 +1,6 @@
 #include <cmath>
-#include <cstdio>
-#include <doctest/doctest.h>
 
-#include "files.hpp"
-#include "values.hpp"
+#include "support.hpp"
 
 using namespace descent;
 

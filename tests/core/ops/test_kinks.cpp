@@ -1,15 +1,10 @@
 #include <cmath>
-#include <doctest/doctest.h>
-#include <limits>
 
-#include "values.hpp"
+#include "support.hpp"
 
 using namespace descent;
 
 namespace {
-
-constexpr double kInf = std::numeric_limits<double>::infinity();
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 Tensor leaf(const Values& v, const Shape& shape) {
   return tensor(v, shape, float64).requires_grad_();

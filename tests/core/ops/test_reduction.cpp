@@ -1,32 +1,17 @@
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <doctest/doctest.h>
 #include <limits>
 #include <numeric>
 #include <random>
-#include <vector>
 
-#include "descent/core/autograd/backward.hpp"
-#include "descent/core/graph/graph.hpp"
-#include "descent/core/ops/arithmetic.hpp"
-#include "descent/core/ops/factory.hpp"
-#include "descent/core/ops/join.hpp"
-#include "descent/core/ops/pointwise.hpp"
-#include "descent/core/ops/reduction.hpp"
-#include "descent/core/ops/view.hpp"
-#include "descent/core/runtime/threads.hpp"
+#include "support.hpp"
 
 using namespace descent;
 
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-using Values = std::vector<long double>;
-
 /// Numbers in [-2, 2) in steps of 1/64, so that extremes have ties.
-Tensor noise(const Shape& shape, DType dtype, unsigned seed = 1) {
+Tensor with_ties(const Shape& shape, DType dtype, unsigned seed = 1) {
   std::mt19937 random(seed);
   int64_t n = 1;
   for (int64_t size : shape) n *= size;
@@ -35,10 +20,13 @@ Tensor noise(const Shape& shape, DType dtype, unsigned seed = 1) {
   return tensor(values, shape, float64).to(dtype);
 }
 
+/// The elements behind one element of a result, in the type of the reference.
+using Group = std::vector<long double>;
+
 /// The elements behind each element of the result of a reduction over the axes in `mask`.
-std::vector<Values> groups(const Tensor& x, unsigned mask) {
-  const std::vector<double> flat = x.to_vector<double>();
-  std::vector<Values> result;
+std::vector<Group> groups(const Tensor& x, unsigned mask) {
+  const std::vector<double> flat = values(x);
+  std::vector<Group> result;
   int64_t results = 1;
   for (int d = 0; d < x.dim(); ++d)
     if (!(mask >> d & 1)) results *= x.shape()[d];
@@ -76,7 +64,7 @@ Shape reduced_shape(const Shape& shape, unsigned mask, bool keepdim) {
 
 using X = const Tensor&;
 using D = const Dims&;
-using V = const Values&;
+using V = const Group&;
 
 long double power_sum(V v, long double p) {
   long double s = 0;
@@ -159,34 +147,23 @@ void check_case(const Case& c, const Tensor& x, unsigned mask, bool keepdim) {
 
 /// The tensor itself and other layouts of such a shape: transposed, every other element, repeated.
 std::vector<Tensor> layouts(const Shape& shape, DType dtype) {
-  std::vector<Tensor> result{noise(shape, dtype)};
+  std::vector<Tensor> result{with_ties(shape, dtype)};
   if (shape.rank() < 2) return result;
   Shape turned = shape;
   std::swap(turned[0], turned[shape.rank() - 1]);
-  result.push_back(noise(turned, dtype, 2).transpose(0, -1));
+  result.push_back(with_ties(turned, dtype, 2).transpose(0, -1));
   Shape wide = shape;
   wide[shape.rank() - 1] *= 2;
-  result.push_back(slice(noise(wide, dtype, 3), -1, 0, INT64_MAX, 2));
+  result.push_back(slice(with_ties(wide, dtype, 3), -1, 0, INT64_MAX, 2));
   Shape thin = shape;
   thin[1] = 1;
-  result.push_back(noise(thin, dtype, 4).expand(shape));
+  result.push_back(with_ties(thin, dtype, 4).expand(shape));
   return result;
 }
 
-template <class T> bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
-
-struct ThreadsRestored {
-  int before = num_threads();
-  ~ThreadsRestored() { set_num_threads(before); }
-};
-
-double item_at(const Tensor& x, int64_t i) { return x.reshape({-1}).select(0, i).item(); }
-
 }  // namespace
 
-TEST_CASE("Every reduction over every choice of axes of every layout equals a plain loop") {
+TEST_CASE("every reduction over every choice of axes of every layout equals a plain loop") {
   for (const Shape& shape : {Shape{},
                              {1},
                              {0},
@@ -210,7 +187,7 @@ TEST_CASE("Every reduction over every choice of axes of every layout equals a pl
           for (const Case& c : kCases) check_case(c, x, mask, mask % 2 == 0);
 }
 
-TEST_CASE("Reductions that take several tiles equal a plain loop") {
+TEST_CASE("reductions that take several tiles equal a plain loop") {
   for (const Shape& shape : {Shape{70000},
                              {2, 33000},
                              {33000, 2},
@@ -219,12 +196,12 @@ TEST_CASE("Reductions that take several tiles equal a plain loop") {
                              {1025, 2, 33},
                              {40, 7, 300},
                              {1, 32769, 1}})
-    for (const Tensor& x : {noise(shape, float32), noise(shape, float64)})
+    for (const Tensor& x : {with_ties(shape, float32), with_ties(shape, float64)})
       for (unsigned mask = 1; mask < 1U << shape.rank(); ++mask)
         for (const Case& c : kCases) check_case(c, x, mask, false);
 }
 
-TEST_CASE("A sum of many equal or alternating numbers keeps the stated error bound") {
+TEST_CASE("a sum of many equal or alternating numbers keeps the stated error bound") {
   constexpr int64_t n = (1 << 24) + 12345;
   const double eps = std::numeric_limits<float>::epsilon(), bound = 8 * eps * std::log2(n);
   const Tensor tenths = full({n}, 0.1F);
@@ -233,7 +210,7 @@ TEST_CASE("A sum of many equal or alternating numbers keeps the stated error bou
         bound / 10 * exact);  // equal values are no worst case
   CHECK(std::abs(mean(tenths).item() - 0.1F) < bound / 10 * 0.1);
   const Tensor columns = sum(tenths.narrow(0, 0, n / 5 * 5).reshape({-1, 5}), 0);
-  for (double column : columns.to_vector<double>())
+  for (double column : values(columns))
     CHECK(std::abs(column - exact / 5) < bound / 10 * exact / 5);
 
   std::vector<float> alternating(static_cast<std::size_t>(n));
@@ -246,8 +223,8 @@ TEST_CASE("A sum of many equal or alternating numbers keeps the stated error bou
   CHECK(std::abs(sum(tensor(alternating, float64)).item() - real) < bound * sum_abs);
 }
 
-TEST_CASE("Whole numbers add up exactly, and bools are counted") {
-  const Tensor x = noise({500, 130}, int64);
+TEST_CASE("whole numbers add up exactly, and bools are counted") {
+  const Tensor x = with_ties({500, 130}, int64);
   CHECK(sum(x).dtype() == int64);
   CHECK(sum(x).item() == sum_of(groups(x, 3)[0]));
   CHECK(max(x).item() == 1);
@@ -255,23 +232,23 @@ TEST_CASE("Whole numbers add up exactly, and bools are counted") {
   const int64_t large = int64_t{1} << 60;
   CHECK(sum(tensor({large, int64_t{1}, -large})).item<int64_t>() == 1);
 
-  const Tensor positive = noise({70, 300}, float32) > 0;
+  const Tensor positive = with_ties({70, 300}, float32) > 0;
   CHECK(sum(positive).dtype() == int64);
   CHECK(sum(positive, 1).to_vector<int>() == sum(positive.to(int64), 1).to_vector<int>());
-  CHECK(any(tensor({{0., 2.}, {0., 0.}}), 1).to_vector<bool>() == std::vector<bool>{true, false});
-  CHECK(all(tensor({{1., 2.}, {3., 0.}}), 1).to_vector<bool>() == std::vector<bool>{true, false});
+  CHECK(any(tensor({{0., 2.}, {0., 0.}}), 1).to_vector<bool>() == Bools{true, false});
+  CHECK(all(tensor({{1., 2.}, {3., 0.}}), 1).to_vector<bool>() == Bools{true, false});
   CHECK(all(zeros({0})).item<bool>());
   CHECK_FALSE(any(zeros({0})).item<bool>());
 }
 
-TEST_CASE("Any number of threads gives the same bits") {
-  ThreadsRestored restored;
+TEST_CASE("any number of threads gives the same bits") {
+  const NumThreads restored(1);
   for (const Shape& shape : {Shape{200000}, {300, 700}, {70000, 3}, {40, 30, 50}, {2, 100000}}) {
-    const Tensor x = noise(shape, float32) * 1.1;
-    std::vector<std::vector<double>> first;
+    const Tensor x = with_ties(shape, float32) * 1.1;
+    std::vector<Values> first;
     for (int threads : {1, 2, 3, 8}) {
       set_num_threads(threads);
-      std::vector<std::vector<double>> now;
+      std::vector<Values> now;
       for (const Case& c : kCases)
         for (unsigned mask = 1; mask < 1U << shape.rank(); ++mask)
           now.push_back(c.computed(x, dims_of(mask, x.dim()), false).to_vector<double>());
@@ -287,55 +264,62 @@ TEST_CASE("Any number of threads gives the same bits") {
   }
 }
 
-TEST_CASE("Without elements a sum is 0, a mean NaN, and an extreme an error") {
+TEST_CASE("without elements a sum is 0, a mean NaN, and an extreme an error") {
   const Tensor x = zeros({2, 0, 3});
   CHECK(sum(x).item() == 0);
   CHECK(sum(x, 1).to_vector<int>() == std::vector<int>(6, 0));
   CHECK(sum(x, 0).shape() == Shape{0, 3});
   CHECK(std::isnan(mean(x).item()));
-  CHECK(std::isnan(item_at(mean(x, 1), 5)));
+  CHECK(std::isnan(values(mean(x, 1))[5]));
   CHECK(std::isnan(var(x).item()));
   CHECK(std::isnan(var(ones({1})).item()));
   CHECK(norm(x).item() == 0);
   CHECK(logsumexp(x, 1).to_vector<double>() == std::vector<double>(6, -kInf));
   CHECK(max(x, 0).shape() == Shape{0, 3});
   CHECK(argmax(x, 2).shape() == Shape{2, 0});
-  CHECK_THROWS_AS(max(x), ShapeError);
-  CHECK_THROWS_AS(min(x, 1), ShapeError);
-  CHECK_THROWS_AS(argmax(x), ShapeError);
-  CHECK_THROWS_AS(argmin(x, 1), ShapeError);
-  CHECK_THROWS_AS(norm(x, 1, {.p = kInf}), ShapeError);
+  const std::string rule = ": no element of [2, 0, 3] to choose from: need at least one";
+  CHECK(refusal<ShapeError>([&] { max(x); }) == "max" + rule);
+  CHECK(refusal<ShapeError>([&] { min(x, 1); }) == "min" + rule);
+  CHECK(refusal<ShapeError>([&] { argmax(x); }) == "argmax" + rule);
+  CHECK(refusal<ShapeError>([&] { argmin(x, 1); }) == "argmin" + rule);
+  CHECK(refusal<ShapeError>([&] { norm(x, 1, {.p = kInf}); }) == "norm" + rule);
 }
 
-TEST_CASE("Wrong axes, dtypes and options are named") {
+TEST_CASE("wrong axes, dtypes and options are named") {
   const Tensor x = zeros({2, 3});
-  CHECK_THROWS_WITH_AS(sum(x, {1, -1}), doctest::Contains("sum: dims [1, -1] of a tensor [2, 3]"),
-                       ShapeError);
-  CHECK_THROWS_WITH_AS(mean(x, 2), doctest::Contains("mean: dim 2 is out of range"), IndexError);
+  CHECK(refusal<ShapeError>([&] {
+          sum(x, {1, -1});
+        }) == "sum: dims [1, -1] of a tensor [2, 3] name an axis twice");
+  CHECK(refusal<IndexError>([&] { mean(x, 2); }) ==
+        "mean: dim 2 is out of range for rank 2: need -2..1");
   CHECK_THROWS_AS(argmax(x, -3), IndexError);
   CHECK_THROWS_AS(softmax(x, 2), IndexError);
-  CHECK_THROWS_WITH_AS(mean(x.to(int64)), doctest::Contains("mean: the input is int64"),
-                       DtypeError);
+  CHECK(refusal<DtypeError>([&] { mean(x.to(int64)); }) ==
+        "mean: the input is int64: need float32 or float64 (use to())");
   CHECK_THROWS_AS(var(x.to(int64)), DtypeError);
   CHECK_THROWS_AS(norm(x.to(boolean)), DtypeError);
   CHECK_THROWS_AS(logsumexp(x.to(int64), 0), DtypeError);
   CHECK_THROWS_AS(softmax(x.to(int64)), DtypeError);
-  CHECK_THROWS_AS(max(x.to(boolean)), DtypeError);
-  CHECK_THROWS_WITH_AS(norm(x, 0, {.p = 0}), doctest::Contains("norm: p is 0"), ValueError);
+  CHECK(refusal<DtypeError>([&] { max(x.to(boolean)); }) ==
+        "max: the input is bool: need float32, float64 or int64 (use to())");
+  CHECK(refusal<ValueError>([&] { norm(x, 0, {.p = 0}); }) ==
+        "norm: p is 0: need a number above 0");
   CHECK_THROWS_AS(norm(x, 0, {.p = kNan}), ValueError);
-  CHECK_THROWS_WITH_AS(sum_to(x, {2}),
-                       doctest::Contains("sum_to: [2] does not broadcast to [2, 3]"), ShapeError);
-  CHECK_THROWS_AS(sum(Tensor()), ValueError);
+  CHECK(refusal<ShapeError>([&] { sum_to(x, {2}); }) ==
+        "sum_to: [2] does not broadcast to [2, 3]: only axes of size 1 widen");
+  CHECK(refusal<ValueError>([&] { sum(Tensor()); }) ==
+        "sum: an input is an undefined tensor (as a gradient is before backward())");
   CHECK(sum(tensor(3.), -1).item() == 3);
-  CHECK_THROWS_AS(sum(tensor(3.), 1), IndexError);
+  CHECK(refusal<IndexError>([&] { sum(tensor(3.), 1); }) ==
+        "sum: dim 1 is out of range for rank 0: need -1..0");
 }
 
 TEST_CASE("argmax and argmin give the first of equal extremes") {
   for (const Shape& shape :
        {Shape{}, {1}, {97}, {3, 4}, {40, 50}, {2, 33000}, {33000, 2}, {5, 40, 6}})
     for (const Tensor& x : layouts(shape, shape.rank() == 1 ? int64 : float32)) {
-      const std::vector<Values> flat = groups(x, (1U << shape.rank()) - 1);
-      auto first = [](const Values& v, int sign) {
+      const std::vector<Group> flat = groups(x, (1U << shape.rank()) - 1);
+      auto first = [](const Group& v, int sign) {
         std::size_t best = 0;
         for (std::size_t i = 1; i < v.size(); ++i)
           if (sign * v[i] > sign * v[best]) best = i;
@@ -345,7 +329,7 @@ TEST_CASE("argmax and argmin give the first of equal extremes") {
       CHECK(argmin(x).item<int64_t>() == first(flat[0], -1));
       for (int d = 0; d < shape.rank(); ++d) {
         std::vector<int64_t> largest_at, smallest_at;
-        for (const Values& v : groups(x, 1U << d)) {
+        for (const Group& v : groups(x, 1U << d)) {
           largest_at.push_back(first(v, 1));
           smallest_at.push_back(first(v, -1));
         }
@@ -356,158 +340,26 @@ TEST_CASE("argmax and argmin give the first of equal extremes") {
     }
 }
 
-TEST_CASE("One NaN anywhere makes an extreme NaN, and argmax finds it") {
+TEST_CASE("one NaN anywhere makes an extreme NaN, and argmax finds it") {
   for (int64_t n : {1, 2, 31, 32, 33, 64, 100, 1100})
     for (int64_t at = 0; at<n; at += n> 100 ? 37 : 1)
       for (double last : {-kInf, kNan}) {
-        std::vector<double> values(static_cast<std::size_t>(n), 1);
-        values.front() = kInf;
-        values.back() = last;
-        values[static_cast<std::size_t>(at)] = kNan;
-        const Tensor row = tensor(values, {1, n}, float64),
-                     column = tensor(values, {n, 1}, float64).expand({n, 40});
+        Values elements(static_cast<std::size_t>(n), 1);
+        elements.front() = kInf;
+        elements.back() = last;
+        elements[static_cast<std::size_t>(at)] = kNan;
+        const Tensor row = tensor(elements, {1, n}, float64),
+                     column = tensor(elements, {n, 1}, float64).expand({n, 40});
         for (const Tensor& y : {max(row, 1), min(row, 1), max(column, 0), min(column, 0)})
-          for (double v : y.to_vector<double>()) CHECK(std::isnan(v));
+          for (double v : values(y)) CHECK(std::isnan(v));
         CHECK(argmax(row).item<int64_t>() == at);
         CHECK(argmin(column, 0).to_vector<int64_t>() == std::vector<int64_t>(40, at));
       }
 }
 
-TEST_CASE("A norm neither overflows nor underflows") {
-  CHECK(norm(tensor({3e30, -4e30})).item() == doctest::Approx(5e30).epsilon(1e-7));
-  CHECK(norm(tensor({3e-30, -4e-30})).item() == doctest::Approx(5e-30).epsilon(1e-7));
-}
-
-TEST_CASE("A mean is right where the sum is not representable") {
-  for (DType dtype : {float32, float64}) {
-    const double top = dtype == float32 ? double{std::numeric_limits<float>::max()}
-                                        : std::numeric_limits<double>::max();
-    const double tiny = dtype == float32 ? double{std::numeric_limits<float>::denorm_min()}
-                                         : std::numeric_limits<double>::denorm_min();
-    CAPTURE(str(dtype));
-    CHECK(mean(full({3}, top, dtype)).item() == doctest::Approx(top).epsilon(1e-6));
-    CHECK(mean(full({4}, -top, dtype)).item() == -top);
-    CHECK(mean(full({70000}, top / 2, dtype)).item() == doctest::Approx(top / 2).epsilon(1e-5));
-    CHECK(mean(full({5}, 3 * tiny, dtype)).item() == 3 * tiny);
-    // One group that overflows takes nothing from another.
-    const Tensor rows = stack({full({6}, top, dtype), full({6}, tiny, dtype)});
-    CHECK(item_at(mean(rows, 1), 0) == doctest::Approx(top).epsilon(1e-6));
-    CHECK(item_at(mean(rows, 1), 1) == tiny);
-    CHECK(mean(stack({full({3}, kInf, dtype), full({3}, top, dtype)})).item() == kInf);
-    CHECK(std::isnan(mean(full({3}, kNan, dtype)).item()));
-  }
-}
-
-TEST_CASE("A variance is right where the mean is not representable, and so is its gradient") {
-  for (DType dtype : {float32, float64}) {
-    const double big = dtype == float32 ? 0x1p24 : 0x1p53;
-    CAPTURE(str(dtype));
-    const Tensor x = tensor({big, big + 2}, float64).to(dtype).requires_grad_();
-    const Tensor v = var(x), d = grad({v}, {x}, {.create_graph = true})[0];
-    CHECK(v.item() == 2);
-    CHECK(d.to_vector<double>() == std::vector<double>{-2, 2});
-    CHECK(grad({item_at(d, 0) * d.select(0, 0)}, {x})[0].to_vector<double>() ==
-          std::vector<double>{-2, 2});
-
-    const Tensor line = (arange(1001, dtype) * 2 + big).requires_grad_();
-    CHECK(var(line).item() == doctest::Approx(334334.).epsilon(1e-6));
-    const auto slope = grad({var(line)}, {line})[0].to_vector<double>();
-    for (std::size_t i = 0; i < slope.size(); ++i)
-      CHECK(slope[i] == doctest::Approx((2. * static_cast<double>(i) - 1000) / 500).epsilon(1e-6));
-
-    const double top = dtype == float32 ? 3e38 : 1.7e308;
-    CHECK(var(tensor({top, -top}, float64).to(dtype)).item() == kInf);
-    CHECK(var(full({3}, top, dtype)).item() == 0);
-    CHECK(std::isnan(var(tensor({kInf, 1.}, float64).to(dtype)).item()));
-  }
-  const double small = 0x1p-532;  // its square is a denormal number, with a few bits left
-  CHECK(var(tensor({-3 * small, 0., 3 * small}, float64)).item() == 9 * 0x1p-1064);
-}
-
-TEST_CASE("The variance of equal numbers is 0, and so is its gradient") {
-  for (DType dtype : {float32, float64})
-    for (double value : {0.5133193731307983, 0.1, 1e-3, -7e30})
-      for (int64_t n : {3, 15, 49, 1000, 33333}) {
-        const Tensor x = full({2, n, 2}, value, float64).to(dtype).requires_grad_();
-        for (const Tensor& v : {var(x, 1), var(x, {0, 1}, {.correction = 0}), var(x)}) {
-          CHECK(abs(v).max().item() == 0);
-          CHECK(abs(grad({sum(v)}, {x})[0]).max().item() == 0);
-        }
-      }
-}
-
-TEST_CASE("A norm of any p is right at any size of the numbers, and so is its gradient") {
-  const double denormal = std::numeric_limits<double>::denorm_min();
-  for (double p : {0.5, 1., 1.5, 2., 2.5, 3., 10., 1000., kInf})
-    for (double size : {denormal * 16, 1e-310, 1e-300, 1e-170, 1e-30, 1., 1e30, 1e170, 4e307}) {
-      CAPTURE(p);
-      CAPTURE(size);
-      // (sum of 1, 2^-p and 0)^(1/p), times the size.
-      const double want = std::isinf(p) ? 1 : std::pow(1 + std::pow(2, -p), 1 / p);
-      const Tensor x = (tensor({1., -0.5, 0.}, float64) * size).requires_grad_();
-      const Tensor y = norm(x, {}, {.p = p});
-      const double eps = size < 1e-308 ? 1.1 * denormal / size : 1e-14;
-      if (want * size < 1.7e308) CHECK(y.item() / size == doctest::Approx(want).epsilon(eps));
-      if (want * size >= 1.7e308) continue;
-      const auto d = grad({y}, {x})[0].to_vector<double>();
-      const double loose = size < 1e-308 ? std::max(p, 1.) * 0.1 : 1e-12;
-      if (p < 100) CHECK(d[0] == doctest::Approx(std::pow(want, 1 - p)).epsilon(loose));
-      if (p > 1 && p < 100)
-        CHECK(d[1] == doctest::Approx(-std::pow(2 * want, 1 - p)).epsilon(loose));
-      CHECK(d[2] == 0);
-      CHECK(std::isfinite(d[0] + d[1]));
-    }
-  for (double p : {1., 2., 2.5, 10.}) {  // float32, whose powers leave the range of float64 too
-    CAPTURE(p);
-    const double root = std::pow(2, 1 / p);
-    CHECK(norm(full({2}, 1e-44), {}, {.p = p}).item() ==
-          doctest::Approx(1e-44 * root).epsilon(0.2));
-    CHECK(norm(full({2}, 1e-38), {}, {.p = p}).item() == doctest::Approx(1e-38 * root));
-    CHECK(norm(full({2}, 1.5e38), {}, {.p = p}).item() == doctest::Approx(1.5e38 * root));
-  }
-  CHECK(norm(tensor({{1e-300, 1e300}, {0., 0.}}, float64), 0).to_vector<double>() ==
-        std::vector<double>{1e-300, 1e300});
-  for (double p : {1., 2., 2.5, kInf}) {
-    CHECK(norm(tensor({1., -kInf}), {}, {.p = p}).item() == kInf);
-    CHECK(std::isnan(norm(tensor({1., kNan}), {}, {.p = p}).item()));
-    CHECK(std::isnan(norm(tensor({kInf, kNan}), {}, {.p = p}).item()));
-  }
-}
-
-TEST_CASE("The second derivative of a norm at 0 is that of PyTorch") {
-  auto second = [](double p) {
-    const Tensor x = zeros({2}, float64).requires_grad_();
-    const Tensor d = grad({norm(x, {}, {.p = p})}, {x}, {.create_graph = true})[0];
-    CHECK(d.to_vector<double>() == std::vector<double>{0, 0});
-    return grad({sum(d)}, {x})[0].to_vector<double>();
-  };
-  for (double p : {1.5, 2.})
-    for (double v : second(p)) CHECK(std::isnan(v));
-  CHECK(second(1) == std::vector<double>{0, 0});
-  CHECK(second(3) == std::vector<double>{0, 0});
-}
-
-TEST_CASE("Gradients at kinks and ties are those that are documented") {
-  auto gradient = [](const Tensor& x, auto f) {
-    x.requires_grad_();
-    return grad({f(x)}, {x})[0].template to_vector<double>();
-  };
-  using Doubles = std::vector<double>;
-  auto plain = [](const Tensor& x) { return max(x); };
-  CHECK(gradient(tensor({1., 3., 3., 3., 3.}), plain) == Doubles{0, 0.25, 0.25, 0.25, 0.25});
-  CHECK(gradient(tensor({{1., 1.}, {2., 3.}}), [](auto& x) { return sum(min(x, 1)); }) ==
-        Doubles{0.5, 0.5, 1, 0});
-  for (double p : {0.5, 1., 1.5, 2., 3., kInf}) {
-    CAPTURE(p);
-    auto p_norm = [p](const Tensor& x) { return sum(norm(x, 0, {.p = p})); };
-    CHECK(gradient(tensor({0., 0.}), p_norm) == Doubles{0, 0});
-    CHECK(gradient(tensor({0., -2.}), p_norm) == Doubles{0, -1});
-  }
-}
-
 TEST_CASE("sum_to undoes every broadcast, and its own gradient is the broadcast") {
   for (const Shape& shape : {Shape{}, {1}, {4}, {3, 1}, {1, 4}, {2, 1, 4}, {2, 3, 4}, {1, 1, 1}}) {
-    const Tensor x = noise({2, 3, 4}, float64).requires_grad_();
+    const Tensor x = with_ties({2, 3, 4}, float64).requires_grad_();
     unsigned mask = 0;
     const int in_front = 3 - shape.rank();
     for (int d = 0; d < 3; ++d)
@@ -517,7 +369,7 @@ TEST_CASE("sum_to undoes every broadcast, and its own gradient is the broadcast"
     const auto expected = groups(x, mask);
     const std::vector<double> values = y.to_vector<double>();
     for (std::size_t i = 0; i < values.size(); ++i) CHECK(values[i] == sum_of(expected[i]));
-    const Tensor g = noise(shape, float64, 5);
+    const Tensor g = with_ties(shape, float64, 5);
     CHECK(grad({y}, {x}, {}, {g})[0].to_vector<double>() ==
           g.expand({2, 3, 4}).to_vector<double>());
   }
@@ -560,11 +412,11 @@ TEST_CASE("softmax and log_softmax equal a plain loop along every axis of every 
           }
           CHECK(right);
         }
-  CHECK(softmax(tensor({0., 0.})).to_vector<double>() == std::vector<double>{0.5, 0.5});
-  CHECK(log_softmax(tensor({{0.}, {7.}})).to_vector<double>() == std::vector<double>{0, 0});
+  CHECK(softmax(tensor({0., 0.})).to_vector<double>() == Values{0.5, 0.5});
+  CHECK(log_softmax(tensor({{0.}, {7.}})).to_vector<double>() == Values{0, 0});
 }
 
-TEST_CASE("Huge logits give finite values and gradients; a row without a number gives NaN") {
+TEST_CASE("huge logits give finite values and gradients; a row without a number gives NaN") {
   for (double huge : {88., 89., 1e4, 1e30}) {
     CAPTURE(huge);
     const Tensor x =
@@ -577,23 +429,23 @@ TEST_CASE("Huge logits give finite values and gradients; a row without a number 
       for (double g : grad({y}, {x}, {}, {y.detach()})[0].to_vector<double>())
         CHECK(std::isfinite(g));
     }
-    CHECK(item_at(log_softmax(x), 4) == doctest::Approx(-std::log(2.)).epsilon(1e-6));
-    CHECK(item_at(logsumexp(x, 1), 0) == doctest::Approx(huge).epsilon(1e-6));
+    CHECK(values(log_softmax(x))[4] == doctest::Approx(-std::log(2.)).epsilon(1e-6));
+    CHECK(values(logsumexp(x, 1))[0] == doctest::Approx(huge).epsilon(1e-6));
     for (double g : grad({sum(logsumexp(x, 1))}, {x})[0].to_vector<double>())
       CHECK(std::isfinite(g));
   }
   const Tensor rows = tensor({{-kInf, -kInf}, {kInf, 0.}, {kNan, 0.}, {-kInf, 0.}});
   for (const Tensor& y : {softmax(rows), log_softmax(rows)})
-    for (int64_t i = 0; i < 6; ++i) CHECK((std::isnan(item_at(y, i)) || i == 3));
-  CHECK(item_at(softmax(rows), 6) == 0);
-  CHECK(item_at(softmax(rows), 7) == 1);
-  CHECK(item_at(log_softmax(rows), 6) == -kInf);
-  CHECK(item_at(log_softmax(rows), 7) == 0);
-  CHECK(item_at(logsumexp(rows, 1), 0) == -kInf);
-  CHECK(item_at(logsumexp(rows, 1), 1) == kInf);
+    for (std::size_t i = 0; i < 6; ++i) CHECK((std::isnan(values(y)[i]) || i == 3));
+  CHECK(values(softmax(rows))[6] == 0);
+  CHECK(values(softmax(rows))[7] == 1);
+  CHECK(values(log_softmax(rows))[6] == -kInf);
+  CHECK(values(log_softmax(rows))[7] == 0);
+  CHECK(values(logsumexp(rows, 1))[0] == -kInf);
+  CHECK(values(logsumexp(rows, 1))[1] == kInf);
 }
 
-TEST_CASE("More than 2^31 elements are reduced right" * doctest::skip()) {  // 9 GB: --no-skip
+TEST_CASE("more than 2^31 elements are reduced right" * doctest::skip()) {  // 9 GB: --no-skip
   constexpr int64_t n = (int64_t{1} << 31) + 16;
   const Tensor x = full({n}, 0.5);
   x.mutable_data<float>()[n - 2] = 100;
@@ -601,15 +453,4 @@ TEST_CASE("More than 2^31 elements are reduced right" * doctest::skip()) {  // 9
   CHECK(max(x).item() == 100);
   CHECK(argmax(x).item<int64_t>() == n - 2);
   CHECK(sum(x.reshape({n / 8, 8}), 0).shape() == Shape{8});
-}
-
-TEST_CASE("the gradient of a long vector's 2-norm does not vanish on the way") {
-  for (const double size : {1e20, 1e25, 1e30}) {
-    CAPTURE(size);
-    const Tensor x = tensor({3 * size, 4 * size}, float32).requires_grad_();
-    (norm(x) * (1 / size)).backward();
-    const std::vector<double> g = x.grad().to_vector<double>();
-    CHECK(g[0] * size == doctest::Approx(0.6).epsilon(1e-6));
-    CHECK(g[1] * size == doctest::Approx(0.8).epsilon(1e-6));
-  }
 }

@@ -2,27 +2,18 @@
 #include <barrier>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <dlfcn.h>
-#include <doctest/doctest.h>
 #include <fstream>
-#include <limits>
-#include <string>
 #include <sys/resource.h>
 #include <thread>
-#include <unistd.h>
-#include <vector>
 
-#include "descent/core/base/error.hpp"
-#include "descent/core/inspect/version.hpp"
 #include "descent/core/runtime/blas.hpp"
-#include "descent/core/runtime/threads.hpp"
+
+#include "support.hpp"
 
 namespace blas = descent::blas;
 
 namespace {
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 /// One product with its operands: rows padded by `pad` elements, whole numbers of at most 8 so that
 /// every sum is exact.
@@ -63,10 +54,6 @@ template <class T> struct Product {
 template <class F> void for_all_transpositions(F f) {
   for (const bool ta : {false, true})
     for (const bool tb : {false, true}) f(ta, tb);
-}
-
-template <class T> bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
 /// Runs one skipped test case of this program in a process of its own, where OpenBLAS starts with

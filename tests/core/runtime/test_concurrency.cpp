@@ -1,47 +1,11 @@
 #include <atomic>
-#include <cstring>
-#include <doctest/doctest.h>
-#include <string>
 #include <thread>
-
-#include "descent/core/autograd/backward.hpp"
-#include "descent/core/graph/graph.hpp"
-#include "descent/core/ops/arithmetic.hpp"
-#include "descent/core/ops/factory.hpp"
-#include "descent/core/ops/indexing.hpp"
-#include "descent/core/ops/matmul.hpp"
-#include "descent/core/ops/pointwise.hpp"
-#include "descent/core/ops/random.hpp"
-#include "descent/core/ops/reduction.hpp"
-#include "descent/core/ops/view.hpp"
-#include "descent/core/runtime/threads.hpp"
-#include "descent/nn/layers.hpp"
-#include "descent/nn/loss.hpp"
-#include "descent/optim/adam.hpp"
 
 #include "support.hpp"
 
 using namespace descent;
 
 namespace {
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.detach().contiguous(), y = b.detach().contiguous();
-  return x.shape() == y.shape() && x.dtype() == y.dtype() &&
-         std::memcmp(x.data<float>(), y.data<float>(),
-                     static_cast<std::size_t>(x.numel()) * sizeof(float)) == 0;
-}
-bool same_bits(const NamedTensors& a, const NamedTensors& b) {
-  bool same = a.size() == b.size();
-  for (std::size_t i = 0; same && i < a.size(); ++i)
-    same = a[i].first == b[i].first && same_bits(a[i].second, b[i].second);
-  return same;
-}
-
-Tensor noise(const Shape& shape, uint64_t seed) {
-  Generator generator(seed);
-  return randn(shape, float32, generator);
-}
 
 template <class F> void in_threads(int count, F f) {
   std::vector<std::thread> threads;
@@ -121,22 +85,7 @@ const Op ops[] = {
 TEST_CASE("operations of many tiles give the same bits on 1, 2, 3 and 8 threads") {
   for (const Op& op : ops) {
     CAPTURE(op.name);
-    Tensor serial;
-    {
-      NumThreads guard(1);
-      serial = op.run();
-    }
-    for (int threads : {2, 3, 8}) {
-      NumThreads guard(threads);
-      CAPTURE(threads);
-      int participants = 0;
-      while (participants < 2) {  // on a busy machine one thread may take all tiles
-        detail::reset_pool_stats();
-        CHECK(same_bits(op.run(), serial));
-        REQUIRE(detail::pool_stats().tiles >= 8);
-        participants = detail::pool_stats().participants;
-      }
-    }
+    same_with_threads([&]() -> std::vector<Tensor> { return {op.run()}; }, {2, 3, 8});
   }
 }
 

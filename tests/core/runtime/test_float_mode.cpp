@@ -1,10 +1,6 @@
 // A caller may round upward or take denormal numbers for 0: results are the same, on any number of
 // threads, and its mode is its own again afterwards.
 #include <atomic>
-#include <cstring>
-#include <descent/descent.hpp>
-#include <doctest/doctest.h>
-#include <string>
 
 #include "support.hpp"
 
@@ -38,17 +34,6 @@ struct InMode {
     CHECK(after == mine);
   }
 };
-
-Tensor noise(const Shape& shape, uint64_t seed, DType dtype = float32) {
-  Generator generator(seed);
-  return randn(shape, dtype, generator);
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.contiguous(), y = b.contiguous();
-  return x.shape() == y.shape() && std::memcmp(x.data<float>(), y.data<float>(),
-                                               static_cast<std::size_t>(x.numel()) * 4) == 0;
-}
 
 /// An operation, on operands that were made before; `n` is 7 or a hundred thousand.
 struct Op {

@@ -1,41 +1,22 @@
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <doctest/doctest.h>
-#include <string>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <thread>
-#include <unistd.h>
 #include <utility>
-#include <vector>
 
 #include "descent/core/base/checked.hpp"
-#include "descent/core/runtime/memory.hpp"
+
+#include "support.hpp"
 
 using namespace descent;
 using namespace descent::detail;
 
 namespace {
 
-// The allocator keeps nothing under AddressSanitizer.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool caching = false;
-#elif defined(__has_feature)
-constexpr bool caching = !__has_feature(address_sanitizer);
-#else
-constexpr bool caching = true;
-#endif
-
-#if defined(__SANITIZE_THREAD__)
-constexpr bool plain_malloc = false;
-#elif defined(__has_feature)
-constexpr bool plain_malloc = caching && !__has_feature(thread_sanitizer);
-#else
-constexpr bool plain_malloc = caching;
-#endif
+constexpr bool caching = !kAddressSanitizer;  // under it the allocator keeps nothing
+constexpr bool plain_malloc = !kAddressSanitizer && !kThreadSanitizer;
 
 constexpr std::size_t KiB = 1024, MiB = 1024 * KiB;
 
@@ -307,7 +288,8 @@ TEST_CASE("the memory limit refuses before the system is asked, and nothing is l
   { Buffer fits(17 * MiB); }
   trim();
   CHECK(memory_stats().system_bytes == before.system_bytes);
-  CHECK_THROWS_AS(set_memory_limit(-1), ValueError);
+  CHECK(refusal<ValueError>([&] { set_memory_limit(-1); }) ==
+        "set_memory_limit: -1 bytes: need 0 (none) or more");
 }
 
 namespace {

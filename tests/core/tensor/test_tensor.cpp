@@ -1,77 +1,22 @@
 #include <cmath>
-#include <doctest/doctest.h>
 #include <functional>
-#include <limits>
-#include <string>
 
-#include "descent/core/kernels/elementwise.hpp"
-#include "descent/core/ops/arithmetic.hpp"
-#include "descent/core/ops/factory.hpp"
-#include "descent/core/ops/indexing.hpp"
-#include "descent/core/ops/join.hpp"
-#include "descent/core/ops/reduction.hpp"
-#include "descent/core/ops/view.hpp"
+#include "support.hpp"
 
 using namespace descent;
 
 namespace {
 
-using Ints = std::vector<int64_t>;
-using Doubles = std::vector<double>;
-using Bools = std::vector<bool>;
-Doubles doubles(const Tensor& x) { return x.to_vector<double>(); }
-Ints ints(const Tensor& x) { return x.to_vector<int64_t>(); }
-Bools bools(const Tensor& x) { return x.to_vector<bool>(); }
-
-/// Numbers 0, 1, 2, ... in row-major order, whatever the strides.
-enum class Layout { contiguous, reversed_axes, every_second };
-constexpr Layout layouts[] = {Layout::contiguous, Layout::reversed_axes, Layout::every_second};
-Tensor numbered(const Shape& shape, Layout layout = Layout::contiguous) {
-  int64_t n = 1;
-  for (int64_t size : shape) n *= size;
-  const Tensor x = arange(n, float64).reshape(shape);
-  if (layout == Layout::reversed_axes) {
-    Dims back{};
-    for (int d = shape.rank() - 1; d >= 0; --d) back.push_back(d);
-    return x.permute(back).clone().permute(back);
-  }
-  if (layout == Layout::every_second)
-    return slice(stack({x, x * 0.0 - 1}, -1).reshape({-1}), 0, 0, INT64_MAX, 2).reshape(shape);
-  return x;
-}
-
 /// Whether out has `shape` and, at each index i, the element of numbered(from) at source(i).
 bool is_view(const Tensor& out, const Shape& shape, const Shape& from,
              const std::function<Shape(const Shape&)>& source) {
   if (!(out.shape() == shape)) return false;
-  const Doubles values = doubles(out);
-  for (std::size_t k = 0; k < values.size(); ++k) {
-    Shape i = shape;
-    auto rest = static_cast<int64_t>(k);
-    for (int d = shape.rank() - 1; d >= 0; --d) {
-      i[d] = rest % shape[d];
-      rest /= shape[d];
-    }
-    const Shape s = source(i);
-    int64_t position = 0;
-    for (int d = 0; d < from.rank(); ++d) position = position * from[d] + s[d];
-    if (values[k] != static_cast<double>(position)) return false;
-  }
+  const Values elements = values(out);
+  for (std::size_t k = 0; k < elements.size(); ++k)
+    if (elements[k] != static_cast<double>(position_of(source(index_of(k, shape)), from)))
+      return false;
   return true;
 }
-
-/// The text of the E that f throws, without its place.
-template <class E, class F> std::string refusal(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    const std::string text = e.what();
-    return text.substr(0, text.rfind(" (test_tensor.cpp:"));
-  }
-  return "nothing was thrown";
-}
-
-const double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 
@@ -80,11 +25,12 @@ TEST_CASE("data and shape are never confused") {
   CHECK(zeros({2, 3}).shape() == Shape{2, 3});
   CHECK(tensor(5.).shape() == Shape{});
   CHECK(tensor({{1., 2., 3.}, {4., 5., 6.}}).shape() == Shape{2, 3});
-  CHECK(doubles(tensor({{1., 2.}, {3., 4.}})) == Doubles{1, 2, 3, 4});
-  CHECK(tensor(std::vector<double>{1, 2}).dtype() == float32);  // as in a literal
-  CHECK(tensor(std::vector<double>{0.1}, float64).item() == 0.1);
-  CHECK(tensor(std::vector<double>{1, 2}, {2, 1}, int64).dtype() == int64);
-  CHECK_THROWS_AS(tensor(std::vector<double>{1.5}, int64), DtypeError);
+  CHECK(values(tensor({{1., 2.}, {3., 4.}})) == Values{1, 2, 3, 4});
+  CHECK(tensor(Values{1, 2}).dtype() == float32);  // as in a literal
+  CHECK(tensor(Values{0.1}, float64).item() == 0.1);
+  CHECK(tensor(Values{1, 2}, {2, 1}, int64).dtype() == int64);
+  CHECK(refusal<DtypeError>([&] { tensor(Values{1.5}, int64); }) ==
+        "tensor: an int64 tensor with 1.5: need a whole number from -2^63 to 2^63 - 1 (use to())");
   CHECK(tensor(std::vector<int32_t>{1, 2}).dtype() == int64);
   CHECK(tensor(std::vector<float>{1, 2, 3, 4}, {2, 2}).shape() == Shape{2, 2});
   CHECK(tensor({1., 2.}).dtype() == float32);
@@ -95,41 +41,43 @@ TEST_CASE("data and shape are never confused") {
 
 TEST_CASE("numbers of several types between braces make the tensor that holds them all") {
   CHECK(tensor({1, 2.5}).dtype() == float32);
-  CHECK(tensor({1, 2.5}).to_vector<double>() == std::vector<double>{1, 2.5});
-  CHECK(tensor({INFINITY, 1.}).to_vector<double>() == std::vector<double>{INFINITY, 1});
-  CHECK(tensor({{1, 2.5}, {3.f, 4}}).to_vector<double>() == std::vector<double>{1, 2.5, 3, 4});
+  CHECK(tensor({1, 2.5}).to_vector<double>() == Values{1, 2.5});
+  CHECK(tensor({INFINITY, 1.}).to_vector<double>() == Values{INFINITY, 1});
+  CHECK(tensor({{1, 2.5}, {3.f, 4}}).to_vector<double>() == Values{1, 2.5, 3, 4});
   CHECK(tensor({{1}, {2.5}}).shape() == Shape{2, 1});
-  CHECK(tensor({0.1, 1}, float64).to_vector<double>() == std::vector<double>{0.1, 1});
+  CHECK(tensor({0.1, 1}, float64).to_vector<double>() == Values{0.1, 1});
   CHECK(tensor({true, 2}).dtype() == int64);
   const int64_t beyond = (int64_t{1} << 53) + 1;  // a double's 53 bits
-  CHECK(tensor({beyond, int64_t{1}}).to_vector<int64_t>() == std::vector<int64_t>{beyond, 1});
-  CHECK(tensor({1, beyond, INT64_MIN}).to_vector<int64_t>() ==
-        std::vector<int64_t>{1, beyond, INT64_MIN});
+  CHECK(tensor({beyond, int64_t{1}}).to_vector<int64_t>() == Ints{beyond, 1});
+  CHECK(tensor({1, beyond, INT64_MIN}).to_vector<int64_t>() == Ints{1, beyond, INT64_MIN});
   const Tensor cube = tensor({{{1, 2.}, {3, 4}}, {{5, 6}, {7, 8}}});
   CHECK(cube.shape() == Shape{2, 2, 2});
-  CHECK(cube.to_vector<double>() == std::vector<double>{1, 2, 3, 4, 5, 6, 7, 8});
+  CHECK(cube.to_vector<double>() == Values{1, 2, 3, 4, 5, 6, 7, 8});
   CHECK(tensor({}).shape() == Shape{0});
-  CHECK_THROWS_WITH_AS(tensor({{1}, {2.5, 3}}),
-                       doctest::Contains("row 1 has 2 elements, row 0 has 1"), ShapeError);
-  CHECK_THROWS_WITH_AS(tensor({1, {2.5, 3}}),
-                       doctest::Contains("tensor: element 1 is a list, element 0 is a number"),
-                       ShapeError);
-  CHECK_THROWS_AS(tensor({{1, 2}, 3}), ShapeError);
+  CHECK(refusal<ShapeError>([&] {
+          tensor({{1}, {2.5, 3}});
+        }) == "tensor: row 1 has 2 elements, row 0 has 1: need equal rows");
+  CHECK(refusal<ShapeError>([&] {
+          tensor({1, {2.5, 3}});
+        }) == "tensor: element 1 is a list, element 0 is a number: need all of a kind");
+  CHECK(refusal<ShapeError>([&] {
+          tensor({{1, 2}, 3});
+        }) == "tensor: element 1 is a number, element 0 is a list: need all of a kind");
 }
 
 TEST_CASE("factories make what they say") {
-  CHECK(doubles(ones({2, 2})) == Doubles{1, 1, 1, 1});
-  CHECK(doubles(full({3}, -2.5)) == Doubles{-2.5, -2.5, -2.5});
+  CHECK(values(ones({2, 2})) == Values{1, 1, 1, 1});
+  CHECK(values(full({3}, -2.5)) == Values{-2.5, -2.5, -2.5});
   CHECK(zeros({3}, boolean).dtype() == boolean);
-  CHECK(doubles(zeros_like(tensor({1., 2.}))) == Doubles{0, 0});
+  CHECK(values(zeros_like(tensor({1., 2.}))) == Values{0, 0});
   CHECK(ones_like(tensor({1, 2})).dtype() == int64);
-  CHECK(doubles(full_like(tensor({1., 2.}), 3)) == Doubles{3, 3});
+  CHECK(values(full_like(tensor({1., 2.}), 3)) == Values{3, 3});
   CHECK(ints(arange(4)) == Ints{0, 1, 2, 3});
   CHECK(ints(arange(5, 0, -2)) == Ints{5, 3, 1});
-  CHECK(doubles(arange(0, 1, 0.25, float64)) == Doubles{0, 0.25, 0.5, 0.75});
-  CHECK(doubles(linspace(0, 1, 5)) == Doubles{0, 0.25, 0.5, 0.75, 1});
+  CHECK(values(arange(0, 1, 0.25, float64)) == Values{0, 0.25, 0.5, 0.75});
+  CHECK(values(linspace(0, 1, 5)) == Values{0, 0.25, 0.5, 0.75, 1});
   CHECK(linspace(0, 0.7, 50, float64).to_vector<double>().back() == 0.7);
-  CHECK(doubles(eye(2)) == Doubles{1, 0, 0, 1});
+  CHECK(values(eye(2)) == Values{1, 0, 0, 1});
 }
 
 TEST_CASE("item and to_vector convert") {
@@ -147,8 +95,8 @@ TEST_CASE("views share elements and version; copies do not") {
   const In before = x;
   const Tensor column = x.t().select(0, 1), whole = x.reshape({12}), copy = x.clone();
   column.fill_(-1);
-  CHECK(doubles(whole) == Doubles{0, -1, 2, 3, 4, -1, 6, 7, 8, -1, 10, 11});
-  CHECK(doubles(copy) == doubles(numbered({3, 4})));
+  CHECK(values(whole) == Values{0, -1, 2, 3, 4, -1, 6, 7, 8, -1, 10, 11});
+  CHECK(values(copy) == values(numbered({3, 4})));
   CHECK(In(x).version == before.version + 1);
   CHECK(In(whole).version == In(x).version);
   CHECK(In(copy).version == 0);
@@ -161,7 +109,7 @@ TEST_CASE("views share elements and version; copies do not") {
         "data: tensor [3] with strides [4] is not contiguous: use contiguous()");
 }
 
-TEST_CASE("whoever hands on a tensor that it was handed owns what it makes of it") {
+TEST_CASE("a function that passes on a tensor that it borrowed makes one more owner of it") {
   const auto owners = [](const Tensor& x) { return Peek::header(x)->refs; };
   const auto returned = [](const In& x) -> Tensor { return x; };
   const auto moved = [](const In& x) { return Tensor(std::move(x)); };
@@ -192,7 +140,7 @@ TEST_CASE("whoever hands on a tensor that it was handed owns what it makes of it
   }
   const Tensor y = returned(x + 1.0);  // one that was only an argument
   CHECK(owners(y) == 1);
-  CHECK(doubles(y) == Doubles{2, 3});
+  CHECK(values(y) == Values{2, 3});
 }
 
 // What refers to a tensor does not compile on one that nobody holds, or becomes a value.
@@ -217,9 +165,9 @@ TEST_CASE("nothing refers to a tensor that nobody holds") {
   const Strides& strides = (ones({4, 2}) + 1.0).strides();
   const Tensor other = full({2}, 777), more = other * 2.0;  // in the memory that is free again
   CHECK(w.requires_grad());
-  CHECK(doubles(w) == Doubles{0, 0});
-  for (const Tensor& three : {filled, sum, copied}) CHECK(doubles(three) == Doubles{3, 3});
-  CHECK(doubles(scaled) == Doubles{4, 4});
+  CHECK(values(w) == Values{0, 0});
+  for (const Tensor& three : {filled, sum, copied}) CHECK(values(three) == Values{3, 3});
+  CHECK(values(scaled) == Values{4, 4});
   CHECK(shape == Shape{4, 2});
   CHECK(strides == Strides{2, 1});
   Shape sizes;
@@ -228,14 +176,14 @@ TEST_CASE("nothing refers to a tensor that nobody holds") {
   Tensor matrix = zeros({2, 2});
   matrix.select(0, 1) += 1.0;  // a view that nobody holds is still changed
   matrix.select(0, 0).fill_(2);
-  CHECK(doubles(matrix) == Doubles{2, 2, 1, 1});
+  CHECK(values(matrix) == Values{2, 2, 1, 1});
 }
 
 TEST_CASE("every view picks the right elements of a tensor with any strides") {
   const Shape from{2, 1, 6, 4};
-  for (Layout layout : layouts) {
-    CAPTURE(static_cast<int>(layout));
-    const Tensor x = numbered(from, layout);
+  for (Placement placement : placements) {
+    CAPTURE(static_cast<int>(placement));
+    const Tensor x = numbered(from, placement);
     auto same = [](const Shape& i) { return i; };
     CHECK(is_view(x, from, from, same));
     CHECK(is_view(x.clone(), from, from, same));
@@ -299,14 +247,14 @@ TEST_CASE("changes in place broadcast, keep to the window and leave the source a
   const Tensor x = zeros({2, 3});
   x += tensor({1., 2., 3.});
   x.t() *= tensor({10., 100.});
-  CHECK(doubles(x) == Doubles{10, 20, 30, 100, 200, 300});
+  CHECK(values(x) == Values{10, 20, 30, 100, 200, 300});
   x.select(0, 1) -= tensor(100.);
   x /= 10;
-  CHECK(doubles(x) == Doubles{1, 2, 3, 0, 10, 20});
+  CHECK(values(x) == Values{1, 2, 3, 0, 10, 20});
   x.narrow(1, 0, 2).copy_(tensor({{7.}, {8.}}));
-  CHECK(doubles(x) == Doubles{7, 7, 3, 8, 8, 20});
+  CHECK(values(x) == Values{7, 7, 3, 8, 8, 20});
   slice(x, 1, 0, 3, 2).fill_(0);
-  CHECK(doubles(x) == Doubles{0, 7, 0, 0, 8, 0});
+  CHECK(values(x) == Values{0, 7, 0, 0, 8, 0});
   const Tensor n = tensor({5, -7});
   n *= 3;
   n -= tensor({1, 1});
@@ -329,25 +277,26 @@ TEST_CASE("a source that overlaps its destination is read as it was") {
   }
   const Tensor square = numbered({3, 3});
   square.copy_(square.t());
-  CHECK(doubles(square) == Doubles{0, 3, 6, 1, 4, 7, 2, 5, 8});
+  CHECK(values(square) == Values{0, 3, 6, 1, 4, 7, 2, 5, 8});
 }
 
 TEST_CASE("an expanded tensor is not changed in place") {
   const Tensor x = tensor({1., 2.}), wide = x.expand({3, 2});
-  CHECK(refusal<ShapeError>([&] { wide += 1; }) ==
-        "add_: an expanded tensor [3, 2] is changed in place: several of its elements are one in "
-        "memory: clone() it first");
-  CHECK_THROWS_AS(wide.fill_(0), ShapeError);
-  CHECK_THROWS_AS(wide.copy_(zeros({3, 2})), ShapeError);
-  CHECK(doubles(x) == Doubles{1, 2});
+  const std::string rule =
+      ": an expanded tensor [3, 2] is changed in place: several of its elements are one in memory: "
+      "clone() it first";
+  CHECK(refusal<ShapeError>([&] { wide += 1; }) == "add_" + rule);
+  CHECK(refusal<ShapeError>([&] { wide.fill_(0); }) == "fill_" + rule);
+  CHECK(refusal<ShapeError>([&] { wide.copy_(zeros({3, 2})); }) == "copy_" + rule);
+  CHECK(values(x) == Values{1, 2});
 }
 
 TEST_CASE("dtypes convert as in C++, and to bool by not being zero") {
   const Tensor x = tensor({-1.75, 0., 2.5});
   CHECK(ints(x.to(int64)) == Ints{-1, 0, 2});
   CHECK(bools(x.to(boolean)) == Bools{true, false, true});
-  CHECK(bools(tensor({0.25, kNaN}).to(boolean)) == Bools{true, true});
-  CHECK(doubles(tensor({true, false}).to(float64)) == Doubles{1, 0});
+  CHECK(bools(tensor({0.25, kNan}).to(boolean)) == Bools{true, true});
+  CHECK(values(tensor({true, false}).to(float64)) == Values{1, 0});
   CHECK(x.to(float64).dtype() == float64);
   CHECK(tensor({0.1}, float64).to(float32).item<double>() == static_cast<double>(0.1F));
   CHECK(ints(numbered({2, 3}).t().to(int64)) == Ints{0, 3, 1, 4, 2, 5});
@@ -367,11 +316,12 @@ TEST_CASE("whole numbers and bools compute in their own dtype") {
   CHECK(bools(logical_or(t, u)) == Bools{true, true, true, false});
   CHECK(bools(logical_not(t)) == Bools{false, false, true, true});
   CHECK(bools(t == u) == Bools{true, false, false, true});
-  CHECK_THROWS_AS(a / b, DtypeError);
+  CHECK(refusal<DtypeError>([&] { a / b; }) ==
+        "div: the input is int64: need float32 or float64 (use to())");
 }
 
 TEST_CASE("comparisons make bools, and NaN is equal to nothing") {
-  const Tensor a = tensor({1., 2., 3., kNaN}), b = tensor({2., 2., 2., kNaN});
+  const Tensor a = tensor({1., 2., 3., kNan}), b = tensor({2., 2., 2., kNan});
   CHECK((a < b).dtype() == boolean);
   CHECK(bools(a < b) == Bools{true, false, false, false});
   CHECK(bools(a <= b) == Bools{true, true, false, false});
@@ -385,33 +335,42 @@ TEST_CASE("comparisons make bools, and NaN is equal to nothing") {
 }
 
 TEST_CASE("where chooses and does not let NaN through; clamp and maximum keep it") {
-  const Tensor x = tensor({kNaN, 2., 3.}), good = tensor({false, true, true});
-  CHECK(doubles(where(good, x, zeros({3}))) == Doubles{0, 2, 3});
-  CHECK(doubles(where(good, x, -1)) == Doubles{-1, 2, 3});
-  CHECK(doubles(where(good, 5, zeros({3}))) == Doubles{0, 5, 5});
+  const Tensor x = tensor({kNan, 2., 3.}), good = tensor({false, true, true});
+  CHECK(values(where(good, x, zeros({3}))) == Values{0, 2, 3});
+  CHECK(values(where(good, x, -1)) == Values{-1, 2, 3});
+  CHECK(values(where(good, 5, zeros({3}))) == Values{0, 5, 5});
   CHECK(where(good.unsqueeze(1), x, zeros({3})).shape() == Shape{3, 3});
-  const Doubles clamped = doubles(clamp(tensor({kNaN, -5., 5., 0.5}), -1, 1));
+  const Values clamped = values(clamp(tensor({kNan, -5., 5., 0.5}), -1, 1));
   CHECK(std::isnan(clamped[0]));
-  CHECK(Doubles(clamped.begin() + 1, clamped.end()) == Doubles{-1, 1, 0.5});
-  const Tensor a = tensor({kNaN, 1., 1., 3.}), b = tensor({1., kNaN, 2., 2.});
+  CHECK(Values(clamped.begin() + 1, clamped.end()) == Values{-1, 1, 0.5});
+  const Tensor a = tensor({kNan, 1., 1., 3.}), b = tensor({1., kNan, 2., 2.});
   for (const Tensor& extreme : {maximum(a, b), minimum(a, b)}) {
-    CHECK(std::isnan(doubles(extreme)[0]));
-    CHECK(std::isnan(doubles(extreme)[1]));
+    CHECK(std::isnan(values(extreme)[0]));
+    CHECK(std::isnan(values(extreme)[1]));
   }
-  CHECK(doubles(maximum(a, b).narrow(0, 2, 2)) == Doubles{2, 3});
-  CHECK(doubles(minimum(a, b).narrow(0, 2, 2)) == Doubles{1, 2});
+  CHECK(values(maximum(a, b).narrow(0, 2, 2)) == Values{2, 3});
+  CHECK(values(minimum(a, b).narrow(0, 2, 2)) == Values{1, 2});
 }
 
 TEST_CASE("sizes that overflow are refused, and nothing times something huge is nothing") {
   const int64_t big = int64_t{1} << 62;
-  CHECK_THROWS_AS(empty({int64_t{1} << 31, int64_t{1} << 31, 4}), SizeError);
+  CHECK(refusal<SizeError>([&] {
+          empty({int64_t{1} << 31, int64_t{1} << 31, 4});
+        }) == "empty: 4611686018427387904 * 4 is too large: sizes end at 9223372036854775807");
   CHECK_THROWS_AS(empty({big, 4}), SizeError);
-  CHECK_THROWS_AS(zeros({big}), SizeError);  // the bytes do not fit
-  CHECK_THROWS_AS(tensor({1.}).expand({big, 4}), SizeError);
+  // There may be that many elements, but not that many bytes.
+  CHECK(refusal<SizeError>([&] { zeros({big}); }) ==
+        "zeros: 4611686018427387904 * 4 is too large: sizes end at 9223372036854775807");
+  CHECK(refusal<SizeError>([&] {
+          tensor({1.}).expand({big, 4});
+        }) == "expand: 4611686018427387904 * 4 is too large: sizes end at 9223372036854775807");
   CHECK(empty({0, big}).numel() == 0);
   CHECK(tensor({1.}).expand({big}).numel() == big);
-  CHECK_THROWS_AS(tensor({1.}).expand({big}).clone(), SizeError);
-  CHECK_THROWS_AS(zeros({0}).reshape({big, 4}), Error);
+  CHECK(refusal<SizeError>([&] { tensor({1.}).expand({big}).clone(); }) ==
+        "clone: 4611686018427387904 * 4 is too large: sizes end at 9223372036854775807");
+  CHECK(refusal<SizeError>([&] {
+          zeros({0}).reshape({big, 4});
+        }) == "reshape: 4611686018427387904 * 4 is too large: sizes end at 9223372036854775807");
 }
 
 TEST_CASE("slices and tiles of the longest axes there can be do not overflow on the way") {
@@ -423,7 +382,8 @@ TEST_CASE("slices and tiles of the longest axes there can be do not overflow on 
   const Tensor all = tensor({1.}).expand({INT64_MAX});
   CHECK(slice(all, 0, INT64_MIN, INT64_MAX, INT64_MAX).shape() == Shape{1});
   CHECK(slice(all, 0, -2, INT64_MAX, 2).shape() == Shape{1});
-  CHECK_THROWS_AS(all.narrow(0, INT64_MIN, 1), IndexError);
+  CHECK(refusal<IndexError>([&] { all.narrow(0, INT64_MIN, 1); }) ==
+        "narrow: start -9223372036854775808 and length 1 leave dim 0 of [9223372036854775807]");
   CHECK_THROWS_AS(all.narrow(0, 1, INT64_MAX), IndexError);
   CHECK(detail::ceil_div(INT64_MAX, 1) == INT64_MAX);
   CHECK(detail::ceil_div(INT64_MAX, 2) == INT64_MAX / 2 + 1);
@@ -444,10 +404,10 @@ TEST_CASE("a shape counts its axes from both ends, and has no others") {
 
 TEST_CASE("arange has the dtype of its numbers, and no fraction becomes 0") {
   CHECK(arange(3).dtype() == int64);
-  CHECK(doubles(arange(0, 1., 0.25)) == Doubles{0, 0.25, 0.5, 0.75});
-  CHECK(doubles(arange(2.5)) == Doubles{0, 1, 2});
+  CHECK(values(arange(0, 1., 0.25)) == Values{0, 0.25, 0.5, 0.75});
+  CHECK(values(arange(2.5)) == Values{0, 1, 2});
   CHECK(arange(2.5).dtype() == float32);
-  CHECK(doubles(arange(5, 0, -2)) == Doubles{5, 3, 1});
+  CHECK(values(arange(5, 0, -2)) == Values{5, 3, 1});
   CHECK(refusal<DtypeError>([] { arange(0, 1, 0.25, int64); }) ==
         "arange: an int64 tensor with 0.25: need a whole number from -2^63 to 2^63 - 1 (use to())");
 }
@@ -456,14 +416,19 @@ TEST_CASE("a number that the tensor's dtype cannot hold is refused, not changed"
   const Tensor flags = tensor({true, false});
   CHECK(refusal<DtypeError>([&] { eq(flags, 2); }) ==
         "eq: a bool tensor with 2: need 0 or 1 (use to())");
-  CHECK((flags == 1).to_vector<bool>() == std::vector<bool>{true, false});
-  CHECK_THROWS_AS(full({1}, 0x1p63, int64), DtypeError);
-  CHECK_THROWS_AS(zeros({1}, int64) += 0x1p63, DtypeError);
-  CHECK(refusal<DtypeError>([] { full({2}, 0.5, int64); }).starts_with("full: an int64 tensor"));
+  CHECK((flags == 1).to_vector<bool>() == Bools{true, false});
+  CHECK(refusal<DtypeError>([&] { full({1}, 0x1p63, int64); }) ==
+        "full: an int64 tensor with 9.223372036854776e+18: need a whole number from -2^63 to 2^63 "
+        "- 1 (use to())");
+  CHECK(refusal<DtypeError>([&] { zeros({1}, int64) += 0x1p63; }) ==
+        "add_: an int64 tensor with 9.223372036854776e+18: need a whole number from -2^63 to 2^63 "
+        "- 1 (use to())");
+  CHECK(refusal<DtypeError>([] { full({2}, 0.5, int64); }) ==
+        "full: an int64 tensor with 0.5: need a whole number from -2^63 to 2^63 - 1 (use to())");
 }
 
 TEST_CASE("any arithmetic type goes in and comes out") {
-  CHECK(tensor(std::vector<bool>{true, false}).to_vector<uint8_t>() == std::vector<uint8_t>{1, 0});
+  CHECK(tensor(Bools{true, false}).to_vector<uint8_t>() == std::vector<uint8_t>{1, 0});
   CHECK(tensor(std::vector<uint32_t>{7, 8}).to_vector<int16_t>() == std::vector<int16_t>{7, 8});
   CHECK(tensor({3u}).item<std::size_t>() == 3);
 }
@@ -487,11 +452,15 @@ TEST_CASE("an undefined tensor is named with the operation and the line") {
 TEST_CASE("a ninth axis and a negative size are refused") {
   const Tensor x = zeros({1, 1, 1, 1, 1, 1, 1, 2});
   CHECK(x.dim() == 8);
-  CHECK(doubles(x + 1.0) == Doubles{1, 1});
+  CHECK(values(x + 1.0) == Values{1, 1});
   CHECK(refusal<ShapeError>([&] { x.unsqueeze(0); }) ==
         "unsqueeze: the result has 9 axes: a tensor has at most 8");
-  CHECK_THROWS_AS(stack({x, x}), ShapeError);
-  CHECK_THROWS_AS(descent::index(x, tensor({{0, 0}})), ShapeError);
+  CHECK(refusal<ShapeError>([&] {
+          stack({x, x});
+        }) == "stack: the result has 9 axes: a tensor has at most 8");
+  CHECK(refusal<ShapeError>([&] {
+          descent::index(x, tensor({{0, 0}}));
+        }) == "index: the result has 9 axes: a tensor has at most 8");
   CHECK_THROWS_AS(zeros({1, 1, 1, 1, 1, 1, 1, 1, 1}), ShapeError);
   CHECK(refusal<ShapeError>([] { empty({3, -2}); }) == "empty: shape [3, -2] has a negative size");
   CHECK_THROWS_AS(zeros({2, 3}).reshape({-1, -1}), ShapeError);
