@@ -19,7 +19,8 @@ TensorDataset::TensorDataset(Tensor x, Tensor y, At at) : x_(std::move(x)), y_(s
 }
 
 Example TensorDataset::get(int64_t i, At at) const {
-  if (i < 0 || i >= size()) fail<IndexError>(at, "TensorDataset: example {} of {}", i, size());
+  if (i < 0 || i >= size())
+    fail<IndexError>(at, "TensorDataset: example {}: need at least 0 and below {}", i, size());
   return {x_.select(0, i, at), y_.select(0, i, at)};
 }
 

@@ -115,12 +115,13 @@ GradcheckResult gradcheck(const Function& f, const std::vector<Tensor>& inputs,
   const Frame frame(at);
   const EnableGradGuard enable_grad;
   bool any = false;
-  for (const Tensor& x : inputs) {
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor& x = inputs[i];
     if (!x.requires_grad()) continue;
     any = true;
     if (x.dtype() != float64)
-      fail<DtypeError>(at, "gradcheck: an input is {}: need float64", x.dtype());
-    if (!x.is_leaf()) fail<GraphError>(at, "gradcheck: an input is not a leaf: detach() it");
+      fail<DtypeError>(at, "gradcheck: inputs[{}] is {}: need float64", i, x.dtype());
+    if (!x.is_leaf()) fail<GraphError>(at, "gradcheck: inputs[{}] is not a leaf: detach() it", i);
   }
   if (!any) fail<ValueError>(at, "gradcheck: no input requires a gradient");
 

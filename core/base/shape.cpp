@@ -47,7 +47,8 @@ int64_t numel(const char* op, const Shape& shape, At at) {
   for (int64_t size : shape) {
     if (size < 0) fail<ShapeError>(at, "{}: shape {} has a negative size", op, shape);
     empty |= size == 0;
-    n = checked_mul(n, size == 0 ? 1 : size, op, at);
+    if (__builtin_mul_overflow(n, size == 0 ? 1 : size, &n))
+      fail<SizeError>(at, "{}: shape {} is too large: sizes end at {}", op, shape, INT64_MAX);
   }
   return empty ? 0 : n;
 }

@@ -156,15 +156,15 @@ namespace {
 
 using Byte = unsigned char;  // how kernels read a bool: with bool itself, gcc makes a branch
 
-void check_bool(const char* op, const In& x) {
+void check_bool(const char* op, const In& x, const char* name = "the input") {
   detail::check(op, x);
-  if (x.dtype() != boolean) fail<DtypeError>(x.at, "{}: the input is {}: need bool", op, x.dtype());
+  if (x.dtype() != boolean) fail<DtypeError>(x.at, "{}: {} is {}: need bool", op, name, x.dtype());
 }
 
 }  // namespace
 
 Tensor where(const In& condition, const In& a, const In& b) {
-  check_bool("where", condition);
+  check_bool("where", condition, "condition");
   check_inputs("where", a, b);
   const Shape ab = broadcast_shapes("where", a.shape(), b.shape(), a.at);
   const Shape shape = broadcast_shapes("where", condition.shape(), ab, condition.at);

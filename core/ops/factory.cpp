@@ -139,7 +139,7 @@ Tensor detail::arange(Number start, Number end, Number step, DType dtype, At at)
                      end, step);
   const int128 exact_count = exact ? (distance + stride - (by > 0 ? 1 : -1)) / stride : 0;
   const double count = exact ? static_cast<double>(exact_count) : std::ceil((to - from) / by);
-  if (count > 9e18) fail<SizeError>(at, "arange: {} elements", count);
+  if (count > 9e18) fail<SizeError>(at, "arange: {} elements: sizes end at {}", count, INT64_MAX);
   const auto n = exact ? static_cast<int64_t>(exact_count) : static_cast<int64_t>(count);
   const int128 last = first + (n - 1) * stride;
   if (dtype == int64 && n > 0 && last != static_cast<int64_t>(last))

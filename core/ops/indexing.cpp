@@ -228,6 +228,7 @@ Tensor index(const In& x, const In& index) {
 Tensor masked_fill(const In& x, const In& mask, Number value) {
   detail::check("masked_fill", x);
   check_kind("masked_fill", "mask", mask, boolean);
+  detail::check_scalar("masked_fill", x.dtype(), value, x.at);
   broadcast_shapes("masked_fill", x.shape(), mask.shape(), x.at);
   return where(mask, value, x);
 }

@@ -112,8 +112,14 @@ std::vector<Tensor> split(const In& x, const std::vector<int64_t>& sizes, int64_
 }
 
 Tensor parameters_to_vector(const NamedTensors& parameters, At at) {
+  if (parameters.empty()) fail<ValueError>(at, "parameters_to_vector: there are no parameters");
   std::vector<Tensor> parts;
-  for (const auto& [name, p] : parameters) parts.push_back(p.detach().reshape({-1}, at));
+  for (const auto& [name, p] : parameters) {
+    if (p.dtype() != parameters[0].second.dtype())
+      fail<DtypeError>(at, "parameters_to_vector: {} is {} and {} is {}: need one dtype", name,
+                       p.dtype(), parameters[0].first, parameters[0].second.dtype());
+    parts.push_back(p.detach().reshape({-1}, at));
+  }
   return cat(parts, 0, at).clone(at);
 }
 
@@ -121,8 +127,9 @@ void vector_to_parameters(const In& vector, const NamedTensors& parameters) {
   int64_t n = 0, begin = 0;
   for (const auto& [name, p] : parameters) n += p.numel();
   if (!(vector.shape() == Shape{n}))
-    fail<ShapeError>(vector.at, "vector_to_parameters: {} for parameters of {} elements",
-                     vector.shape(), n);
+    fail<ShapeError>(vector.at,
+                     "vector_to_parameters: vector {} for parameters of {} elements: need {}",
+                     vector.shape(), n, Shape{n});
   for (const auto& [name, p] : parameters) {
     p.copy_({vector.narrow(0, begin, p.numel()).reshape(p.shape()), vector.at});
     begin += p.numel();

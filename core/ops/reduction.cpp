@@ -125,7 +125,7 @@ Tensor sum_to(const In& x, const Shape& shape) {
   detail::check("sum_to", x);
   if (shape == x.shape()) return x;
   if (!broadcasts_to(shape, x.shape()))
-    fail<ShapeError>(x.at, "sum_to: {} does not broadcast to {}: only axes of size 1 widen", shape,
+    fail<ShapeError>(x.at, "sum_to: {} does not broadcast to {}: only axes of size 1 repeat", shape,
                      x.shape());
   Dims wider{};
   for (int i = 0, in_front = x.dim() - shape.rank(); i < x.dim(); ++i)

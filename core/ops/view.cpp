@@ -34,8 +34,10 @@ Shape resolve_shape(const In& x, const Shape& wanted) {
   const bool fits = known >= 0 && (unknown < 0 || known > 0) &&
                     detail::numel("reshape", shape, x.at) == x.numel();
   if (!fits)
-    fail<ShapeError>(x.at, "reshape: {} has {} elements: shape {} does not hold them", x.shape(),
-                     x.numel(), wanted);
+    fail<ShapeError>(x.at,
+                     "reshape: {} has {} elements: shape {} does not hold them: need sizes of at "
+                     "least 0, of which one may be -1 if the others determine it",
+                     x.shape(), x.numel(), wanted);
   return shape;
 }
 
@@ -110,7 +112,7 @@ Tensor record_slice(const char* op, const In& x, int dim, int64_t start, int64_t
 
 int detail::axis_of(const char* op, const In& x, int64_t dim) {
   detail::check(op, x);
-  if (x.dim() == 0) fail<IndexError>(x.at, "{}: dim {} of a scalar", op, dim);
+  if (x.dim() == 0) fail<IndexError>(x.at, "{}: dim {} of a scalar: it has no axes", op, dim);
   return detail::wrap_dim(op, dim, x.dim(), x.at);
 }
 
@@ -176,8 +178,9 @@ Tensor narrow(const In& x, int64_t dim, int64_t start, int64_t length) {
   const int d = detail::axis_of("narrow", x, dim);
   const int64_t size = x.shape()[d], first = start < 0 ? start + size : start;
   if (first < 0 || length < 0 || first > size - length)
-    fail<IndexError>(x.at, "narrow: start {} and length {} leave dim {} of {}", start, length, dim,
-                     x.shape());
+    fail<IndexError>(x.at,
+                     "narrow: start {} and length {} for dim {} of {}: need a part of the axis",
+                     start, length, dim, x.shape());
   return record_slice("narrow", x, d, first, length, 1);
 }
 
@@ -196,8 +199,8 @@ Tensor select(const In& x, int64_t dim, int64_t index) {
   const int d = detail::axis_of("select", x, dim);
   const int64_t size = x.shape()[d];
   if (index < -size || index >= size)
-    fail<IndexError>(x.at, "select: index {} is out of range for dim {} of {}", index, dim,
-                     x.shape());
+    fail<IndexError>(x.at, "select: index {} for dim {} of {}: need {} to {}", index, dim,
+                     x.shape(), -size, size - 1);
   return squeeze({record_slice("select", x, d, index < 0 ? index + size : index, 1, 1), x.at}, d);
 }
 

@@ -55,7 +55,8 @@ void StateVisitor::same(std::string name, std::vector<int64_t> numbers, std::str
   const auto check = [numbers = std::move(numbers), what = std::move(what)](const Tensor& t,
                                                                             At at) {
     if (t.to_vector<int64_t>() != numbers)
-      fail<ValueError>(at, "load_state_dict: {} is {} here, not there", what, numbers);
+      fail<ValueError>(at, "load_state_dict: {} is {} here and {} in the state", what, numbers,
+                       t.to_vector<int64_t>());
   };
   entries_.push_back({std::move(name), now, now, true, [](const Tensor&) {}, check});
 }

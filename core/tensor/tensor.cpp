@@ -124,7 +124,7 @@ void Tensor::refuse_undefined(const char* op, At at) {
 
 int64_t Tensor::size(int64_t d, At at) const {
   const Shape& shape = get("size", at).shape;
-  if (shape.rank() == 0) fail<IndexError>(at, "size: dim {} of a scalar", d);
+  if (shape.rank() == 0) fail<IndexError>(at, "size: dim {} of a scalar: it has no axes", d);
   return shape[detail::wrap_dim("size", d, shape.rank(), at)];
 }
 
