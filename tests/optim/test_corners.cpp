@@ -16,9 +16,6 @@ Tensor state_of(const optim::OptimizerBase& opt, const std::string& name) {
   FAIL("no state " << name);
   return {};
 }
-void quiet(optim::OptimizerBase& opt) {
-  opt.on_report([](const std::string&) {});
-}
 /// The same options with eps, and Adafactor's eps1, of that size.
 template <class Rule> Rule with_eps(Rule options, double eps) {
   if constexpr (requires { options.eps; }) options.eps = eps;
@@ -153,7 +150,7 @@ TEST_CASE("finite gradients of any size leave every parameter finite") {
           // A step is lr g, or lr g / |g|^2: let it fit.
           if constexpr (std::is_same_v<Opt, optim::SGD>) options.lr = 1e-8;
           Opt opt({{"p", p}}, options);
-          quiet(opt);
+          Reports reports(opt);
           for (double g : walk) {
             set_gradient(p, {g, -g, g / 2, 0});
             opt.step(tensor(0.5));
@@ -173,7 +170,7 @@ TEST_CASE("a rate of 0 moves no parameter, by multiplier, factor or option") {
       for (int how = 0; how < 3; ++how) {
         const Tensor p = tensor(Values{1, -2, 3, 4}, {2, 2}, dtype).requires_grad_();
         Opt opt({{"p", p}}, options);
-        quiet(opt);
+        Reports reports(opt);
         auto set_rate = [&](double rate) {
           if (how == 0) opt.set_lr_multiplier("p", rate);
           if (how == 1) opt.set_lr_factor(rate);
@@ -288,7 +285,7 @@ TEST_CASE("Polyak's step meets the policy where its loss is not finite") {
     for (double loss : {double(INFINITY), double(-INFINITY), double(NAN)}) {
       const Tensor w = leaf({3, 4}, dtype);
       optim::Polyak opt({{"w", w}});
-      quiet(opt);
+      Reports reports(opt);
       set_gradient(w, {1, 1});
       CHECK_THROWS_WITH_AS(opt.step(tensor(loss)), doctest::Contains("Polyak: the loss is"),
                            NumericError);

@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <doctest/doctest.h>
 
-#include "descent/descent.hpp"
+#include "support.hpp"
 
 // What an explanation says is what the step did, bit for bit. This file is built twice: as the
 // other tests, and for this very machine, where a compiler may fuse what a formula keeps apart.
@@ -58,7 +58,7 @@ void explain_random_states(DType dtype, Change change) {
   const auto& entry = ledger.entries().at(0);
   CHECK(entry.elements.size() == 1000);
   int64_t equal = 0;
-  const std::vector<double> after = p.to_vector<double>();
+  const Values after = values(p);
   for (const auto& element : entry.elements) {
     const auto [lines, same] = ledger.replay(entry, element);
     const auto moved = [&](const optim::Line& line) { return line.name == "theta"; };
@@ -147,7 +147,7 @@ TEST_CASE("quantities of the whole tensor are shown with their values") {
   CHECK(text.find("of the whole: norm_theta = 5, norm_g = 2") != std::string::npos);
   CHECK(text.find("trust = trust_coefficient·norm_theta/(norm_g + weight_decay·norm_theta)\n"
                   "      = 0.5·5/(2 + 0·5) = 1.25\n") != std::string::npos);
-  CHECK(w.to_vector<double>() == std::vector<double>{3, 1.5});
+  CHECK(values(w) == Values{3, 1.5});
 }
 
 TEST_CASE("a ledger keeps what was asked for, and the loss as predicted and as it was") {

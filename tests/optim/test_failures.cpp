@@ -1,4 +1,3 @@
-#include <bit>
 #include <cstdio>
 #include <doctest/doctest.h>
 #include <functional>
@@ -45,10 +44,7 @@ bool same(const State& a, const State& b) {
     equal = name == other && x.defined() == y.defined();
     if (!equal || !x.defined()) continue;
     const Values v = values(x), w = values(y);
-    equal = x.dtype() == y.dtype() && x.shape() == y.shape() &&
-            std::equal(v.begin(), v.end(), w.begin(), [](double p, double q) {
-              return std::bit_cast<int64_t>(p) == std::bit_cast<int64_t>(q);
-            });
+    equal = x.dtype() == y.dtype() && x.shape() == y.shape() && same_bits(v, w);
     if (!equal) MESSAGE(name << " differs");
   }
   return equal;

@@ -6,14 +6,12 @@
 #include <map>
 #include <sstream>
 
-#include "descent/descent.hpp"
+#include "optim.hpp"
 
 using namespace descent;
 using optim::LBFGS, optim::LBFGSOptions;
 
 namespace {
-
-using Values = std::vector<double>;
 
 /// A function of parameters, and the closure that an optimizer of them is given.
 struct Problem {
@@ -28,12 +26,6 @@ struct Problem {
       value.backward();
       return value;
     };
-  }
-  Values values() const {
-    Values all;
-    for (const auto& [name, p] : parameters)
-      for (double v : p.to_vector<double>()) all.push_back(v);
-    return all;
   }
 };
 
@@ -140,7 +132,7 @@ TEST_CASE("L-BFGS goes on from its state dict with the same bits") {
     const double a = opt.step(first.closure()), b = other.step(second.closure());
     CHECK(a == b);
   }
-  CHECK(first.values() == second.values());
+  CHECK(joined(first.parameters) == joined(second.parameters));
   NamedTensors state = opt.state_dict();
   state.pop_back();
   CHECK_THROWS_WITH_AS(other.load_state_dict(state), doctest::Contains("vectors is missing"),
@@ -189,13 +181,13 @@ TEST_CASE("a closure that fails, or numbers that are none, leave L-BFGS where it
     Problem problem = rosenbrock(-1.5, 2);
     LBFGS opt(problem.parameters, {.lr = 1e-3, .strong_wolfe = strong_wolfe});
     opt.step(problem.closure());
-    const Values before = problem.values();
+    const Values before = joined(problem.parameters);
     const NamedTensors state = opt.state_dict();
     auto unchanged = [&] {
-      CHECK(problem.values() == before);
+      CHECK(joined(problem.parameters) == before);
       const NamedTensors now = opt.state_dict();
       for (std::size_t i = 0; i < now.size(); ++i)
-        CHECK(now[i].second.to_vector<double>() == state[i].second.to_vector<double>());
+        CHECK(values(now[i].second) == values(state[i].second));
     };
     const optim::Closure good = problem.closure();
     int left = 3;
@@ -227,7 +219,7 @@ TEST_CASE("L-BFGS maximizes the negative, in float32 too, and a schedule scales 
     const double x = a.step(down.closure()), y = b.step(up.closure());
     CHECK(x == -y);
   }
-  CHECK(down.values() == up.values());
+  CHECK(joined(down.parameters) == joined(up.parameters));
   for (int i = 0; i < 10; ++i) c.step(single.closure());
   CHECK(single.loss().item() < 1e-6);
 
@@ -239,5 +231,5 @@ TEST_CASE("L-BFGS maximizes the negative, in float32 too, and a schedule scales 
     scheduled.step(half.closure());
     plain.step(full.closure());
   }
-  CHECK(half.values() == full.values());
+  CHECK(joined(half.parameters) == joined(full.parameters));
 }

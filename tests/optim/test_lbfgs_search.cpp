@@ -1,4 +1,3 @@
-#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <doctest/doctest.h>
@@ -90,10 +89,6 @@ struct Problem {
   }
 };
 
-void listen(LBFGS& opt, std::vector<std::string>& said) {
-  opt.on_report([&said](const std::string& text) { said.push_back(text); });
-}
-
 }  // namespace
 
 TEST_CASE("L-BFGS converges where a step too far is no number") {
@@ -107,8 +102,7 @@ TEST_CASE("L-BFGS converges where a step too far is no number") {
         CAPTURE(max_iter);
         Problem problem{leaf(b.start, dtype), b.loss};
         LBFGS opt({{"w", problem.w}}, {.max_iter = max_iter, .max_eval = 25, .strong_wolfe = true});
-        std::vector<std::string> said;
-        listen(opt, said);
+        Reports reports(opt);
         for (int step = 0; step < (max_iter == 1 ? 100 : 30); ++step) opt.step(problem.closure());
         const Values found = values(problem.w);
         for (std::size_t i = 0; i < found.size(); ++i)
@@ -153,8 +147,7 @@ TEST_CASE("L-BFGS leaves a wall behind, whatever it learnt of the curvature ther
     Problem problem{leaf(wall.turned(1 - gap, 0), dtype),
                     [=](const Tensor& w) { return wall.loss(w) * scale; }};
     LBFGS opt({{"w", problem.w}}, {.max_iter = max_iter, .max_eval = 25, .strong_wolfe = true});
-    std::vector<std::string> said;
-    listen(opt, said);
+    Reports reports(opt);
     auto distance = [&] { return std::abs(wall.loss(problem.w).item() / wall.least() - 1); };
     const double tolerance = dtype == float32 ? 1e-4 : 1e-6;
     double off = distance();
@@ -202,11 +195,10 @@ TEST_CASE("L-BFGS goes on once the loss is a number again") {
         return bad ? sum(w * w) * NAN : sum(w * w);
       };
       LBFGS opt({{"w", problem.w}}, {.max_eval = max_eval, .strong_wolfe = true});
-      std::vector<std::string> said;
-      listen(opt, said);
+      Reports reports(opt);
       for (; step < broken; ++step) opt.step(problem.closure());
       CHECK(problem.w.item() == 3);
-      CHECK(said.size() == 1);
+      CHECK(reports.all.size() == 1);
       for (int i = 0; i < 4; ++i) opt.step(problem.closure());
       CHECK(std::abs(problem.w.item()) < 1e-6);
     }
@@ -218,8 +210,7 @@ TEST_CASE("L-BFGS comes back over several steps where one has not the evaluation
       Problem problem{leaf({3}), [](const Tensor& w) { return sum(w - log(w)); }};
       LBFGS opt({{"w", problem.w}},
                 {.lr = lr, .max_iter = 1, .max_eval = max_eval, .strong_wolfe = true});
-      std::vector<std::string> said;
-      listen(opt, said);
+      Reports reports(opt);
       for (int i = 0; i < 300; ++i) opt.step(problem.closure());
       CAPTURE(lr);
       CAPTURE(max_eval);
@@ -233,8 +224,7 @@ TEST_CASE("L-BFGS comes back from a barrier to where the loss can only just tell
       Problem problem{leaf({0.0065}, dtype),
                       [above](const Tensor& w) { return sum(w - log(w) * 1e-3) + above; }};
       LBFGS opt({{"w", problem.w}}, {.strong_wolfe = true});
-      std::vector<std::string> said;
-      listen(opt, said);
+      Reports reports(opt);
       for (int i = 0; i < 20; ++i) opt.step(problem.closure());
       CHECK(std::abs(problem.w.item() - 1e-3) < 3e-4);
     }
@@ -244,11 +234,10 @@ TEST_CASE("L-BFGS goes down where the square of the gradient is more than float3
   for (bool strong_wolfe : {false, true}) {
     Problem problem{leaf({3, -2}, float32), [](const Tensor& w) { return sum(w * w) * 1e20; }};
     LBFGS opt({{"w", problem.w}}, {.strong_wolfe = strong_wolfe});
-    std::vector<std::string> said;
-    listen(opt, said);
+    Reports reports(opt);
     opt.step(problem.closure());
     for (double w : values(problem.w)) CHECK(std::abs(w) < 1e-3);
-    CHECK(said.empty());
+    CHECK(reports.all.empty());
   }
 }
 
@@ -258,8 +247,7 @@ TEST_CASE("a step of L-BFGS that makes no progress says why, once") {
     Problem problem{leaf({start}), std::move(loss)};
     LBFGS opt({{"w", problem.w}}, options);
     opt.set_nonfinite(optim::NonFinite::skip);
-    std::vector<std::string> said;
-    listen(opt, said);
+    Reports reports(opt);
     const optim::Closure good = problem.closure();
     for (int i = 0; i < 5; ++i)
       opt.step([&] {
@@ -267,8 +255,8 @@ TEST_CASE("a step of L-BFGS that makes no progress says why, once") {
         if (flip) problem.w.set_grad(-problem.w.grad());
         return value;
       });
-    CHECK(said.size() <= 1);
-    return said.empty() ? "" : said[0];
+    CHECK(reports.all.size() <= 1);
+    return reports.all.empty() ? "" : reports.all[0];
   };
   auto square_of = [](const Tensor& w) { return sum(w * w); };
   const LBFGSOptions search{.strong_wolfe = true};
@@ -395,8 +383,7 @@ TEST_CASE("a rate of 0 moves nothing in L-BFGS, with and without a search") {
   for (bool strong_wolfe : {true, false}) {
     Problem problem{leaf({3, -1}), [](const Tensor& w) { return sum(w * w * w * w); }};
     LBFGS opt({{"w", problem.w}}, {.max_iter = 2, .strong_wolfe = strong_wolfe});
-    std::vector<std::string> said;
-    listen(opt, said);
+    Reports reports(opt);
     for (double factor : {0.0, 0.01, 0.0}) {
       opt.set_lr_factor(factor);
       const Values before = values(problem.w);
@@ -404,6 +391,6 @@ TEST_CASE("a rate of 0 moves nothing in L-BFGS, with and without a search") {
       CHECK((values(problem.w) == before) == (factor == 0));
       for (double w : values(problem.w)) CHECK(std::isfinite(w));
     }
-    CHECK(said.empty());
+    CHECK(reports.all.empty());
   }
 }

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "descent/descent.hpp"
+#include "optim.hpp"
 
 using namespace descent;
 using optim::Schedule;
@@ -23,8 +23,6 @@ template <class S = double> struct PlainRule {
 
 namespace {
 
-using Values = std::vector<double>;
-
 int64_t whole(double x) { return static_cast<int64_t>(x); }
 
 Values factors(const Schedule& schedule, int64_t steps) {
@@ -34,17 +32,8 @@ Values factors(const Schedule& schedule, int64_t steps) {
 }
 
 /// Within 1e-12 of the expected value, or within 1e-15 where that is less (the cosine at pi).
-bool close(double found, double expected) {
-  return std::abs(found - expected) <= std::max(1e-12 * std::abs(expected), 1e-15);
-}
-bool close(const Values& found, const Values& expected) {
-  if (found.size() != expected.size()) return false;
-  for (std::size_t i = 0; i < found.size(); ++i)
-    if (!close(found[i], expected[i])) {
-      MESSAGE("step " << i << " is " << found[i] << ", expected " << expected[i]);
-      return false;
-    }
-  return true;
+bool precise(const Values& found, const Values& expected) {
+  return close(found, expected, 1e-12, 1e-15);
 }
 
 // ---- golden series
@@ -177,9 +166,7 @@ NamedTensors plateau_state(const Values& x) {
           {"Plateau/factor", tensor(x[3], float64)}};
 }
 double number(const optim::Plateau& plateau, const std::string& name) {
-  for (const auto& [key, t] : plateau.state_dict())
-    if (key == "Plateau/" + name) return t.item();
-  return NAN;
+  return entry(plateau.state_dict(), "Plateau/" + name).item();
 }
 
 // ---- refusals
@@ -298,7 +285,7 @@ TEST_CASE("schedules equal PyTorch's, and formulas, computed with 50 digits") {
     CAPTURE(str(line.parts[0]));
     const Schedule schedule = kSchedules.at(line.name)(line.parts[0]);
     CHECK(line.parts[1].size() == 60);
-    CHECK(close(factors(schedule, 60), line.parts[1]));
+    CHECK(precise(factors(schedule, 60), line.parts[1]));
     ++series;
     ++sets[line.name];
     values += line.parts[1].size();
@@ -334,12 +321,13 @@ TEST_CASE("plateaus reduce where PyTorch's does") {
 
 TEST_CASE("long schedules lose no precision towards their end") {
   // sin^2(pi / 2e6) and so on, with 50 digits.
-  CHECK(close(1e3 * optim::schedule::cosine(1'000'000)(999'999), 1e3 * 2.4674011002703056e-12));
-  CHECK(close(1e3 * optim::schedule::warm_restarts(1'000'000)(1'999'999),
-              1e3 * 2.4674011002703056e-12));
-  CHECK(close(optim::schedule::linear(1, 1e-12, 1'000'000)(999'999) * 1e6,
-              1.0000000000000001 + 1e-6 - 1e-12));
-  CHECK(close(optim::schedule::polynomial(1'000'000, 2)(999'999) * 1e12, 1));
+  CHECK(
+      precise({1e3 * optim::schedule::cosine(1'000'000)(999'999)}, {1e3 * 2.4674011002703056e-12}));
+  CHECK(precise({1e3 * optim::schedule::warm_restarts(1'000'000)(1'999'999)},
+                {1e3 * 2.4674011002703056e-12}));
+  CHECK(precise({optim::schedule::linear(1, 1e-12, 1'000'000)(999'999) * 1e6},
+                {1.0000000000000001 + 1e-6 - 1e-12}));
+  CHECK(precise({optim::schedule::polynomial(1'000'000, 2)(999'999) * 1e12}, {1}));
   CHECK(optim::schedule::exponential(0.999999)(1'000'000) ==
         doctest::Approx(0.367879257).epsilon(1e-9));
 }
