@@ -6,6 +6,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "support.hpp"
+
 // Files that tests make, in a folder of their own that goes away with them.
 
 struct Folder {
@@ -50,12 +52,4 @@ inline std::string idx(char type, std::initializer_list<uint32_t> sizes,
   for (uint32_t size : sizes)
     for (int shift : {24, 16, 8, 0}) file += static_cast<char>(size >> shift & 0xff);
   return file + elements;
-}
-
-/// The message of the error that f throws; "none" if it throws none.
-template <class E, class F> std::string refusal(F f) {
-  try {
-    f();
-  } catch (const E& e) { return e.what(); }
-  return "none";
 }

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "descent/descent.hpp"
+#include "support.hpp"
 
 using namespace descent;
 
@@ -104,10 +104,8 @@ TEST_CASE("the same seed gives the same bits, on any number of threads") {
   const std::vector<float> once = trained(3);
   CHECK(trained(3) == once);
   CHECK(trained(4) != once);
-  const int threads = num_threads();
-  set_num_threads(threads == 1 ? 2 : 1);
+  const NumThreads other(num_threads() == 1 ? 2 : 1);
   CHECK(trained(3) == once);
-  set_num_threads(threads);
 }
 
 TEST_CASE("a program as short as a README's trains") {
