@@ -287,8 +287,8 @@ TEST_CASE("Polyak's step meets the policy where its loss is not finite") {
       optim::Polyak opt({{"w", w}});
       Reports reports(opt);
       set_gradient(w, {1, 1});
-      CHECK_THROWS_WITH_AS(opt.step(tensor(loss)), doctest::Contains("Polyak: the loss is"),
-                           NumericError);
+      CHECK(refusal<NumericError>([&] { opt.step(tensor(loss)); }) ==
+            "Polyak: the loss is " + str(loss) + ": nothing was updated; set_nonfinite() chooses");
       CHECK(values(w) == Values{3, 4});
       CHECK(opt.steps() == 0);
       opt.set_nonfinite(optim::NonFinite::skip);

@@ -133,8 +133,9 @@ TEST_CASE("a gradient that is not finite meets the policy before anything is tou
     g[3] = bad;
     q.set_grad(tensor(g, {2, 2}, float64));
     opt.set_nonfinite(optim::NonFinite::error);
-    CHECK_THROWS_WITH_AS(opt.step(), doctest::Contains("the gradient of layer.q is"), NumericError);
-    CHECK_THROWS_WITH_AS(opt.step(), doctest::Contains("at element 3"), NumericError);
+    CHECK(refusal<NumericError>([&] { opt.step(); }) ==
+          "step: the gradient of layer.q is " + str(bad) +
+              " at element 3: nothing was updated; set_nonfinite() chooses what happens");
     opt.set_nonfinite(optim::NonFinite::skip);
     opt.step();
     CHECK(values(p) == before);
@@ -155,7 +156,9 @@ TEST_CASE("a gradient that is not finite meets the policy before anything is tou
   g = g.clone();
   g.mutable_data<float>()[99'999] = NAN;
   big.set_grad(g);
-  CHECK_THROWS_WITH_AS(sgd.step(), doctest::Contains("at element 99999"), NumericError);
+  CHECK(refusal<NumericError>([&] { sgd.step(); }) ==
+        "step: the gradient of big is nan at element 99999: nothing was updated; set_nonfinite() "
+        "chooses what happens");
 }
 
 TEST_CASE("steps that look like a mistake are reported once, in words") {
@@ -209,8 +212,8 @@ TEST_CASE("steps that look like a mistake are reported once, in words") {
 TEST_CASE("closures, losses, multipliers, late parameters and momentum") {
   const Tensor w = tensor({4.0}, float64).requires_grad_();
   optim::Polyak polyak({{"w", w}});
-  CHECK_THROWS_WITH_AS(polyak.step(), doctest::Contains("Polyak: a step needs the loss"),
-                       ValueError);
+  CHECK(refusal<ValueError>([&] { polyak.step(); }) ==
+        "Polyak: a step needs the loss: step(loss) or step(closure)");
   const double loss = polyak.step([&] {
     polyak.zero_grad();
     Tensor value = (w * w).sum();
@@ -226,8 +229,12 @@ TEST_CASE("closures, losses, multipliers, late parameters and momentum") {
   opt.set_lr_multiplier("*.bias", 4);
   opt.group("*.bias").momentum = 0.5;
   opt.add({{"late.bias", late}});
-  CHECK_THROWS_AS(opt.add({{"a", late.detach().clone().requires_grad_()}}), ValueError);
-  CHECK_THROWS_AS(opt.add({{"again", late}}), ValueError);
+  CHECK(refusal<ValueError>([&] {
+          opt.add({{"a", late.detach().clone().requires_grad_()}});
+        }) == "SGD: two parameters are called a");
+  CHECK(refusal<ValueError>([&] {
+          opt.add({{"again", late}});
+        }) == "SGD: late.bias and again are the same tensor");
   CHECK(opt.parameters().size() == 3);
   for (int t = 0; t < 2; ++t) {
     for (const auto& [name, p] : opt.parameters()) p.set_grad(ones({1}, float64));
@@ -236,19 +243,22 @@ TEST_CASE("closures, losses, multipliers, late parameters and momentum") {
   CHECK(a.item() == -1);
   CHECK(b.item() == -2 - 3);
   CHECK(late.item() == -0.5 - 0.75);  // in the group, but without the multiplier
-  CHECK_THROWS_AS(opt.set_lr_multiplier("*.weight", 2), ValueError);
-  CHECK_THROWS_AS(opt.set_lr_multiplier("a", -1), ValueError);
+  CHECK(refusal<ValueError>([&] { opt.set_lr_multiplier("*.weight", 2); }) ==
+        "SGD: no parameter matches \"*.weight\"");
+  CHECK(refusal<ValueError>([&] { opt.set_lr_multiplier("a", -1); }) ==
+        "set_lr_multiplier: multiplier is -1: need a number of at least 0");
   opt.set_momentum(0.75);
   CHECK(opt.options().momentum == 0.75);
   CHECK(opt.group("*.bias").momentum == 0.75);
-  CHECK_THROWS_AS(opt.set_momentum(-1), ValueError);
+  CHECK(refusal<ValueError>([&] { opt.set_momentum(-1); }) ==
+        "SGD: momentum is -1: need at least 0");
   optim::Adam adam({{"a", a}});
   adam.set_momentum(0.5);
   CHECK(adam.options().beta1 == 0.5);
-  CHECK_THROWS_AS(adam.set_momentum(1), ValueError);
+  CHECK(refusal<ValueError>([&] { adam.set_momentum(1); }) == "Adam: beta1 is 1: need [0, 1)");
   optim::Adagrad adagrad({{"a", a}});
-  CHECK_THROWS_WITH_AS(adagrad.set_momentum(0.5), doctest::Contains("has neither momentum nor"),
-                       ValueError);
+  CHECK(refusal<ValueError>([&] { adagrad.set_momentum(0.5); }) ==
+        "set_momentum: Adagrad has neither momentum nor beta1");
 }
 
 TEST_CASE("a large parameter moves as its pieces do") {
@@ -321,8 +331,9 @@ TEST_CASE("a step is a change in place: a backward that saved the parameter says
   Tensor loss = (w * w).sum();
   set_gradient(w, {1});
   opt.step();
-  CHECK_THROWS_WITH_AS(loss.backward(), doctest::Contains("was changed in place by step"),
-                       GraphError);
+  CHECK(refusal<GraphError>([&] { loss.backward(); }) ==
+        "mul: a saved tensor [1] was changed in place by step (it is at version 1, saved at 0): "
+        "clone() it first, or change it after backward");
   opt.zero_grad();
   (w * w).sum().backward();
   CHECK(w.grad().item() == 2 * w.item());
