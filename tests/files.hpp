@@ -8,7 +8,7 @@
 
 #include "support.hpp"
 
-// Files that tests make, in a folder of their own that goes away with them.
+// Files that a test writes, in a folder of its own that is removed at its end.
 
 struct Folder {
   explicit Folder(const std::string& name)
@@ -20,7 +20,7 @@ struct Folder {
   Folder(const Folder&) = delete;
   Folder& operator=(const Folder&) = delete;
 
-  /// Writes `content` to `name`, and says where that is.
+  /// Writes `content` to the file `name` in this folder, and returns its path.
   std::string write(const std::string& name, const std::string& content) const {
     std::ofstream(path / name, std::ios::binary) << content;
     return (path / name).string();

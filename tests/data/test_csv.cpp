@@ -110,7 +110,7 @@ TEST_CASE("a trailing delimiter is named where it makes a row too long, or a num
 
 TEST_CASE("a row that is too long is refused before the file is in memory") {
   const Folder folder("csv");
-  std::string packed;  // of a GiB, in a MB
+  std::string packed;  // a GiB, compressed to about 1 MB
   const std::string member = gzipped(std::string(1 << 20, '1'));
   for (int i = 0; i < 1024; ++i) packed += member;
   const std::string path = folder.write("bomb.csv", packed);
@@ -198,14 +198,14 @@ TEST_CASE("no locale changes what a number is") {
     char do_decimal_point() const override { return ','; }
   };
   const std::locale before = std::locale::global(std::locale(std::locale::classic(), new Comma));
-  std::setlocale(LC_ALL, "de_DE.UTF-8");  // where there is one
+  std::setlocale(LC_ALL, "de_DE.UTF-8");  // if it is installed
   const Values v = numbers("1.5,2.25\n");
   std::setlocale(LC_ALL, "C");
   std::locale::global(before);
   CHECK(v == Values{1.5, 2.25});
 }
 
-TEST_CASE("options and files that cannot be are refused") {
+TEST_CASE("bad options, and files that cannot be read, are refused") {
   CHECK(refusal<ValueError>([&] { read("1\n", {.delimiter = '"'}); }) ==
         "read_csv: delimiter \"\"\" could be part of a field");
   CHECK(refusal<ValueError>([&] { read("1\n", {.delimiter = '7'}); }) ==

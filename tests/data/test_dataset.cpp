@@ -28,7 +28,7 @@ template <class Loader> std::vector<Values> epoch(Loader& loader) {
   return batches;
 }
 
-/// A dataset of one's own: size() and get(i), and no more.
+/// A user's dataset, which has only size() and get(i).
 struct Halves {
   int64_t size() const { return 5; }
   data::Example get(int64_t i) const {
@@ -94,7 +94,7 @@ TEST_CASE("a loader goes on in the middle of an epoch where its state says") {
   CHECK(cut.state().batch == 2);
   data::DataLoader second(numbered(10), options);
   second.set_epoch(1);
-  CHECK(epoch(cut) == epoch(second));  // an epoch that was left is over
+  CHECK(epoch(cut) == epoch(second));  // an epoch that was left by break is over
 }
 
 TEST_CASE("a state that is set inside a loop leaves nothing behind") {
@@ -168,7 +168,7 @@ TEST_CASE("a dataset that makes batches of another size is refused") {
   }
 }
 
-TEST_CASE("a dataset of one's own is put together example by example") {
+TEST_CASE("a user's dataset is put together example by example") {
   data::DataLoader loader(Halves{}, {.batch_size = 4});
   Ints sizes;
   for (const data::Batch& batch : loader) {

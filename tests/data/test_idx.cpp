@@ -20,7 +20,7 @@ std::string refused(const Folder& folder, const std::string& content) {
   return refused<FormatError>(folder, [&] { data::read_idx(path); });
 }
 
-/// A folder in MNIST's form: two training images of 2 by 2, one for testing.
+/// A folder in MNIST's form: two images of 2 by 2 for training, one for testing.
 struct Digits : Folder {
   Digits() : Folder("digits") {
     write("train-images-idx3-ubyte",

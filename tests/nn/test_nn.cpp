@@ -385,7 +385,7 @@ TEST_CASE("a layer that is called inside another one and was never registered is
                 "train() and eval()") == second);
   CHECK(text.find('\n', second) + 1 == text.size());
 
-  struct Parent : nn::Module {  // a layer is everybody's below who owns it
+  struct Parent : nn::Module {  // a layer may be called by each module inside its owner
     nn::Sequential body = register_module("body", nn::Sequential{nn::Linear(2, 2)});
     nn::Linear shared = register_module("shared", nn::Linear(2, 2));
     nn::Sequential tail =
@@ -398,7 +398,8 @@ TEST_CASE("a layer that is called inside another one and was never registered is
   nn::Linear alone(2, 2);
   CHECK(standard_error([&] { alone(ones({2, 2})); }).empty());
 
-  struct Nested : nn::Module {  // its mode goes astray, though its own parent owns the Dropout
+  struct Nested
+      : nn::Module {  // eval() does not reach the Sequential, though that owns the Dropout
     nn::Sequential block{nn::Dropout(0.5)};
     Tensor forward(const In& x) const override { return block(x); }
   } nested;
@@ -408,7 +409,7 @@ TEST_CASE("a layer that is called inside another one and was never registered is
     nn::Linear fc = register_module("fc", nn::Linear(2, 2));
     mutable int left = 2;
     Tensor forward(const In& x) const override {
-      if (left-- == 0) return nn::Sequential{fc}(x);  // made here, of what is owned
+      if (left-- == 0) return nn::Sequential{fc}(x);  // made here, of a layer that is registered
       return fc((*this)(x));
     }
   } again;

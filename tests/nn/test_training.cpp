@@ -26,7 +26,7 @@ struct Mlp : nn::Module {
   Tensor forward(const In& x) const override { return out(drop(tanh(hidden(x)))); }
 };
 
-/// 64 points round the corners of a square; opposite corners are of one class.
+/// 64 points around the corners of a square; opposite corners are of one class.
 std::pair<Tensor, Tensor> corners() {
   Generator generator(7);
   std::vector<float> x;

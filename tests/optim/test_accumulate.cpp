@@ -26,7 +26,7 @@ struct Regression {
   nn::Linear model{3, 1};
 };
 
-/// Batches of these sizes, one after the other: their starts.
+/// Where each batch starts when batches of these sizes follow one another.
 std::vector<int64_t> starts(const std::vector<int64_t>& sizes) {
   std::vector<int64_t> at(sizes.size());
   std::exclusive_scan(sizes.begin(), sizes.end(), at.begin(), int64_t{0});
@@ -104,7 +104,7 @@ TEST_CASE("a window's gradient is clipped whole, and Polyak's rule is told its l
   CHECK(reference.clip_grad_norm(0.125) > 0.125);
   reference.step(loss);
   CHECK(close(ours.theta(), plain.theta()));
-  optim::Accumulate simple(opt, 2);  // tells it, too
+  optim::Accumulate simple(opt, 2);  // passes the loss on, too
   simple.backward(ours.loss(0, 2), 2);
   CHECK(simple.backward(ours.loss(2, 2), 2));
 }

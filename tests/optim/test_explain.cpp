@@ -5,8 +5,8 @@
 
 #include "support.hpp"
 
-// What an explanation says is what the step did, bit for bit. This file is built twice: as the
-// other tests, and for this very machine, where a compiler may fuse what a formula keeps apart.
+// What an explanation says is what the step did, bit for bit. This file is built twice: with the
+// flags of the other tests, and for this machine, where the compiler may fuse multiply and add.
 
 using namespace descent;
 
@@ -47,7 +47,7 @@ void explain_random_states(DType dtype, Change change) {
   p.set_grad(randn({20, 50}, dtype));
   opt.step(tensor(1.5));
   randomize(opt, 1 + randint(0, 30, {}).template item<int64_t>());
-  // What is special: no gradient, one of -0 or a denormal number, a parameter that is -0.
+  // Special cases: a gradient of 0, one of -0 or a denormal number, a parameter that is -0.
   const Tensor g = where(rand({20, 50}, dtype) < 0.05, 0.0, randn({20, 50}, dtype));
   const Tensor odd = randn({20, 50}, dtype) * (dtype == float32 ? 1e-39 : 1e-309);
   p.set_grad(where(rand({20, 50}) < 0.1, odd, g).clone());

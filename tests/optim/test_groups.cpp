@@ -21,7 +21,7 @@ TEST_CASE("patterns match in a time that does not explode with their stars") {
   CHECK(!matches("?", ""));
   std::string pattern;
   for (int i = 0; i < 40; ++i) pattern += "*a";
-  CHECK(!matches(pattern + "*b", std::string(1000, 'a')));  // with recursion, for ever
+  CHECK(!matches(pattern + "*b", std::string(1000, 'a')));  // recursion would never end
   CHECK(matches(std::string(2'000'000, 'a'), std::string(2'000'000, 'a')));
 }
 
@@ -80,8 +80,8 @@ TEST_CASE("a schedule multiplies every group's own rate") {
 }
 
 namespace {
-/// What an optimizer of momentum-free SGD does to ones with gradients of one: its rate there, and
-/// its weight decay.
+/// Four parameters, and the learning rate and the weight decay that SGD without momentum uses for
+/// each: it steps from 1 with gradients of 0 and of 1.
 struct Nets {
   std::vector<std::string> names{"0.weight", "0.bias", "1.weight", "1.bias"};
   NamedTensors all = [this] {
@@ -123,13 +123,13 @@ TEST_CASE("options overlay: each comes from the last pattern that has set it") {
   CHECK(opt.group("1.*").weight_decay == 0.25);
   CHECK(opt.group("1.bias").lr == 0.125);
   CHECK(opt.group("1.bias").weight_decay == 0);
-  CHECK(opt.group("*.bias").lr == 0.5);  // the first one's
+  CHECK(opt.group("*.bias").lr == 0.5);  // that of options()
   CHECK(opt.group("*.weight").lr == 0.5);
 
   opt.options().lr = 0.25;  // which no pattern has set for layer 0
   opt.group("1.*").lr *= 2;
   CHECK(nets.used(opt) == Used{{0.25, 0.25}, {0.25, 0}, {0.25, 0.25}, {0.25, 0}});
-  opt.group("*.weight").lr = 0.25;  // the same as it has: set all the same
+  opt.group("*.weight").lr = 0.25;  // the value that it has already: it is set all the same
   opt.options().lr = 1;
   opt.group("1.*").lr = 0.5;
   CHECK(nets.used(opt) == Used{{0.25, 0.25}, {1, 0}, {0.25, 0.25}, {0.5, 0}});
@@ -213,7 +213,7 @@ TEST_CASE("a state's groups decide, whatever the optimizer's own were") {
       const NamedTensors again = each->state_dict();
       if (each != &more) CHECK(again.size() == state.size());
     }
-    kept.lr = 1;  // a group that one holds stays one
+    kept.lr = 1;  // a reference to a group stays valid
     CHECK(other.used(more)[0].first == 0.5);
     std::reverse(state.begin(), state.end());  // as a file may sort its entries
   }

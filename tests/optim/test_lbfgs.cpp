@@ -13,7 +13,7 @@ using optim::LBFGS, optim::LBFGSOptions;
 
 namespace {
 
-/// A function of parameters, and the closure that an optimizer of them is given.
+/// A function of parameters, and the closure for their optimizer.
 struct Problem {
   NamedTensors parameters;
   std::function<Tensor()> loss;
@@ -180,13 +180,13 @@ TEST_CASE("parameters that come later join L-BFGS, which then starts anew") {
   };
   opt.step(closure);
   opt.add({{"y", y}});
-  const NamedTensors state = opt.state_dict();  // what it knew was of another space
+  const NamedTensors state = opt.state_dict();  // its memory was of fewer dimensions
   opt.load_state_dict(state);
   opt.step(closure);
   CHECK(std::abs(x.item()) + std::abs(y.item()) < 1e-6);
 }
 
-TEST_CASE("a closure that fails, or numbers that are none, leave L-BFGS where it was") {
+TEST_CASE("a closure that fails, or a loss that is no number, leaves L-BFGS where it was") {
   for (bool strong_wolfe : {false, true}) {
     Problem problem = rosenbrock(-1.5, 2);
     LBFGS opt(problem.parameters, {.lr = 1e-3, .strong_wolfe = strong_wolfe});

@@ -26,7 +26,7 @@ TEST_CASE("a ledger follows an optimizer that is set to another step") {
   CHECK(ledger.real_decrease(1) == 3);
   CHECK(std::isnan(ledger.real_decrease(2)));
   CHECK(ledger.real_decrease(far + 1) == 1);
-  opt.load_state_dict(start);  // what follows is done anew
+  opt.load_state_dict(start);  // the steps are repeated
   step(7);
   step(1);
   CHECK(ledger.real_decrease(1) == 6);
@@ -45,8 +45,9 @@ TEST_CASE("a ledger that is full says what to choose, and the run goes on") {
   }
   CHECK(opt.steps() == 8);
   REQUIRE(reports.all.size() == 1);
-  CHECK(reports.all[0].find("choose parameters by a pattern, elements, or every n-th step") !=
-        std::string::npos);
+  CHECK(reports.all[0].starts_with("step: the ledger is full: step "));
+  CHECK(reports.all[0].ends_with(
+      " and it records no more: choose parameters by a pattern, elements, or every n-th step"));
   const auto recorded = static_cast<int64_t>(ledger.entries().size());
   CHECK(recorded >= 2);
   CHECK(recorded < 8);
@@ -97,7 +98,7 @@ TEST_CASE("a ledger that goes before its optimizer is left alone") {
     opt.step();
     CHECK(first.entries().size() == 2);
   }
-  const std::vector<char> other(sizeof(optim::Ledger), 1);  // where it was, as like as not
+  const std::vector<char> other(sizeof(optim::Ledger), 1);  // probably where the ledger was
   opt.clip_grad_norm(1);
   opt.step();
   CHECK(opt.steps() == 2);

@@ -7,13 +7,13 @@
 
 #include "optim.hpp"
 
-// Who watches a step, and the parts that a step is made of: the examples in their headers.
+// Observers of a step, and the parts that a step is made of: the examples in their headers.
 
 using namespace descent;
 
 namespace {
 
-/// Writes down what it is told, and may refuse.
+/// Writes down what it is told, and refuses one event.
 struct Log : optim::StepObserver {
   void follow(const optim::OptimizerBase& opt, At at) override { note("follow", opt, at); }
   void leave() noexcept override { events += "leave "; }

@@ -114,7 +114,7 @@ TEST_CASE("parameters that share elements are refused by name") {
   CHECK(refusal<ValueError>([&] {
           SGD({{"a", a}, {"again", again}});
         }) == "SGD: a and again share elements: need parameters of their own");
-  SGD opt({{"a", a}, {"c", c}});  // side by side
+  SGD opt({{"a", a}, {"c", c}});  // they do not overlap
   CHECK(refusal<ValueError>([&] {
           opt.add({{"b", b}});
         }) == "SGD: a and b share elements: need parameters of their own");

@@ -147,7 +147,7 @@ TEST_CASE("a state dict of something else is refused, and nothing changes") {
           "load_state_dict: Adam/steps is 9223372036854775807: need a count up to 2^53");
 }
 
-TEST_CASE("a state with a choice that there is not is refused, and nothing changes") {
+TEST_CASE("a state with a choice that does not exist is refused, and nothing changes") {
   optim::Muon opt({{"m", matrix(2, 2, 0)}}, {.adjust_lr = optim::MuonScale::match_rms_adamw});
   opt.group("m").adjust_lr = optim::MuonScale::spectral_unclamped;
   opt.group("*").momentum = 0.5;

@@ -293,7 +293,7 @@ TEST_CASE("schedules equal PyTorch's, and formulas, computed with 50 digits") {
   CHECK(sets.size() == kSchedules.size());
 }
 
-TEST_CASE("plateaus reduce where PyTorch's does") {
+TEST_CASE("plateaus reduce the rate where PyTorch's do") {
   std::size_t plateaus = 0, values = 0;
   for (const Line& line : golden()) {
     if (line.name != "plateau") continue;
@@ -402,7 +402,7 @@ TEST_CASE("options out of range are refused by name") {
   CHECK_NOTHROW(optim::Plateau(any(), {.threshold = 3, .absolute = true}));
 }
 
-TEST_CASE("a scheduler with a pair sets the momentum too") {
+TEST_CASE("a scheduler that is given a rate and a momentum sets both") {
   Fixture f;
   f.opt.group("p").momentum = 0.25;
   optim::Scheduler sched(f.opt, optim::schedule::one_cycle(10, {.pct_start = 0.5}));

@@ -4,7 +4,7 @@
 
 #include "optim.hpp"
 
-// Lookahead and SAM, which stand around an optimizer, and what is left when it has gone.
+// Lookahead and SAM, which wrap an optimizer, and what they do when it has been destroyed.
 
 using namespace descent;
 
@@ -14,7 +14,7 @@ namespace {
 Tensor quartic(const Tensor& p, double c) { return (0.25 * c * square(square(p)) + p).sum(); }
 double slope(double p, double c) { return c * p * p * p + 1; }
 
-/// Two parameters below one loss, and one that is frozen.
+/// Two parameters of one loss, and one that is frozen.
 struct Pair {
   Tensor a = leaf({0.9, -1.1}), b = leaf({0.3, 0.7, -0.2}), idle = tensor(Values{4}, float64);
   NamedTensors all{{"a", a}, {"b", b}, {"idle", idle}};
@@ -90,7 +90,7 @@ TEST_CASE("Lookahead starts from what the parameters are at its first step, late
   const Tensor p = leaf({100}), late = leaf({100});
   optim::SGD sgd({{"p", p}}, {.lr = 1});
   optim::Lookahead opt(sgd, {.k = 2, .alpha = 0.5});
-  set_values(p, {8});  // loaded, say
+  set_values(p, {8});  // as loading does
   auto step = [&] {
     for (const auto& [name, x] : sgd.parameters()) set_gradient(x, {1});
     opt.step();
@@ -273,7 +273,7 @@ TEST_CASE("SAM without a direction takes an ordinary step, and leaves NaN to its
     loss.backward();
     return loss;
   };
-  opt.step(closure);  // g is 0: decay alone
+  opt.step(closure);  // g is 0: only the weight decay moves p
   CHECK(values(p) == Values{0.75, 1.5});
   CHECK(seen == Values{1, 2, 1, 2});
   for (double bad : {double(NAN), double(INFINITY)}) {
@@ -300,7 +300,7 @@ TEST_CASE("SAM tells its base the loss of the gradients that it steps with") {
     loss.backward();
     return loss;
   }) == 9);
-  set_gradient(q, {8});  // at 4, with loss 16
+  set_gradient(q, {8});  // the gradient at 4, where the loss is 16
   plain.step(tensor(16.0));
   CHECK(p.item() == q.item());
 }
@@ -340,7 +340,7 @@ TEST_CASE("SAM resumes with the same bits") {
   CHECK(!x.a.grad().defined());
 }
 
-// ---- both
+// ---- Lookahead and SAM
 
 TEST_CASE("Lookahead and SAM refuse bad options") {
   const Pair x;
@@ -386,5 +386,5 @@ TEST_CASE("what stands around an optimizer that has gone says so, and keeps what
   CHECK(average.updates() == 2);
   CHECK(ledger.explain("a[0]", 1).starts_with("SGD, step 1 of a[0]"));
   optim::SGD next(x.all);
-  next.trace(ledger);  // it is free for another one, of the same rule
+  next.trace(ledger);  // the ledger may follow another optimizer of the same rule
 }
