@@ -159,7 +159,7 @@ TEST_CASE("averages resume with the same bits; what does not fit is refused") {
          "load_state_dict: the state does not fit this average:\n"
          "  x is unexpected\n"}};
     for (const auto& [state, why] : bad)
-      CHECK(refusal<ValueError>([&] { resumed.load_state_dict(state); }) == why);
+      CHECK(refusal<ValueError>([&, &wrong = state] { resumed.load_state_dict(wrong); }) == why);
     CHECK(joined(resumed.state_dict()) == now);
   }
 }

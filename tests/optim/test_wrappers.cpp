@@ -176,7 +176,7 @@ TEST_CASE("Lookahead resumes with the same bits; what does not fit is refused") 
        "load_state_dict: the state does not fit SGD:\n"
        "  x is unexpected\n"}};
   for (const auto& [state, why] : bad)
-    CHECK(refusal<ValueError>([&] { resumed.load_state_dict(state); }) == why);
+    CHECK(refusal<ValueError>([&, &wrong = state] { resumed.load_state_dict(wrong); }) == why);
   CHECK(same_bits(joined(resumed.state_dict()), now));
 
   const Pair z;  // before the first step the slow weights are the parameters
