@@ -6,7 +6,9 @@
 #include <unistd.h>
 #include <zlib.h>
 
-// Files that tests make, in a folder of their own that goes away with them.
+#include "support.hpp"
+
+// Files that a test writes, in a folder of its own that is removed at its end.
 
 struct Folder {
   explicit Folder(const std::string& name)
@@ -18,7 +20,7 @@ struct Folder {
   Folder(const Folder&) = delete;
   Folder& operator=(const Folder&) = delete;
 
-  /// Writes `content` to `name`, and says where that is.
+  /// Writes `content` to the file `name` in this folder, and returns its path.
   std::string write(const std::string& name, const std::string& content) const {
     std::ofstream(path / name, std::ios::binary) << content;
     return (path / name).string();
@@ -50,12 +52,4 @@ inline std::string idx(char type, std::initializer_list<uint32_t> sizes,
   for (uint32_t size : sizes)
     for (int shift : {24, 16, 8, 0}) file += static_cast<char>(size >> shift & 0xff);
   return file + elements;
-}
-
-/// The message of the error that f throws; "none" if it throws none.
-template <class E, class F> std::string refusal(F f) {
-  try {
-    f();
-  } catch (const E& e) { return e.what(); }
-  return "none";
 }

@@ -17,16 +17,14 @@ void refuse_element(const char* op, int64_t position, const Shape& shape, Number
 
 void refuse_scalar(const char* op, DType dtype, Number value, At at) {
   if (dtype == int64)
-    fail<DtypeError>(at,
-                     "{}: an int64 tensor with {}: need a whole number from -2^63 to 2^63 - 1 (or "
-                     "another dtype, by to())",
-                     op, value);
+    fail<DtypeError>(
+        at, "{}: an int64 tensor with {}: need a whole number from -2^63 to 2^63 - 1 (use to())",
+        op, value);
   if (dtype == boolean)
-    fail<DtypeError>(at, "{}: a bool tensor with {}: need 0 or 1 (or another dtype, by to())", op,
-                     value);
+    fail<DtypeError>(at, "{}: a bool tensor with {}: need 0 or 1 (use to())", op, value);
   fail<ValueError>(
-      at, "{}: a float32 tensor with {}: need at most 3.4028235e38 in size (or float64, by to())",
-      op, value);
+      at, "{}: a float32 tensor with {}: need at most 3.4028235e38 in size (use to(float64))", op,
+      value);
 }
 
 }

@@ -1,6 +1,5 @@
 #include <clocale>
 #include <cmath>
-#include <descent/descent.hpp>
 #include <doctest/doctest.h>
 #include <locale>
 #include <sys/resource.h>
@@ -11,7 +10,6 @@ using namespace descent;
 
 namespace {
 
-using Doubles = std::vector<double>;
 using Names = std::vector<std::string>;
 
 data::Csv read(const std::string& text, const data::CsvOptions& options = {}) {
@@ -19,16 +17,15 @@ data::Csv read(const std::string& text, const data::CsvOptions& options = {}) {
   return data::read_csv(folder.write("table.csv", text), options);
 }
 
-Doubles values(const std::string& text, const data::CsvOptions& options = {}) {
-  return read(text, options).values.to_vector<double>();
+Values numbers(const std::string& text, const data::CsvOptions& options = {}) {
+  return values(read(text, options).values);
 }
 
 /// The message without the folder's name.
 std::string refused(const std::string& text, const data::CsvOptions& options = {}) {
   const std::string message = refusal<FormatError>([&] { read(text, options); });
   const std::size_t name = message.find("table.csv");
-  return name == std::string::npos ? message
-                                   : message.substr(name, message.find(" (test_csv") - name);
+  return name == std::string::npos ? message : message.substr(name);
 }
 
 }  // namespace
@@ -38,18 +35,18 @@ TEST_CASE("NIST's tables are read as they are printed") {
   CHECK(norris.columns == Names{"y", "x"});
   CHECK(norris.values.shape() == Shape{36, 2});
   CHECK(norris.values.dtype() == float64);
-  CHECK(norris.column("x").to_vector<double>()[1] == 337.4);
+  CHECK(values(norris.column("x"))[1] == 337.4);
   const data::Csv longley = data::read_csv(DESCENT_ROOT "/examples/data/nist/longley.csv");
   CHECK(longley.values.shape() == Shape{16, 7});
   CHECK(longley.column("x6").sum().item() == 31272);
-  CHECK(refusal<ValueError>([&] { norris.column("z"); }).find("there are [y, x]") !=
-        std::string::npos);
+  CHECK(refusal<ValueError>([&] { norris.column("z"); }) ==
+        "column: 0 columns are called \"z\": there are [y, x]");
 }
 
 TEST_CASE("numbers are decimal, in every form they are written in") {
-  CHECK(values("1,-2.5\n.591E0, +3e2 \n") == Doubles{1, -2.5, 0.591, 300});
-  CHECK(values("0.1\n") == Doubles{0.1});
-  CHECK(values("1;2\n", {.delimiter = ';'}) == Doubles{1, 2});
+  CHECK(numbers("1,-2.5\n.591E0, +3e2 \n") == Values{1, -2.5, 0.591, 300});
+  CHECK(numbers("0.1\n") == Values{0.1});
+  CHECK(numbers("1;2\n", {.delimiter = ';'}) == Values{1, 2});
 }
 
 TEST_CASE("a header is found by itself, or as the options say") {
@@ -57,13 +54,13 @@ TEST_CASE("a header is found by itself, or as the options say") {
   CHECK(read("1,2\n3,4\n").columns == Names{"0", "1"});
   CHECK(read("1,2\n3,4\n", {.header = data::Header::present}).columns == Names{"1", "2"});
   CHECK(read("a,b\n").values.shape() == Shape{0, 2});
-  CHECK(refusal<ValueError>([] {
-          read("a,b,a\n1,2,3\n").column("a");
-        }).starts_with("column: 2 columns are called \"a\": there are [a, b, a] (test_csv.cpp:"));
+  CHECK(refusal<ValueError>([] { read("a,b,a\n1,2,3\n").column("a"); }) ==
+        "column: 2 columns are called \"a\": there are [a, b, a]");
   CHECK(
       refused("a,b\n1,2\n", {.header = data::Header::absent}) ==
       "table.csv: row 1, column 1: (0): \"a\" is not a number, nor a missing value of the options");
-  CHECK(refused("a,1\n").find("row 1: numbers beside other text") != std::string::npos);
+  CHECK(refused("a,1\n") ==
+        "table.csv: row 1: numbers beside other text: say in the options whether this is a header");
 }
 
 TEST_CASE("a file whose first line is empty is no table") {
@@ -80,14 +77,14 @@ TEST_CASE("a file whose first line is empty is no table") {
 TEST_CASE("a header is found although a name is empty or stands for a missing value") {
   const data::Csv index = read(",x\n0,\n1,5\n", {.missing = {""}});
   CHECK(index.columns == Names{"", "x"});
-  CHECK(index.column("").to_vector<double>() == Doubles{0, 1});
-  CHECK(std::isnan(index.column("x").to_vector<double>()[0]));
+  CHECK(values(index.column("")) == Values{0, 1});
+  CHECK(std::isnan(values(index.column("x"))[0]));
   CHECK(read("NA,a\n1,2\n", {.missing = {"NA"}}).columns == Names{"NA", "a"});
   CHECK(read(",x\n0,1\n").columns == Names{"", "x"});
   CHECK(read("NA,1\n2,3\n", {.missing = {"NA"}}).columns == Names{"0", "1"});
   CHECK(read("NA,\n2,3\n", {.missing = {"NA", ""}}).values.shape() == Shape{2, 2});
-  CHECK(refused("a,NA,1\n", {.missing = {"NA"}}).find("row 1: numbers beside other text") !=
-        std::string::npos);
+  CHECK(refused("a,NA,1\n", {.missing = {"NA"}}) ==
+        "table.csv: row 1: numbers beside other text: say in the options whether this is a header");
 }
 
 TEST_CASE("a trailing delimiter is named where it makes a row too long, or a number missing") {
@@ -102,57 +99,66 @@ TEST_CASE("a trailing delimiter is named where it makes a row too long, or a num
   CHECK(refused("a;b;\n1;2;\n", {.delimiter = ';'}) ==
         "table.csv: row 2, column 3: (): \"\" is not a number, nor a missing value of the options: "
         "row 2 ends in \";\", which makes an empty last field");
-  CHECK(refused("1,2,\n3,4,\n").find("a header: row 1 ends in \",\"") != std::string::npos);
-  CHECK(refused("a,b\n1,\n").find("row 2 ends in \",\"") != std::string::npos);
-  CHECK(values("a,b\n1,\n", {.missing = {""}}).size() == 2);
+  CHECK(refused("1,2,\n3,4,\n") ==
+        "table.csv: row 1: numbers beside other text: say in the options whether this is a header: "
+        "row 1 ends in \",\", which makes an empty last field");
+  CHECK(refused("a,b\n1,\n") ==
+        "table.csv: row 2, column 2: (b): \"\" is not a number, nor a missing value of the "
+        "options: row 2 ends in \",\", which makes an empty last field");
+  CHECK(numbers("a,b\n1,\n", {.missing = {""}}).size() == 2);
 }
 
 TEST_CASE("a row that is too long is refused before the file is in memory") {
   const Folder folder("csv");
-  std::string packed;  // of a GiB, in a MB
+  std::string packed;  // a GiB, compressed to about 1 MB
   const std::string member = gzipped(std::string(1 << 20, '1'));
   for (int i = 0; i < 1024; ++i) packed += member;
   const std::string path = folder.write("bomb.csv", packed);
   rusage before{}, after{};
   getrusage(RUSAGE_SELF, &before);
-  CHECK(refusal<FormatError>([&] {
-          data::read_csv(path);
-        }).find("row 1, column 1: the row is longer than 1 MiB") != std::string::npos);
+  CHECK(refusal<FormatError>([&] { data::read_csv(path); }) ==
+        "read_csv: " + path + ": row 1, column 1: the row is longer than 1 MiB");
   getrusage(RUSAGE_SELF, &after);
   CHECK(after.ru_maxrss - before.ru_maxrss < 64 << 10);  // KiB
-  for (const char* start : {"\"", "1,2\n\"\n", "1,"})
-    CHECK(refused(start + std::string(1 << 20, '1')).find("the row is longer than 1 MiB") !=
-          std::string::npos);
+  const std::string row(1 << 20, '1');
+  CHECK(refused("\"" + row) == "table.csv: row 1, column 1: the row is longer than 1 MiB");
+  CHECK(refused("1,2\n\"\n" + row) == "table.csv: row 2, column 1: the row is longer than 1 MiB");
+  CHECK(refused("1," + row) == "table.csv: row 1, column 2: the row is longer than 1 MiB");
 }
 
 TEST_CASE("rows of any length lie across the chunks that a file is read in") {
   for (std::size_t length : {65533U, 65534U, 65535U, 65536U, 65537U, 131072U}) {
     const std::string zeros(length - 4, '0');
     const std::string text = zeros + "1,2\r\n\"" + zeros + "\"\"\"," + "x\n";
-    CHECK(refused(text).find("row 2, column 1: (0): \"0000") != std::string::npos);
-    CHECK(values(zeros + "1,2\r\n\"" + zeros + "3\",4\r\n5,6\r\n") == Doubles{1, 2, 3, 4, 5, 6});
-    CHECK(values(gzipped(zeros + "1,2\n3,4")) == Doubles{1, 2, 3, 4});
+    CHECK(refused(text) ==
+          "table.csv: row 2, column 1: (0): \"0000000000000000000000000000000000000000...\" is not "
+          "a number, nor a missing value of the options");
+    CHECK(numbers(zeros + "1,2\r\n\"" + zeros + "3\",4\r\n5,6\r\n") == Values{1, 2, 3, 4, 5, 6});
+    CHECK(numbers(gzipped(zeros + "1,2\n3,4")) == Values{1, 2, 3, 4});
   }
 }
 
 TEST_CASE("quotes, line ends and a byte order mark are those of RFC 4180") {
   CHECK(read("\"a,\"\"b\"\"\",c\r\n1,\"2\"\r\n").columns == Names{"a,\"b\"", "c"});
-  CHECK(values("\xEF\xBB\xBF"
-               "1,2\n3,4") == Doubles{1, 2, 3, 4});
+  CHECK(numbers("\xEF\xBB\xBF"
+                "1,2\n3,4") == Values{1, 2, 3, 4});
   CHECK(read("\"two\nlines\",c\n1,2\n").columns == Names{"two\nlines", "c"});
-  CHECK(refused("\"two\nlines\",c\n1,x\n").find("row 2, column 2: (c)") != std::string::npos);
+  CHECK(
+      refused("\"two\nlines\",c\n1,x\n") ==
+      "table.csv: row 2, column 2: (c): \"x\" is not a number, nor a missing value of the options");
   CHECK(refused("1,2\"\n") == "table.csv: row 1, column 2: a quote inside an unquoted field");
-  CHECK(refused("\"1\"2\n").find("a quoted field goes on after its closing quote") !=
-        std::string::npos);
-  CHECK(refused("\"1\n").find("a quote that is never closed") != std::string::npos);
-  CHECK(refused("1\r2\n").find("a carriage return that no line feed follows") != std::string::npos);
+  CHECK(refused("\"1\"2\n") ==
+        "table.csv: row 1, column 1: a quoted field goes on after its closing quote");
+  CHECK(refused("\"1\n") == "table.csv: row 1, column 1: a quote that is never closed");
+  CHECK(refused("1\r2\n") ==
+        "table.csv: row 1, column 1: a carriage return that no line feed follows");
 }
 
 TEST_CASE("a compressed table is read like any other") {
-  CHECK(values(gzipped("x,y\n1,2\n")) == Doubles{1, 2});
+  CHECK(numbers(gzipped("x,y\n1,2\n")) == Values{1, 2});
   CHECK(refused(gzipped("1,2\n3\n")) == "table.csv: row 2: 1 fields, the first row has 2");
-  CHECK(refused(gzipped("1,2\n").substr(0, 20)).find("the gzip stream ends too early") !=
-        std::string::npos);
+  CHECK(refused(gzipped("1,2\n").substr(0, 20)) ==
+        "table.csv: byte 20 of the compressed file: the gzip stream ends too early");
 }
 
 TEST_CASE("rows and numbers that do not fit are refused with their place") {
@@ -160,23 +166,27 @@ TEST_CASE("rows and numbers that do not fit are refused with their place") {
   CHECK(refused("1,2\n3,4,5\n") == "table.csv: row 2: 3 fields, the first row has 2");
   CHECK(refused("x\n1e400\n") ==
         "table.csv: row 2, column 1: (x): \"1e400\" is not finite and in float64's range");
-  CHECK(refused("x\n1e-400\n").find("not finite and in float64's range") != std::string::npos);
-  CHECK(refused("x\n\"nan\"\n").find("\"nan\" is not finite and in") != std::string::npos);
-  CHECK(refused("1\n\n2\n").find("row 2, column 1: (0): \"\" is not a number") !=
-        std::string::npos);
+  CHECK(refused("x\n1e-400\n") ==
+        "table.csv: row 2, column 1: (x): \"1e-400\" is not finite and in float64's range");
+  CHECK(refused("x\n\"nan\"\n") ==
+        "table.csv: row 2, column 1: (x): \"nan\" is not finite and in float64's range");
+  CHECK(
+      refused("1\n\n2\n") ==
+      "table.csv: row 2, column 1: (0): \"\" is not a number, nor a missing value of the options");
   CHECK(refused("1,2\n3,4x\n") ==
         "table.csv: row 2, column 2: (1): \"4x\" is not a number, nor a missing value of the "
         "options");
-  CHECK(refused(std::string("1,\0002\n", 5)).find("a NUL byte") != std::string::npos);
+  CHECK(refused(std::string("1,\0002\n", 5)) == "table.csv: row 1, column 2: a NUL byte");
   CHECK(refused("") == "table.csv: row 1: the file is empty");
-  CHECK(refused(std::string(2 << 20, '1')).find("the row is longer than 1 MiB") !=
-        std::string::npos);
+  CHECK(refused(std::string(2 << 20, '1')) ==
+        "table.csv: row 1, column 1: the row is longer than 1 MiB");
 }
 
 TEST_CASE("missing values are an error, or NaN where the options name them") {
-  CHECK(refused("x,y\n1,\n").find("row 2, column 2: (y): \"\" is not a number") !=
-        std::string::npos);
-  const Doubles v = values("x,y\n1,\nNA,4\n", {.missing = {"", "NA"}});
+  CHECK(refused("x,y\n1,\n") ==
+        "table.csv: row 2, column 2: (y): \"\" is not a number, nor a missing value of the "
+        "options: row 2 ends in \",\", which makes an empty last field");
+  const Values v = numbers("x,y\n1,\nNA,4\n", {.missing = {"", "NA"}});
   CHECK(v[0] == 1);
   CHECK(std::isnan(v[1]));
   CHECK(std::isnan(v[2]));
@@ -188,16 +198,20 @@ TEST_CASE("no locale changes what a number is") {
     char do_decimal_point() const override { return ','; }
   };
   const std::locale before = std::locale::global(std::locale(std::locale::classic(), new Comma));
-  std::setlocale(LC_ALL, "de_DE.UTF-8");  // where there is one
-  const Doubles v = values("1.5,2.25\n");
+  std::setlocale(LC_ALL, "de_DE.UTF-8");  // if it is installed
+  const Values v = numbers("1.5,2.25\n");
   std::setlocale(LC_ALL, "C");
   std::locale::global(before);
-  CHECK(v == Doubles{1.5, 2.25});
+  CHECK(v == Values{1.5, 2.25});
 }
 
-TEST_CASE("options and files that cannot be are refused") {
-  CHECK_THROWS_AS(read("1\n", {.delimiter = '"'}), ValueError);
-  CHECK_THROWS_AS(read("1\n", {.delimiter = '7'}), ValueError);
-  CHECK_THROWS_AS(data::read_csv("/none"), IoError);
-  CHECK_THROWS_AS(data::read_csv("/"), IoError);
+TEST_CASE("bad options, and files that cannot be read, are refused") {
+  CHECK(refusal<ValueError>([&] { read("1\n", {.delimiter = '"'}); }) ==
+        "read_csv: delimiter \"\"\" could be part of a field");
+  CHECK(refusal<ValueError>([&] { read("1\n", {.delimiter = '7'}); }) ==
+        "read_csv: delimiter \"7\" could be part of a field");
+  CHECK(refusal<IoError>([&] { data::read_csv("/none"); }) ==
+        "read_csv: cannot open /none: No such file or directory");
+  CHECK(refusal<IoError>([&] { data::read_csv("/"); }) ==
+        "read_csv: cannot read /: it is not a regular file");
 }

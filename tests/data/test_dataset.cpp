@@ -1,16 +1,16 @@
 #include <cmath>
-#include <descent/descent.hpp>
 #include <doctest/doctest.h>
 #include <memory>
 #include <numeric>
 #include <set>
+
+#include "support.hpp"
 
 using namespace descent;
 
 namespace {
 
 using Ints = std::vector<int64_t>;
-using Doubles = std::vector<double>;
 
 /// n examples: x is the example's number, y its square.
 data::TensorDataset numbered(int64_t n) {
@@ -19,16 +19,16 @@ data::TensorDataset numbered(int64_t n) {
 }
 
 /// The x of each batch of one epoch.
-template <class Loader> std::vector<Doubles> epoch(Loader& loader) {
-  std::vector<Doubles> batches;
+template <class Loader> std::vector<Values> epoch(Loader& loader) {
+  std::vector<Values> batches;
   for (auto [x, y] : loader) {
-    batches.push_back(x.template to_vector<double>());
-    CHECK(y.template to_vector<double>() == square(x).template to_vector<double>());
+    batches.push_back(values(x));
+    CHECK(values(y) == values(square(x)));
   }
   return batches;
 }
 
-/// A dataset of one's own: size() and get(i), and no more.
+/// A user's dataset, which has only size() and get(i).
 struct Halves {
   int64_t size() const { return 5; }
   data::Example get(int64_t i) const {
@@ -41,28 +41,18 @@ NamedTensors place(int64_t epoch, int64_t batch) {
   return {{"DataLoader/epoch", tensor(epoch)}, {"DataLoader/batch", tensor(batch)}};
 }
 
-std::string message(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    const std::string text = e.what();
-    return text.substr(0, text.rfind(" ("));
-  }
-  return "none";
-}
-
 }  // namespace
 
 TEST_CASE("without shuffling, batches come in order, the last one smaller or left out") {
   data::DataLoader loader(numbered(5), {.batch_size = 2});
   CHECK(loader.size() == 3);
-  CHECK(epoch(loader) == std::vector<Doubles>{{0, 1}, {2, 3}, {4}});
+  CHECK(epoch(loader) == std::vector<Values>{{0, 1}, {2, 3}, {4}});
   data::DataLoader dropped(numbered(5), {.batch_size = 2, .drop_last = true});
-  CHECK(epoch(dropped) == std::vector<Doubles>{{0, 1}, {2, 3}});
+  CHECK(epoch(dropped) == std::vector<Values>{{0, 1}, {2, 3}});
   data::DataLoader one(numbered(3));
-  CHECK(epoch(one) == std::vector<Doubles>{{0}, {1}, {2}});
+  CHECK(epoch(one) == std::vector<Values>{{0}, {1}, {2}});
   data::DataLoader full(numbered(3), {.batch_size = data::kFullBatch});
-  CHECK(epoch(full) == std::vector<Doubles>{{0, 1, 2}});
+  CHECK(epoch(full) == std::vector<Values>{{0, 1, 2}});
   data::DataLoader larger(numbered(3), {.batch_size = 64});
   CHECK(epoch(larger).size() == 1);
 }
@@ -72,12 +62,12 @@ TEST_CASE("the order of an epoch follows from the seed and its number alone") {
   data::DataLoader a(numbered(100), options), b(numbered(100), options);
   const auto first = epoch(a), second = epoch(a);
   CHECK(first != second);
-  Doubles all;
-  for (const Doubles& batch : second) all.insert(all.end(), batch.begin(), batch.end());
+  Values all;
+  for (const Values& batch : second) all.insert(all.end(), batch.begin(), batch.end());
   CHECK(std::set<double>(all.begin(), all.end()).size() == 100);
   b.set_epoch(1);
   manual_seed(7);
-  set_num_threads(1);
+  NumThreads threads(1);
   CHECK(epoch(b) == second);
   set_num_threads(3);
   b.set_epoch(0);
@@ -92,25 +82,25 @@ TEST_CASE("a loader goes on in the middle of an epoch where its state says") {
   const auto expected = epoch(whole);
   NamedTensors state;
   for (auto [x, y] : cut) {
-    if (x.to_vector<double>() != expected[1]) continue;
+    if (values(x) != expected[1]) continue;
     state = cut.state_dict();
     break;
   }
   data::DataLoader resumed(numbered(10), options);
   resumed.load_state_dict(state);
-  CHECK(epoch(resumed) == std::vector<Doubles>{expected[2], expected[3]});
+  CHECK(epoch(resumed) == std::vector<Values>{expected[2], expected[3]});
   CHECK(epoch(resumed) == epoch(whole));  // the next one
   CHECK(cut.state().epoch == 0);
   CHECK(cut.state().batch == 2);
   data::DataLoader second(numbered(10), options);
   second.set_epoch(1);
-  CHECK(epoch(cut) == epoch(second));  // an epoch that was left is over
+  CHECK(epoch(cut) == epoch(second));  // an epoch that was left by break is over
 }
 
 TEST_CASE("a state that is set inside a loop leaves nothing behind") {
   data::DataLoader loader(numbered(9), {.batch_size = 3});
   for (auto [x, y] : loader) {
-    if (x.to_vector<double>()[0] == 3) break;
+    if (values(x)[0] == 3) break;
     loader.load_state_dict(place(7, 2));
   }
   CHECK(epoch(loader).size() == 3);
@@ -126,14 +116,10 @@ TEST_CASE("batches in order are views, shuffled ones are copies") {
 
 TEST_CASE("an error in a batch names the line that made the loader") {
   data::DataLoader loader(data::Subset(numbered(3), tensor({0, 3})), {.batch_size = 2});
-  const int line = __LINE__ - 1;
-  try {
-    epoch(loader);
-    FAIL("index 3 of 3 was given");
-  } catch (const IndexError& e) {
-    INFO(e.what());
-    CHECK(std::string(e.what()).ends_with("test_dataset.cpp:" + std::to_string(line) + ")"));
-  }
+  const std::string line = std::to_string(__LINE__ - 1);
+  CHECK(full_refusal<IndexError>([&] { epoch(loader); }) ==
+        "index_select: index[1] is 3, but dim 0 of [3, 1] allows 0..2 (test_dataset.cpp:" + line +
+            ")");
 }
 
 TEST_CASE("a dataset that throws leaves the loader at the batch that failed") {
@@ -148,9 +134,9 @@ TEST_CASE("a dataset that throws leaves the loader at the batch that failed") {
   const auto broken = std::make_shared<bool>(false);
   const data::LoaderOptions options{.batch_size = 2, .shuffle = true, .seed = 3};
   data::DataLoader whole(Flaky{broken}, options), loader(Flaky{broken}, options);
-  std::vector<Doubles> want, second, got, next;
-  auto collect = [](data::DataLoader& from, std::vector<Doubles>& into) {
-    for (const data::Batch& batch : from) into.push_back(batch.x.to_vector<double>());
+  std::vector<Values> want, second, got, next;
+  auto collect = [](data::DataLoader& from, std::vector<Values>& into) {
+    for (const data::Batch& batch : from) into.push_back(values(batch.x));
   };
   collect(whole, want);
   collect(whole, second);
@@ -175,14 +161,14 @@ TEST_CASE("a dataset that makes batches of another size is refused") {
   };
   for (const Wrong& wrong : {Wrong{1, 2}, Wrong{2, 3}}) {
     data::DataLoader loader(wrong, {.batch_size = 2});
-    CHECK(message([&] { loader.begin().operator*(); }) ==
+    CHECK(refusal<ShapeError>([&] { loader.begin().operator*(); }) ==
           "DataLoader: the dataset's batch of 2 examples has x " + str(Shape{wrong.x, 3}) +
               " and y " + str(Shape{wrong.y}) + ": need a first axis of that size");
     CHECK(loader.state().batch == 0);
   }
 }
 
-TEST_CASE("a dataset of one's own is put together example by example") {
+TEST_CASE("a user's dataset is put together example by example") {
   data::DataLoader loader(Halves{}, {.batch_size = 4});
   Ints sizes;
   for (const data::Batch& batch : loader) {
@@ -192,7 +178,7 @@ TEST_CASE("a dataset of one's own is put together example by example") {
   }
   CHECK(sizes == Ints{4, 1});
   auto doubled = data::map(Halves{}, [](data::Example e) { return data::Example{e.x * 2.0, e.y}; });
-  CHECK(doubled.get(3).x.to_vector<double>() == Doubles{3, 2});
+  CHECK(values(doubled.get(3).x) == Values{3, 2});
   CHECK(doubled.size() == 5);
 }
 
@@ -242,14 +228,14 @@ TEST_CASE("sizes and fractions are dealt by lists, arrays and vectors alike") {
   CHECK(want[0] == 8);
   CHECK(dealt(data::deal(10, {8, 2}, 1)) == want);
   CHECK(dealt(data::deal(10, {0.8, 0.2}, 1)) == want);
-  CHECK(dealt(data::deal(10, std::vector<double>{0.8, 0.2}, 1)) == want);
+  CHECK(dealt(data::deal(10, Values{0.8, 0.2}, 1)) == want);
   CHECK(dealt(data::deal(10, {8, 2})) == dealt(data::deal(10, {0.8, 0.2}, 0)));
 }
 
 TEST_CASE("standardised columns have mean 0 and deviation 1, and come back") {
   const Tensor x = tensor({{1., 5.}, {2., 5.}, {6., 5.}}, float64);
   const data::Standardizer s(x);
-  CHECK(s.std.to_vector<double>()[1] == 1);  // of a constant column
+  CHECK(values(s.std)[1] == 1);  // of a constant column
   const Tensor z = s(x);
   CHECK(abs(z.mean(0)).max().item() < 1e-15);
   CHECK(std::abs(var(z.select(1, 0), 0, {.correction = 0}).item() - 1) < 1e-14);
@@ -285,53 +271,61 @@ TEST_CASE("columns of any size are standardised") {
     CHECK(abs(z.mean(0)).max().item() < 1e-15);
     CHECK(std::abs(var(z.select(1, 0), 0, {.correction = 0}).item() - 1) < 1e-14);
     CHECK(abs(z.select(1, 1)).max().item() == 0);
-    CHECK(s.std.to_vector<double>()[1] == 1);
+    CHECK(values(s.std)[1] == 1);
     CHECK(abs(s.inverse(z) - x).max().item() <= 1e-14 * size);
   }
   for (DType dtype : {float32, float64}) {  // a mean that the dtype does not hold
     const double big = dtype == float32 ? 0x1p24 : 0x1p53;
     const Tensor x = tensor({big, big + 2}, float64).to(dtype).unsqueeze(1);
     const data::Standardizer s(x);
-    CHECK(s(x).to_vector<double>() == std::vector<double>{-1, 1});
-    CHECK(s.inverse(s(x)).to_vector<double>() == std::vector<double>{big, big + 2});
+    CHECK(values(s(x)) == Values{-1, 1});
+    CHECK(values(s.inverse(s(x))) == Values{big, big + 2});
   }
   const Tensor smallest = tensor({0., 1.4e-45}).unsqueeze(1);
   CHECK(all(isfinite(data::Standardizer(smallest)(smallest))).item<bool>());
 }
 
 TEST_CASE("what cannot be loaded is refused") {
-  CHECK(message([] { data::DataLoader(numbered(3), {.batch_size = -1}); }) ==
+  CHECK(refusal<ValueError>([] { data::DataLoader(numbered(3), {.batch_size = -1}); }) ==
         "DataLoader: batch_size -1: need at least 1, or kFullBatch");
-  CHECK(message([] { data::DataLoader(numbered(0)); }) ==
+  CHECK(refusal<ValueError>([] { data::DataLoader(numbered(0)); }) ==
         "DataLoader: the dataset has no examples");
-  CHECK(message([] { data::DataLoader(numbered(3), {.batch_size = 4, .drop_last = true}); }) ==
-        "DataLoader: batch_size 4 with drop_last leaves nothing of 3 examples");
+  CHECK(refusal<ValueError>([] {
+          data::DataLoader(numbered(3), {.batch_size = 4, .drop_last = true});
+        }) == "DataLoader: batch_size 4 with drop_last leaves nothing of 3 examples");
   CHECK(
-      message([] {
+      refusal<ShapeError>([] {
         data::TensorDataset(zeros({3, 2}), zeros({2}));
       }) ==
       "TensorDataset: x [3, 2] and y [2]: need a first axis of the same size, one row per example");
-  CHECK(message([] { numbered(3).get(3); }) == "TensorDataset: example 3 of 3");
-  CHECK(message([] {
+  CHECK(refusal<IndexError>([] { numbered(3).get(3); }) == "TensorDataset: example 3 of 3");
+  CHECK(refusal<ValueError>([] {
           data::split(numbered(3), {1, 1});
         }) == "split: sizes [1, 1] for 3 examples: need sizes that add up to that");
-  CHECK(message([] {
+  CHECK(refusal<ValueError>([] {
           data::split(numbered(3), {0.5, 0.4});
         }) == "split: fractions [0.5, 0.4]: need fractions of at least 0 that add up to 1");
-  CHECK(message([] {
+  CHECK(refusal<ValueError>([] {
           data::DataLoader loader(numbered(3));
           loader.load_state_dict(place(0, 3));
         }) == "DataLoader: there is no batch 3 in epoch 0: an epoch has 3");
-  CHECK(message([] {
+  CHECK(refusal<ValueError>([] {
           data::DataLoader loader(numbered(3));
           loader.set_epoch(UINT32_MAX);
-        }).starts_with("DataLoader: there is no batch 0 in epoch 4294967295"));
+        }) == "DataLoader: there is no batch 0 in epoch 4294967295: an epoch has 3");
   struct Negative : Halves {
     int64_t size() const { return -1; }
   };
-  CHECK(message([] { data::DataLoader(Negative{}); }) == "DataLoader: the dataset has no examples");
-  CHECK_THROWS_AS(data::batch(Halves{}, empty({0}, int64)), ValueError);
-  CHECK_THROWS_AS(data::Standardizer(tensor({{1.F, NAN}}).t()), NumericError);
-  CHECK_THROWS_AS(data::Standardizer(zeros({0, 2})), ValueError);
-  CHECK_THROWS_AS(data::Standardizer(arange(3)), DtypeError);
+  CHECK(refusal<ValueError>([] { data::DataLoader(Negative{}); }) ==
+        "DataLoader: the dataset has no examples");
+  CHECK(refusal<ValueError>([&] { data::batch(Halves{}, empty({0}, int64)); }) ==
+        "stack: the list of tensors is empty");
+  CHECK(refusal<NumericError>([&] {
+          data::Standardizer(tensor({{1.F, NAN}}).t());
+        }) == "Standardizer: x [2, 1] has columns with numbers that are not finite, or too large");
+  CHECK(refusal<ValueError>([&] {
+          data::Standardizer(zeros({0, 2}));
+        }) == "Standardizer: x [0, 2] has no rows to measure");
+  CHECK(refusal<DtypeError>([&] { data::Standardizer(arange(3)); }) ==
+        "Standardizer: x is int64: need a floating dtype");
 }

@@ -1,7 +1,5 @@
 #include <doctest/doctest.h>
 
-#include "descent/descent.hpp"
-
 #include "support.hpp"
 
 // Modules of any signature, in lists, and what is reached by name.
@@ -60,12 +58,14 @@ TEST_CASE("a module of any signature names its path, trains, and tells what it r
     CAPTURE(named.first);
     CHECK(named.second.grad().defined());
   }
+  const std::string line = std::to_string(__LINE__ + 2);
   const std::string wrong = full_refusal<ShapeError>([&] {
     net.both(zeros({5, 4}), zeros({5, 3}));
   });
-  CHECK(wrong.starts_with("linear: x [5, 3] and weight [3, 2] do not chain"));
-  CHECK(wrong.find("(test_modules.cpp:") != std::string::npos);
-  CHECK(wrong.ends_with(", in both.right)"));
+  CHECK(wrong ==
+        "linear: x [5, 3] and weight [3, 2] do not chain: need x [.., in] and weight [out, in] "
+        "(did you mean weight.t()?) (test_modules.cpp:" +
+            line + ", in both.right)");
 
   std::vector<std::string> seen;
   {
@@ -107,8 +107,7 @@ TEST_CASE("a list of modules is part of its parent") {
   CHECK(deep.layers.size() == 3);
   CHECK(deep(zeros({1, 2})).shape() == Shape{1, 5});
   CHECK(deep.parameters().size() == 6);
-  CHECK(
-      refusal<IndexError>([&] { (void)deep.layers[3]; }).starts_with("ModuleList: module 3 of 3"));
+  CHECK(full_refusal<IndexError>([&] { deep.layers[3]; }) == "ModuleList: module 3 of 3");
   CHECK(full_refusal<ShapeError>([&] { deep(zeros({1, 3})); }).ends_with(", in layers.0)"));
 }
 
@@ -117,12 +116,10 @@ TEST_CASE("parameters and modules are found by name") {
   CHECK(values(net.get_parameter("cell.input.weight")) == values(net.cell.input.weight));
   CHECK(&net.get_submodule("") == &net);
   CHECK(net.get_submodule("cell.input").type() == "Linear");
-  CHECK(refusal<ValueError>([&] {
-          (void)net.get_parameter("cell.input");
-        }).starts_with("get_parameter: Two has no parameter \"cell.input\""));
-  CHECK(refusal<ValueError>([&] {
-          net.get_submodule("cell.output");
-        }).starts_with("get_submodule: Two has no module \"cell.output\""));
+  CHECK(refusal<ValueError>([&] { net.get_parameter("cell.input"); }) ==
+        "get_parameter: Two has no parameter \"cell.input\"");
+  CHECK(refusal<ValueError>([&] { net.get_submodule("cell.output"); }) ==
+        "get_submodule: Two has no module \"cell.output\"");
 }
 
 TEST_CASE("several modules train in one optimizer, each under its own prefix") {
@@ -163,7 +160,14 @@ TEST_CASE("copy_state makes two models equal that share nothing") {
   for (std::size_t i = 0; i < before.size(); ++i)
     CHECK(values(before[i].second) == values(after[i].second));
   nn::Linear other(3, 3);
-  CHECK_THROWS_AS(nn::copy_state(first, other), ValueError);
+  CHECK(refusal<ValueError>([&] { nn::copy_state(first, other); }) ==
+        "load_state_dict: the state does not fit Linear:\n"
+        "  weight is missing\n"
+        "  bias is missing\n"
+        "  inner.bias is unexpected\n"
+        "  inner.weight is unexpected\n"
+        "  running is unexpected\n"
+        "  scale is unexpected\n");
 }
 
 TEST_CASE("a layer of another signature that nobody registered is named") {

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "descent/descent.hpp"
+#include "support.hpp"
 
 using namespace descent;
 
@@ -26,7 +26,7 @@ struct Mlp : nn::Module {
   Tensor forward(const In& x) const override { return out(drop(tanh(hidden(x)))); }
 };
 
-/// 64 points round the corners of a square; opposite corners are of one class.
+/// 64 points around the corners of a square; opposite corners are of one class.
 std::pair<Tensor, Tensor> corners() {
   Generator generator(7);
   std::vector<float> x;
@@ -104,10 +104,8 @@ TEST_CASE("the same seed gives the same bits, on any number of threads") {
   const std::vector<float> once = trained(3);
   CHECK(trained(3) == once);
   CHECK(trained(4) != once);
-  const int threads = num_threads();
-  set_num_threads(threads == 1 ? 2 : 1);
+  const NumThreads other(num_threads() == 1 ? 2 : 1);
   CHECK(trained(3) == once);
-  set_num_threads(threads);
 }
 
 TEST_CASE("a program as short as a README's trains") {

@@ -4,8 +4,8 @@
 
 #include "descent/descent.hpp"
 
-// Regressions whose coefficients NIST has certified (Statistical Reference Datasets), from a zero
-// start by step() alone, in float64 on columns of mean 0 and deviation 1.
+// Regressions whose coefficients NIST has certified (Statistical Reference Datasets). They start
+// from zero and use step() alone, in float64, on columns of mean 0 and deviation 1.
 
 using namespace descent;
 
@@ -93,7 +93,8 @@ TEST_CASE("Nesterov momentum and L-BFGS reach NIST's certified Longley coefficie
   CHECK(fit.digits() >= 9);
 
   const Fit other("longley.csv", certified);
-  // Without a search: near the minimum, differences of the loss drown in its rounding (7 digits).
+  // Without a search: near the minimum, differences of the loss are lost in its rounding (7
+  // digits).
   optim::LBFGS lbfgs(other.parameters(), {.tolerance_grad = 0, .tolerance_change = 0});
   for (int step = 0; step < 40; ++step) lbfgs.step([&] { return other.loss(); });
   std::printf("longley, L-BFGS: %.1f digits\n", other.digits());

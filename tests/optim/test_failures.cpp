@@ -1,4 +1,3 @@
-#include <bit>
 #include <cstdio>
 #include <doctest/doctest.h>
 #include <functional>
@@ -45,17 +44,14 @@ bool same(const State& a, const State& b) {
     equal = name == other && x.defined() == y.defined();
     if (!equal || !x.defined()) continue;
     const Values v = values(x), w = values(y);
-    equal = x.dtype() == y.dtype() && x.shape() == y.shape() &&
-            std::equal(v.begin(), v.end(), w.begin(), [](double p, double q) {
-              return std::bit_cast<int64_t>(p) == std::bit_cast<int64_t>(q);
-            });
+    equal = x.dtype() == y.dtype() && x.shape() == y.shape() && same_bits(v, w);
     if (!equal) MESSAGE(name << " differs");
   }
   return equal;
 }
 
-/// Something that goes on by act() after act(); ready() makes what the next one, or another attempt
-/// at it, needs.
+/// A run goes on by calls of act(). Before each call, or another attempt at it, ready() makes what
+/// it needs.
 struct Run {
   std::function<void()> ready, act;
   std::function<State()> state;
@@ -65,15 +61,15 @@ struct Run {
   }
 };
 
-// Under a sanitizer a part of them, from the first on, in steps of this many.
+// Under a sanitizer, which is slow, only every 7th allocation fails.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int64_t stride = 7;
 #else
 constexpr int64_t stride = 1;
 #endif
 
-/// Each allocation of the act after `warm` others fails, in a run of its own: that leaves all as it
-/// was, and the run goes on like one that has never failed.
+/// After `warm` calls of act(), each allocation of the next call fails once, each in a run of its
+/// own: the failure changes nothing, and the run goes on like one that has never failed.
 void fail_each_allocation(const std::function<Run()>& make, int warm) {
   auto begin = [&] {
     Run run = make();
@@ -108,7 +104,7 @@ template <class Opt> struct Training {
     opt.trace(ledger);
   }
   void set_gradients() const { ::set_gradients(parameters, static_cast<int>(opt.steps())); }
-  /// Gradients too, unless a closure makes them anew.
+  /// With the gradients, unless a closure computes them again.
   State state(bool with_gradients = true) const {
     State all{opt.state_dict(), ledger.json_lines() + ledger.text()};
     for (const auto& [name, x] : parameters) {
@@ -195,7 +191,7 @@ TEST_CASE("clipping that finds no memory has changed nothing") {
     const auto x = std::make_shared<Clipped>(optim::Adam::Rule());
     return Run{[x, seen] {
                  x->set_gradients();
-                 if (seen) x->handle = x->q.grad();  // q's is to be copied, p's changes in place
+                 if (seen) x->handle = x->q.grad();  // q's gradient is copied, p's changes in place
                },
                [x, by_norm] {
                  if (by_norm) x->opt.clip_grad_norm(0.5);
@@ -221,7 +217,8 @@ TEST_CASE("an average that finds no memory has changed nothing, nor has its guar
     const auto x = std::make_shared<Averaged>(optim::Adam::Rule());
     return Run{[x] {
                  x->set_gradients();
-                 if (x->opt.steps() == x->average.updates()) x->opt.step(kLoss);  // but once
+                 if (x->opt.steps() == x->average.updates())
+                   x->opt.step(kLoss);  // not again after a failure
                },
                [x, guarded] {
                  if (!guarded) return x->average.update();
@@ -328,7 +325,7 @@ TEST_CASE("a group, and gradients to be made zeros, that find no memory have cha
   }
 }
 
-TEST_CASE("so many failures were injected, and none was noticed afterwards") {
+TEST_CASE("thousands of failures were injected, and none left a trace") {
   std::printf("injected: %ld failures in steps, loads and clipping, each without a trace\n",
               inject::failures);
   CHECK(inject::failures * stride > 10'000);

@@ -10,6 +10,8 @@
 #include "descent/data/file.hpp"
 #include "descent/descent.hpp"
 
+#include "values.hpp"
+
 // Every update rule against 100 steps of PyTorch's, or of its paper's formula: golden/optim.py.
 
 using namespace descent;
@@ -129,7 +131,6 @@ const Case cases[] = {
 
 // ---- The golden file.
 
-using Values = std::vector<double>;
 /// Parameters ("p0") and, in float32, their state ("p0/m"), before the first step and after each.
 using Moment = std::map<std::string, Values>;
 using Trajectory = std::vector<Moment>;
