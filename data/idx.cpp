@@ -33,11 +33,13 @@ std::size_t item_size(int type) {
   return size;
 }
 
+// Files are read and written on machines that store the lowest byte first. No other was ever tried.
+static_assert(std::endian::native == std::endian::little);
+
 /// A number that is stored with its highest byte first.
 template <class T> T big_endian(const char* bytes) {
   std::array<char, sizeof(T)> own;
-  std::copy_n(bytes, sizeof(T), own.begin());
-  if (std::endian::native == std::endian::little) std::reverse(own.begin(), own.end());
+  std::reverse_copy(bytes, bytes + sizeof(T), own.begin());
   return std::bit_cast<T>(own);
 }
 

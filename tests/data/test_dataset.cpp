@@ -298,7 +298,8 @@ TEST_CASE("what cannot be loaded is refused") {
         data::TensorDataset(zeros({3, 2}), zeros({2}));
       }) ==
       "TensorDataset: x [3, 2] and y [2]: need a first axis of the same size, one row per example");
-  CHECK(refusal<IndexError>([] { numbered(3).get(3); }) == "TensorDataset: example 3 of 3");
+  CHECK(refusal<IndexError>([] { numbered(3).get(3); }) ==
+        "TensorDataset: example 3: need at least 0 and below 3");
   CHECK(refusal<ValueError>([] {
           data::split(numbered(3), {1, 1});
         }) == "split: sizes [1, 1] for 3 examples: need sizes that add up to that");

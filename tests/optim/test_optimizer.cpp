@@ -238,7 +238,7 @@ TEST_CASE("a step takes a closure, and rates, parameters and momentum may change
         }) == "SGD: two parameters are called a");
   CHECK(refusal<ValueError>([&] {
           opt.add({{"again", late}});
-        }) == "SGD: late.bias and again are the same tensor");
+        }) == "SGD: late.bias and again share elements: need parameters of their own");
   CHECK(opt.parameters().size() == 3);
   for (int t = 0; t < 2; ++t) {
     for (const auto& [name, p] : opt.parameters()) p.set_grad(ones({1}, float64));

@@ -85,7 +85,7 @@ TEST_CASE("parameters that cannot be optimized are refused by name") {
   using optim::SGD;
   CHECK(refusal<ValueError>([&] {
           SGD({{"x", p}, {"y", p}});
-        }) == "SGD: x and y are the same tensor");
+        }) == "SGD: x and y share elements: need parameters of their own");
   CHECK(refusal<ValueError>([&] {
           SGD({{"x", p}, {"x", leaf({1})}});
         }) == "SGD: two parameters are called x");

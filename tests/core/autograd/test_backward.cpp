@@ -190,20 +190,20 @@ TEST_CASE("set_data takes over a value, which stays as it was") {
   {
     const Tensor x = leaf({1, 2}), value = tensor({3.0, 4.0, 5.0}, float64), handle = x;
     x.set_data(value);
-    CHECK(doubles(value) == Doubles{3, 4, 5});
-    CHECK(doubles(handle) == Doubles{3, 4, 5});
+    CHECK(values(value) == Values{3, 4, 5});
+    CHECK(values(handle) == Values{3, 4, 5});
     CHECK(x.dtype() == float64);
     value.fill_(7);  // shared
-    CHECK(doubles(x) == Doubles{7, 7, 7});
+    CHECK(values(x) == Values{7, 7, 7});
     (x * 2.0).sum().backward();
-    CHECK(doubles(x.grad()) == Doubles{2, 2, 2});
+    CHECK(values(x.grad()) == Values{2, 2, 2});
     x.set_data(x);
-    CHECK(doubles(x) == Doubles{7, 7, 7});
+    CHECK(values(x) == Values{7, 7, 7});
     CHECK(refusal<DtypeError>([&] {
             x.set_data(tensor({1, 2}));
           }).starts_with("set_data: a parameter gets int64: need a floating dtype"));
     CHECK(refusal<ValueError>([&] { x.set_data(Tensor()); }).starts_with("set_data: this tensor"));
-    CHECK(doubles(x) == Doubles{7, 7, 7});
+    CHECK(values(x) == Values{7, 7, 7});
   }
   CHECK(memory_stats().live_storages == before);
 }

@@ -477,7 +477,7 @@ TEST_CASE("gradcheck refuses what it cannot judge") {
   const Function id = [](const Tensors& x) { return x[0] * 1.0; };
   CHECK(refusal<DtypeError>([&] {
           gradcheck(id, {tensor({1., 2.}).requires_grad_()});
-        }) == "gradcheck: an input is float32: need float64");
+        }) == "gradcheck: inputs[0] is float32: need float64");
   CHECK(refusal<ValueError>([&] {
           gradcheck(id, {tensor({1., 2.}, float64)});
         }) == "gradcheck: no input requires a gradient");

@@ -247,5 +247,5 @@ TEST_CASE("methods are the functions of their names") {
   CHECK(x[1][0].item() == 1);
   CHECK(x[-1].shape() == Shape{2});
   CHECK(refusal<IndexError>([&] { (void)x[2]; }) ==
-        "select: index 2 is out of range for dim 0 of [2, 2]");
+        "select: index 2 for dim 0 of [2, 2]: need -2 to 1");
 }

@@ -306,7 +306,7 @@ TEST_CASE("wrong axes, dtypes and options are named") {
         "norm: p is 0: need a number above 0");
   CHECK_THROWS_AS(norm(x, 0, {.p = kNan}), ValueError);
   CHECK(refusal<ShapeError>([&] { sum_to(x, {2}); }) ==
-        "sum_to: [2] does not broadcast to [2, 3]: only axes of size 1 widen");
+        "sum_to: [2] does not broadcast to [2, 3]: only axes of size 1 repeat");
   CHECK(refusal<ValueError>([&] { sum(Tensor()); }) ==
         "sum: an input is an undefined tensor (as a gradient is before backward())");
   CHECK(sum(tensor(3.), -1).item() == 3);

@@ -56,7 +56,7 @@ std::size_t memory_of_process(int field) {
   REQUIRE(f);
   REQUIRE(std::fscanf(f, "%lu %lu", &pages[0], &pages[1]) == 2);
   std::fclose(f);
-  return pages[field] * 4 * KiB;
+  return pages[field] * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 std::size_t virtual_size() { return memory_of_process(0); }
 std::size_t resident() { return memory_of_process(1); }

@@ -222,7 +222,7 @@ TEST_CASE("a visitor names all that a class may remember") {
   other.back().second = tensor(Ints{3});
   b.count = 8;
   CHECK(full_refusal<ValueError>([&] { load_state(b, other, "Thing", At::unknown()); }) ==
-        "load_state_dict: thing is [2] here, not there");
+        "load_state_dict: thing is [2] here and [3] in the state");
   CHECK(b.count == 8);
 }
 

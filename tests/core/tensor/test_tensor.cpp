@@ -356,14 +356,16 @@ TEST_CASE("sizes that overflow are refused, and nothing times something huge is 
   const int64_t big = int64_t{1} << 62;
   CHECK(refusal<SizeError>([&] {
           empty({int64_t{1} << 31, int64_t{1} << 31, 4});
-        }) == "empty: 4611686018427387904 * 4 is too large: sizes end at 9223372036854775807");
+        }) ==
+        "empty: shape [2147483648, 2147483648, 4] is too large: sizes end at 9223372036854775807");
   CHECK_THROWS_AS(empty({big, 4}), SizeError);
   // There may be that many elements, but not that many bytes.
   CHECK(refusal<SizeError>([&] { zeros({big}); }) ==
         "zeros: 4611686018427387904 * 4 is too large: sizes end at 9223372036854775807");
   CHECK(refusal<SizeError>([&] {
           tensor({1.}).expand({big, 4});
-        }) == "expand: 4611686018427387904 * 4 is too large: sizes end at 9223372036854775807");
+        }) ==
+        "expand: shape [4611686018427387904, 4] is too large: sizes end at 9223372036854775807");
   CHECK(empty({0, big}).numel() == 0);
   CHECK(tensor({1.}).expand({big}).numel() == big);
   CHECK(refusal<SizeError>([&] { tensor({1.}).expand({big}).clone(); }) ==
@@ -383,7 +385,8 @@ TEST_CASE("slices and tiles of the longest axes there can be do not overflow on 
   CHECK(slice(all, 0, INT64_MIN, INT64_MAX, INT64_MAX).shape() == Shape{1});
   CHECK(slice(all, 0, -2, INT64_MAX, 2).shape() == Shape{1});
   CHECK(refusal<IndexError>([&] { all.narrow(0, INT64_MIN, 1); }) ==
-        "narrow: start -9223372036854775808 and length 1 leave dim 0 of [9223372036854775807]");
+        "narrow: start -9223372036854775808 and length 1 for dim 0 of [9223372036854775807]: need "
+        "a part of the axis");
   CHECK_THROWS_AS(all.narrow(0, 1, INT64_MAX), IndexError);
   CHECK(detail::ceil_div(INT64_MAX, 1) == INT64_MAX);
   CHECK(detail::ceil_div(INT64_MAX, 2) == INT64_MAX / 2 + 1);
