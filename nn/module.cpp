@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cxxabi.h>
 #include <fmt/format.h>
+#include <map>
 #include <mutex>
 #include <unordered_set>
 
@@ -222,14 +223,18 @@ bool ModuleBase::training() const {
 }
 
 void copy_state(ModuleBase& from, ModuleBase& to, At at) {
-  std::vector<std::pair<ModuleBase*, bool>> modes;
-  for (const auto& [name, m] : from.named_modules())
-    modes.emplace_back(&to.get_submodule(name, at), m->state_->training);
-  if (to.named_modules().size() != modes.size())
+  const auto theirs = from.named_modules(), ours = to.named_modules();
+  const std::map<std::string, ModuleBase*> own(ours.begin(), ours.end());
+  if (own.size() != theirs.size())
     fail<ValueError>(at, "copy_state: {} has {} modules and {} has {}: need two of one model",
-                     from.type(), modes.size(), to.type(), to.named_modules().size());
+                     from.type(), theirs.size(), to.type(), own.size());
+  for (const auto& [name, module] : theirs)
+    if (own.count(name) == 0)
+      fail<ValueError>(at, "copy_state: {} has no module \"{}\": need two of one model", to.type(),
+                       name);
   to.load_state_dict(from.state_dict(), {}, at);  // nothing fails after this
-  for (const auto& [module, on] : modes) module->state_->training = on;
+  for (const auto& [name, module] : theirs)
+    own.at(name)->state_->training = module->state_->training;
 }
 
 EvalGuard::EvalGuard(ModuleBase& module) {

@@ -10,7 +10,7 @@
 #include "descent/data/file.hpp"
 #include "descent/descent.hpp"
 
-#include "values.hpp"
+#include "optim.hpp"
 
 // Every update rule against 100 steps of PyTorch's, or of its paper's formula: golden/optim.py.
 

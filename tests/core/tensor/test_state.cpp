@@ -163,7 +163,7 @@ TEST_CASE("an accumulator goes on from its state, in the middle of a window") {
   CHECK(add(first, a, 1, 2));
   CHECK(add(second, b, 1, 2));
   CHECK(second.elements() == first.elements());
-  CHECK(same(a.state_dict(), b.state_dict()));
+  CHECK(same_bits(a.state_dict(), b.state_dict()));
 
   add(first, a, 1, 2);
   check_refusal(a, "Accumulate");
@@ -240,7 +240,7 @@ TEST_CASE("parameters become one vector, and a vector parameters") {
   CHECK(q.item() == 10);
   CHECK(values(p)[3] == 2);
   CHECK(refusal<ShapeError>([&] { vector_to_parameters(zeros({4}, float64), all); }) ==
-        "vector_to_parameters: [4] for parameters of 5 elements");
+        "vector_to_parameters: vector [4] for parameters of 5 elements: need [5]");
   CHECK_THROWS_AS(parameters_to_vector({}), ValueError);
   CHECK_THROWS_AS(parameters_to_vector({{"p", p}, {"h", zeros({1})}}), DtypeError);
 }
