@@ -25,8 +25,8 @@ DataLoader::DataLoader(int64_t examples, const LoaderOptions& options, At at)
 
 void DataLoader::go_to(const LoaderState& state, At at) {
   if (state.epoch < 0 || state.epoch >= UINT32_MAX || state.batch < 0 || state.batch >= batches_)
-    fail<ValueError>(at, "DataLoader: there is no batch {} in epoch {}: an epoch has {}",
-                     state.batch, state.epoch, batches_);
+    fail<ValueError>(at, "DataLoader: epoch {}, batch {}: need epoch 0 to {} and batch 0 to {}",
+                     state.epoch, state.batch, UINT32_MAX - 1, batches_ - 1);
   state_ = next_loop_ = state;
 }
 

@@ -173,7 +173,9 @@ template <class M> class ModuleList : public ModuleBase {
   std::size_t size() const { return modules_->size(); }
   /// A handle on module i; errors name it by its place in the list. IndexError if there is none.
   M operator[](std::size_t i) const {
-    if (i >= size()) fail<IndexError>(At::here(), "ModuleList: module {} of {}", i, size());
+    if (i >= size())
+      fail<IndexError>(At::here(), "ModuleList: module {}: need at least 0 and below {}", i,
+                       size());
     M module = (*modules_)[i];
     name_in(module, *this, i);
     return module;

@@ -28,7 +28,8 @@ LBFGS::LBFGS(const NamedTensors& parameters, LBFGSOptions options, At at)
 
 void LBFGS::check_all(At at) const {
   resolve(at);
-  if (observer()) fail<ValueError>(at, "LBFGS: a step is no formula that a ledger could explain");
+  if (observer())
+    fail<ValueError>(at, "LBFGS: a ledger cannot explain its steps, which are not one formula");
   for (const Slot& slot : slots_)
     if (slot.parameter.dtype() != slots_[0].parameter.dtype())
       fail<DtypeError>(at, "LBFGS: {} is {}, {} is {}: need one dtype", slots_[0].name,

@@ -220,8 +220,9 @@ bool OptimizerBase::check(At at) {
 bool OptimizerBase::all_finite(At at) const {
   if (info_.needs_loss && !std::isfinite(loss_)) {
     if (nonfinite_ == NonFinite::skip) return false;
-    fail<NumericError>(at, "{}: the loss is {}: nothing was updated; set_nonfinite() chooses",
-                       info_.name, loss_);
+    fail<NumericError>(
+        at, "{}: the loss is {}: nothing was updated; set_nonfinite() chooses what happens",
+        info_.name, loss_);
   }
   std::atomic<const detail::Tile*> bad = nullptr;
   tiles_.for_each([&](const detail::Tile& tile) {

@@ -43,7 +43,7 @@ template <> void AdafactorRule<double>::prepare(Preparation& x) const {
 }
 
 template <> const char* MuonRule<double>::refuses(const Tensor& parameter) {
-  return parameter.dim() == 2 ? nullptr : "is not a matrix: Muon's are";
+  return parameter.dim() == 2 ? nullptr : "is not a matrix: Muon updates matrices only";
 }
 
 template <> void MuonRule<double>::prepare(Preparation& x) const {

@@ -54,7 +54,9 @@ void check_labels(const char* op, const char* name, const In& scores, const In& 
     fail<ShapeError>(scores.at, "{}: weight is {} {}: need {} {}", op, weight.dtype(),
                      weight.shape(), scores.dtype(), classes);
   if (weight.defined() && weight.requires_grad())
-    fail<GraphError>(scores.at, "{}: weight requires a gradient: it has none here", op);
+    fail<GraphError>(
+        scores.at, "{}: weight requires a gradient, which this loss does not compute: detach() it",
+        op);
 }
 
 Labels::Labels(const char* op_, const char* name, const In& scores, const In& target_,

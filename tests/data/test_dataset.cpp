@@ -309,11 +309,11 @@ TEST_CASE("what cannot be loaded is refused") {
   CHECK(refusal<ValueError>([] {
           data::DataLoader loader(numbered(3));
           loader.load_state_dict(place(0, 3));
-        }) == "DataLoader: there is no batch 3 in epoch 0: an epoch has 3");
+        }) == "DataLoader: epoch 0, batch 3: need epoch 0 to 4294967294 and batch 0 to 2");
   CHECK(refusal<ValueError>([] {
           data::DataLoader loader(numbered(3));
           loader.set_epoch(UINT32_MAX);
-        }) == "DataLoader: there is no batch 0 in epoch 4294967295: an epoch has 3");
+        }) == "DataLoader: epoch 4294967295, batch 0: need epoch 0 to 4294967294 and batch 0 to 2");
   struct Negative : Halves {
     int64_t size() const { return -1; }
   };

@@ -107,7 +107,7 @@ TEST_CASE("a list of modules is part of its parent") {
   CHECK(deep.layers.size() == 3);
   CHECK(deep(zeros({1, 2})).shape() == Shape{1, 5});
   CHECK(deep.parameters().size() == 6);
-  CHECK(full_refusal<IndexError>([&] { deep.layers[3]; }) == "ModuleList: module 3 of 3");
+  CHECK(full_refusal<IndexError>([&] { deep.layers[3]; }) == "ModuleList: module 3: need at least 0 and below 3");
   CHECK(full_refusal<ShapeError>([&] { deep(zeros({1, 3})); }).ends_with(", in layers.0)"));
 }
 

@@ -170,7 +170,7 @@ TEST_CASE("L-BFGS asks for a closure, and refuses what it cannot do") {
   optim::Ledger ledger;
   opt.trace(ledger);
   CHECK(refusal<ValueError>([&] { opt.step(problem.closure()); }) ==
-        "LBFGS: a step is no formula that a ledger could explain");
+        "LBFGS: a ledger cannot explain its steps, which are not one formula");
 }
 
 TEST_CASE("parameters that come later join L-BFGS, which then starts anew") {

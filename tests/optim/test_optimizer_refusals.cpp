@@ -77,7 +77,7 @@ TEST_CASE("a flag may be a variable, and each rule refuses what it cannot mean")
   CHECK(refusal<ValueError>([&] { Muon(p, {.eps = NAN}); }) == "Muon: eps is nan: need at least 0");
   CHECK(refusal<ValueError>([&] {
           Muon({{"fc.bias", zeros({3}).requires_grad_()}});
-        }) == "Muon: parameter fc.bias is not a matrix: Muon's are");
+        }) == "Muon: parameter fc.bias is not a matrix: Muon updates matrices only");
 }
 
 TEST_CASE("parameters that cannot be optimized are refused by name") {
