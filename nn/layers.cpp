@@ -10,8 +10,8 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
-/// A new tensor, uniform in +-1/sqrt(fan_in). For a bias, fan_in is that of its `weight`; a weight
-/// is given none, and has a fan_in of its own.
+/// A new tensor, uniform in +-1/sqrt(fan_in). For a bias, pass the layer's `weight`, whose fan_in
+/// is used; for a weight, pass none.
 static Tensor initial(const Shape& shape, At at, const Tensor& weight = {}) {
   Tensor x = empty(shape, float32, at);
   const int64_t inputs = init::fan_in(weight.defined() ? weight : x, at);
@@ -67,8 +67,8 @@ static Tensor drop(const In& x, const In& factor) {
       zip("dropout", x, factor, [](auto v, auto kept) { return kept == 0 ? kept : v * kept; }),
       wrt(x, [factor = saved(factor)](const Tensor& g) { return drop(g, factor); }));
 }
-/// Draws for each element of `shape`, which broadcasts to x, whether x becomes 0 there: with
-/// probability p.
+/// Sets elements of x to 0 with probability p, and draws once per element of `shape`, which
+/// broadcasts to x.
 static Tensor drop_out(const In& x, const Shape& shape, double p) {
   const double scale = p == 1 ? 0 : 1 / (1 - p);
   return drop(x, bernoulli(shape, 1 - p).to(x.dtype()) * scale);

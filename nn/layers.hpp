@@ -42,8 +42,8 @@ class Conv2d : public Module {
   const Tensor bias;            ///< [out]; undefined for a layer without a bias
 };
 
-/// In training mode, sets each element to 0 with probability p, also NaN and infinities, and
-/// multiplies the others by 1 / (1 - p). In evaluation mode, it changes nothing. Draws from the
+/// In training mode, each element becomes 0 with probability p, even if it was NaN or infinite; the
+/// others are multiplied by 1 / (1 - p). In evaluation mode, it changes nothing. Draws from the
 /// default generator. Srivastava et al. 2014, section 4.
 class Dropout : public Module {
  public:
@@ -144,7 +144,7 @@ class Sequential : public Module {
   }
   /// Appends a step, and returns this module.
   Sequential& push_back(Step step, At at = At::here());
-  /// What the last step returns, of the shape that the steps make.
+  /// What the last step returns; x itself if there are no steps.
   Tensor forward(const In& x) const override;
   /// The number of steps.
   std::size_t size() const { return steps_->size(); }

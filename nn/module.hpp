@@ -15,9 +15,9 @@ struct LoadOptions {
 };
 
 /// The base of all layers and models: a handle on shared state (parameters, buffers, children, the
-/// training mode). A copy is another handle on the same state. Modules cannot be assigned: a weight
-/// is changed in place, and a layer is chosen when its module is made. `Module` and `ModuleOf` add
-/// the call.
+/// training mode). A copy is another handle on the same state. A module cannot be assigned, because
+/// its parent would keep the old one. To change a weight, change it in place. `Module` and
+/// `ModuleOf` add the call.
 class ModuleBase {
  public:
   /// A new module, in training mode.
@@ -78,7 +78,8 @@ class ModuleBase {
 
  protected:
   /// Registers `module` as a child called `name` and returns a handle on it, for a member's
-  /// initialiser. ValueError if the name is empty, has a dot or is taken, or if this module is part
+  /// initialiser. The child and the returned member are two handles on one module. ValueError if
+  /// the name is empty, has a dot or is taken, or if this module is part
   /// of `module`.
   template <class M>
   M register_module(const std::string& name, const M& module, At at = At::here()) {
@@ -97,14 +98,14 @@ class ModuleBase {
   Tensor register_buffer(const std::string& name, Tensor value, At at = At::here());
   /// Registers `child`, which this module owns from then on. Errors as for register_module.
   void add_child(const std::string& name, std::shared_ptr<ModuleBase> child, At at);
-  /// Names the handle `module` by its place i in `list`, for errors.
+  /// Names the handle `module` by its index i in `list`, for errors.
   static void name_in(ModuleBase& module, const ModuleBase& list, std::size_t i);
   /// Makes this a handle on the state of `other`.
   void alias(const ModuleBase& other) { state_ = other.state_; }
 
   struct State;
-  /// A call of a module on this thread, which lasts as long as this object: errors inside it name
-  /// the module's path and `at`, the line of the caller.
+  /// One call of a module. While this object lives, errors on this thread name the module's path
+  /// and `at`, the line of the caller.
   class Running : Pinned {
    public:
     /// Begins a call.
@@ -166,8 +167,9 @@ class ModuleBase {
   NamedTensors handles() const;
   void set_frozen(bool frozen, const char* op, std::string_view pattern, At at);
   std::shared_ptr<State> state_;
-  std::string name_;                      // the one under which the parent registered this handle
-  mutable const State* owner_ = nullptr;  // a caller that is known to own this module
+  std::string name_;  // the one under which the parent registered this handle
+  // The caller for which check_owner last found this module registered, to search only once.
+  mutable const State* owner_ = nullptr;
 };
 
 /// A module that is called with any signature: it overrides the `forward` of that signature. It

@@ -256,6 +256,7 @@ void OptimizerBase::check_freshness() {
     any = true;
     const auto now = gradient_age(slot.parameter), seen = slot.seen;
     all_old &= seen.added > 0 && now == seen;
+    // Since the last step the gradient was only added to, never replaced or forgotten.
     const bool piled_up = now != seen && now.life == seen.life &&
                           now.changes - seen.changes == now.added - seen.added;
     if (seen.added > 0 && piled_up && first_time("zero_grad"))
@@ -306,7 +307,9 @@ void OptimizerBase::widen_fields(Slot& slot) const {
   }
 }
 
-/// Makes the new state and step counts those of the parameters. Nothing fails from here on.
+/// Makes the new state and step counts those of the parameters. Nothing fails from here on:
+/// will_write cannot, because nothing is recorded and `collect` has checked that the parameter is
+/// contiguous.
 void OptimizerBase::commit() {
   ++steps_;
   said_ = reported_.size();

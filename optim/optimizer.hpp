@@ -34,15 +34,16 @@ void check_lr_factor(double factor, At at);
 /// Throws a ValueError unless the value is in the option's range.
 void check_option(const RuleInfo& info, std::size_t option, double value, At at);
 
-/// The options of a pattern. The bytes are the rule made of Settings that `Optimizer::group`
-/// returns; none is set at first.
+/// The options that `opt.group(pattern)` has set; none at first. OptimizerBase does not know the
+/// type of the rule R, so it keeps the bytes of an R<Setting>; a Setting is a number and whether it
+/// was set (num.hpp).
 struct Group {
   Group(const RuleInfo& info, std::string_view pattern_);
   std::string pattern;
   alignas(double) std::byte options[sizeof(Setting[Names::most])] = {};
 };
-/// The options of all parameters that the same groups match: one of the possible mixes of groups.
-/// The bytes are the rule made of doubles.
+/// The options that a step uses for parameters that match the same groups, as the bytes of an
+/// R<double>. Mix 0 is for parameters that match no group.
 struct Mix {
   std::vector<const Group*> groups;  // what a later one has set replaces what earlier ones have
   alignas(double) std::byte options[sizeof(double[Names::most])] = {};
@@ -61,7 +62,7 @@ struct Slot {
   Tensor parameter;
   std::size_t mix = 0;
   double lr_multiplier = 1;
-  int64_t step = 0;
+  int64_t step = 0;                         // how many steps have updated this parameter
   std::vector<Tensor> state, tensor_state;  // undefined until needed
   GradientAge seen;                         // the age of the gradient that the last step used
   Tensor grad;                              // contiguous; undefined if there is none
@@ -69,6 +70,7 @@ struct Slot {
   std::vector<Tensor> next_state, next_tensor_state;
   int64_t next_step = 0;  // 1 when a rule that can do without state begins to use it
   GradientAge next_seen;
+  // What the rule's `prepare` computed, per element and per parameter; see Preparation.
   std::vector<Tensor> fields;
   std::vector<double> quantities;
 };
@@ -203,7 +205,8 @@ class OptimizerBase : public Referred {
   void resolve(At at) const { resolve(mixes_, at); }
   /// The options of `pattern`; ValueError if no parameter matches.
   void* find_group(std::string_view pattern, At at);
-  /// The first mix with the same options as this one.
+  /// The first mix with the same options as this one. `prepare_group` gets the parameters of all
+  /// such mixes together.
   std::size_t first_alike(std::size_t mix) const;
   /// What `prepare` receives for a parameter.
   Preparation preparation_of(Slot& slot, bool maximize, std::function<Tensor()> direction) const;
@@ -237,6 +240,7 @@ class OptimizerBase : public Referred {
   void tell(void (StepObserver::*event)(const OptimizerBase&)) const;
 
   void check_parameter(const std::string& name, const Tensor& parameter, At at) const;
+  // See groups.cpp, and for take_groups state.cpp.
   void overlay(const Mixes& mixes) const;
   void resolve(const Mixes& mixes, At at) const;
   static Mixes mix(const Groups& groups, std::vector<Slot>& slots);
@@ -251,7 +255,9 @@ class OptimizerBase : public Referred {
   Groups groups_;  // in the order in which they were asked for
   Tiles tiles_;
   std::vector<const char*> reported_;
-  std::size_t said_ = 0;  // how many let_go keeps: a step that throws may report again
+  // How many of the reports in reported_ remain when the running step ends. A step that throws
+  // forgets its own, so that it may make them again.
+  std::size_t said_ = 0;
   std::function<void(const std::string&)> report_;
   Weak<StepObserver> observer_;
 };

@@ -7,6 +7,13 @@
 /// 1, 2, ... counts the parameter's own steps; in a rule that can also do without state, it counts
 /// from the first step with state. State tensors start at 0. Options and defaults are PyTorch's
 /// where it has the rule. An option that is out of range is a ValueError.
+///
+/// An option is a hyper-parameter of the rule; `hyper` lists their names. T is the type of an
+/// element, S that of a scalar; SGDRule<double> holds the options as numbers. `update` gets theta,
+/// g, the state in the order of its names, and t. `optional` lists state that only some options
+/// need: its i-th tensor exists if `uses(i)`. where(c, a, b) is c ? a : b; a / divisor(x) is a / x,
+/// or 0 unless x > 0; lerp(a, b, w) is (1 - w) a + w b; let(name, x) is x, which an explanation
+/// shows on its own line. See num.hpp.
 
 #include "descent/optim/fused.hpp"
 

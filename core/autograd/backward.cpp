@@ -25,10 +25,11 @@ template <class T> void make_room(std::vector<T>& list) {
 /// inputs, so a node that is popped has received all of its gradient. Nodes of equal depth are
 /// popped in an order that depends only on the order of the pushes, which is the same in every run.
 ///
-/// Two walks of different threads must not meet. The first node that both reach has several owners:
-/// from a single owner, both would have reached the owner before. So a walk claims each node with
-/// several owners that it reaches, until it ends, and a node that the walk of another thread has
-/// claimed is an error. After an exception, neither claims nor collected gradients are left.
+/// Two walks on different threads must not share a node. A node with a single owner is reached only
+/// through that owner, so the first node that two walks share has several owners. Therefore a walk
+/// claims only nodes with several owners, and keeps its claims until it ends. It is an error to
+/// reach a node that the walk of another thread has claimed. After an exception, no claims and no
+/// collected gradients are left.
 class Backward : Pinned {
  public:
   Backward(const char* op, bool create_graph, bool retain_graph, At at)
@@ -86,11 +87,11 @@ class Backward : Pinned {
   GradModeGuard mode_;
   Backward* const outer_ = running;
   const char* const outer_deriving_ = deriving;
-  std::vector<Tensor> set_aside_;
+  std::vector<Tensor> set_aside_;  // gradients that wait in the outer walk while this one runs
   std::vector<Node*> roots_;
   std::vector<Node*> heap_;
   std::vector<Node*> claimed_;
-  std::vector<Node*> targets_;
+  std::vector<Node*> targets_;                     // what `grad` asks for; none in `backward`
   std::vector<Tensor> found_;                      // indexed by the first place of each target
   std::unordered_map<Node*, std::size_t> places_;  // the first place of each target in targets_
   std::unordered_set<Node*> on_path_;

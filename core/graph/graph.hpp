@@ -1,8 +1,10 @@
 #pragma once
 /// @file
-/// The engine. An op calls `record(name, value, wrt(input, derivative)...)`: it gives a value and,
-/// for each differentiable input, a closure that turns the output's gradient into that of the
-/// input. The engine has no list of ops, and no op depends on how the engine walks the graph.
+/// Recording: how an op becomes a node of the graph. An op calls `record(name, value, wrt(input,
+/// derivative)...)`: it gives a value and, for each differentiable input, a derivative, which turns
+/// the gradient of the output into that of the input. Read `wrt` and `record`, at the end of this
+/// file, first: they are all that an op uses. The walk back is in core/autograd/backward.cpp; the
+/// two together are called the engine. It has no list of ops, and no op depends on how it walks.
 
 #include <atomic>
 #include <optional>
@@ -34,8 +36,9 @@ struct EnableGradGuard : GradModeGuard {
 /// Whether ops on this thread are recorded.
 [[nodiscard]] bool grad_enabled();
 
-/// What has happened to the gradient of a leaf. A leaf that is frozen and trained again begins
-/// another life.
+/// Tells an optimizer what has happened to a leaf's gradient since its last step: nothing, which
+/// means that a backward is missing, or only additions, which means that zero_grad was forgotten.
+/// requires_grad_(false) ends a life of the leaf, and requires_grad_(true) begins another one.
 struct GradientAge {
   uint32_t changes = 0;  ///< how often the gradient has changed
   uint32_t added = 0;    ///< the number of gradients that are summed in it
@@ -54,9 +57,10 @@ struct Hooks {
   std::vector<AccumulateHook> on_accumulate;
 };
 
-/// One recorded op, or a leaf. It owns its inputs' nodes; its output's header owns it. No node
-/// owns its own output, so ops cannot build a cycle. Destruction and walks use explicit stacks, so
-/// that long chains do not overflow the call stack.
+/// One recorded op, or a leaf. A node owns the nodes of its inputs, and the header of its output
+/// owns the node. `output` is a detached handle that does not own the node, so ops cannot build a
+/// cycle. Nodes are destroyed and walked by loops, not by recursion, because a long chain would
+/// overflow the call stack.
 struct Node : Pinned {
   Node(const char* name_, At at_) : name(name_), at(at_) { count_node(1); }
   virtual ~Node();
@@ -65,21 +69,25 @@ struct Node : Pinned {
 
   /// The gradient of input i, from the output's gradient g; y is the output, if `needs_output`.
   virtual Tensor derivative(std::size_t i, const Tensor& g, const Tensor& y) = 0;
-  /// Releases the saved tensors.
+  /// Destroys the derivatives, and with them the saved tensors. (detail::release counts owners.)
   virtual void release() = 0;
 
+  /// Makes x's node input i, and this node one of its owners.
   void connect(std::size_t i, const Tensor& x);
   /// Derived classes call this at the end of their destructors: they hold the list of inputs.
   void disconnect();
-  /// The saved output, after a check that nobody has changed it; part of the graph if
-  /// `create_graph`.
+  /// The saved output, after a check that nobody has changed it. If the backward is itself recorded
+  /// (`create_graph`, see backward.hpp), the result has this node.
   Tensor saved_output(bool create_graph);
 
   uint32_t refs = 1;
-  uint32_t depth = 0;  // 1 + the deepest input: orders the walk without counting consumers
+  // 0 for a leaf, else 1 + that of the deepest input. The walk takes the deepest node first, so the
+  // gradient of a node is complete when the node is taken.
+  uint32_t depth = 0;
   uint32_t output_version = 0;
   bool needs_output = false;
-  bool saves = false, released = false;  // tensors, until the first backward releases them
+  bool saves = false;     // a derivative keeps tensors
+  bool released = false;  // a backward has released them
   bool is_leaf = false;
   const char* name;
   At at;
@@ -89,7 +97,7 @@ struct Node : Pinned {
   std::atomic<const void*> walker = nullptr;  // the backward that is walking here; only one may
   Hooks* hooks = nullptr;
   Tensor pending;  // the gradient that the running backward has collected so far
-  Tensor output;   // kept only if a closure takes it; a handle without the node
+  Tensor output;   // of an op: if a derivative takes it; of a leaf: if hooks after accumulation do
   Shape shape;
   DType dtype = float32;
 };
@@ -159,7 +167,7 @@ template <class... F> class OpNode final : public Node {
     (save_one<I>(wrt), ...);
   }
   template <std::size_t I, class G> void save_one(Wrt<G>& wrt) {
-    if (!wrt.x.requires_grad()) return;  // drops the closure and what it saved
+    if (!wrt.x.requires_grad()) return;  // destroys the derivative and what it saved
     connect(I, wrt.x);
     needs_output |= takes_output<G>;
     saves |= takes_output<G> || !std::is_trivially_destructible_v<G>;
@@ -197,7 +205,8 @@ class ListNode final : public Node {
 
 /// How the result depends on `x`: `derivative(g)` or `derivative(g, y)` turns the gradient g of the
 /// result y into the gradient of x. It computes with ops, so that it can be differentiated again.
-/// It may return the shape to which x was broadcast: the engine sums that back to the shape of x.
+/// The gradient that it returns may still have the shape to which x was broadcast: the engine sums
+/// it to the shape of x.
 ///
 /// It is called long after the op has returned. So it captures everything by value, and tensors as
 /// `[x = saved(x)]`, which makes the engine check later that their elements have not changed.
@@ -206,7 +215,8 @@ class ListNode final : public Node {
 template <class F> detail::Wrt<F> wrt(const In& x, F derivative) {
   return {x, std::move(derivative)};
 }
-/// The version that a Tensor had is not known: pass the In that the op was given, or In(x).
+/// Deleted, because a Tensor does not know the version that it had when the op was called: pass the
+/// op's own In, or In(x).
 template <class F> detail::Wrt<F> wrt(const Tensor& x, F derivative) = delete;
 
 /// Makes `value` the result of an op called `name` (a literal). `value` is computed from raw

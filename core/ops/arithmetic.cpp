@@ -11,10 +11,11 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
-// These stand in place of std::plus and the like, because a kernel that is made from a type of this
-// file belongs to this file too: no copy that was compiled elsewhere with other flags can replace
-// it, and the linker has less to merge. (The first three do not call the functions of detail::ring,
-// because gcc passes a closure that calls one in memory.)
+// We use lambdas of our own and not std::plus and the like. The type of a lambda belongs to this
+// file, and so does the kernel made from it: the linker cannot replace it by a copy that was
+// compiled with other flags. The first three wrap around for int64, as the functions of
+// detail::ring do (elementwise.hpp); they do not call those, because gcc would then pass the lambda
+// in memory.
 template <class T> using Ring = detail::ring::Wrapping<T>;
 constexpr auto plus = []<class T>(T a, T b) { return static_cast<T>(Ring<T>(a) + Ring<T>(b)); };
 constexpr auto minus = []<class T>(T a, T b) { return static_cast<T>(Ring<T>(a) - Ring<T>(b)); };
@@ -48,7 +49,7 @@ Tensor sub(const In& a, const In& b) {
 }
 Tensor mul(const In& a, const In& b) {
   Tensor y = zip<Kinds::numeric>("mul", a, b, times);
-  if (!detail::records(a, b)) return y;  // as in many derivatives: saves nothing
+  if (!detail::records(a, b)) return y;  // often, in derivatives: keeps nothing
   return record("mul", std::move(y), wrt(a, [b = saved(b)](const Tensor& g) { return g * b; }),
                 wrt(b, [a = saved(a)](const Tensor& g) { return g * a; }));
 }
@@ -222,7 +223,8 @@ Tensor logical_not(const In& x) {
 
 namespace {
 
-/// Whether a and b may share elements: they have the same storage, but are not the same window.
+/// Whether a and b may share elements: they have the same storage, but not the same first element,
+/// shape and strides.
 bool overlaps(const Tensor& a, const Tensor& b) {
   const detail::Header *x = Peek::header(a), *y = Peek::header(b);
   return x->storage == y->storage &&
@@ -271,6 +273,7 @@ constexpr auto second = [](const auto&, auto v) { return v; };
 
 }  // namespace
 
+/// Adds up gradients for backward, without a change of the version: see arithmetic.hpp.
 void detail::accumulate(const Tensor& sum, const Tensor& g) {
   visit<Kinds::floating>("add_", sum.dtype(), At::unknown(), [&]<class T>(T) {
     transform<T>(plus, sum, Operand<T>(sum), Operand<T>(g));

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// The tensor, which is a handle on elements, a gradient and a place in the graph; and how
-/// functions take a tensor.
+/// The tensor, which is a handle on elements, a gradient and a node of the graph; and how functions
+/// take a tensor.
 
 #include <functional>
 #include <span>
@@ -33,7 +33,7 @@ struct alignas(64) Storage {
   std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
 };
 
-/// What a Tensor is a handle on: a view of a storage, and a place in the graph.
+/// What a Tensor is a handle on: a view of a storage, and a node of the graph.
 struct Header {
   uint32_t refs = 1;
   DType dtype = float32;
@@ -61,11 +61,12 @@ inline bool release(uint32_t& refs) {
 }
 }  // namespace detail
 
-/// How a function takes a tensor: `Tensor f(const In& x)`. An In is the tensor, the place of the
-/// call, and the version of the tensor's storage at the call. Like a reference, it needs the tensor
-/// that it was made of, so it is for parameters only. To own the tensor, write `Tensor t = x`, or
-/// Tensor(x) where the other choice is a new tensor: `p == 0 ? Tensor(x) : x * p`. For a
-/// derivative, see `saved`.
+/// How a function takes a tensor: `Tensor f(const In& x)`. An In can be used like the tensor. It
+/// also knows the line of the call (`x.at`), for errors, and the version that the storage had then
+/// (`x.version`), so that later changes in place are noticed. It borrows a tensor that has a name
+/// and takes over a temporary one. It lives only as long as the call, so use it for parameters
+/// only. To keep the tensor, write `Tensor t = x`. In `p == 0 ? Tensor(x) : x * p`, Tensor(x) gives
+/// both branches one type. For a derivative, see `saved`.
 using In = const detail::Borrowed;
 
 /// A C++ number as the right side of a change in place, and the place of the call.
@@ -94,9 +95,10 @@ using TensorHook = std::function<Tensor(const Tensor& grad)>;
 /// backward has added to its gradient.
 using AccumulateHook = std::function<void(const Tensor& leaf)>;
 
-/// A handle on an n-dimensional array, its gradient and its place in the graph. Copies of the
-/// handle share all three; `clone()` copies the elements. The rank is at most 8. Strides are in
-/// elements.
+/// A handle on an n-dimensional array, its gradient and its node in the graph. Copies of the handle
+/// share all three; `clone()` copies the elements. const concerns the handle, not the elements:
+/// members that change the elements or the gradient are const too. The rank is at most 8. Strides
+/// are in elements.
 ///
 /// Operations that read well from left to right are methods; all others are free functions.
 class Tensor {
@@ -142,7 +144,7 @@ class Tensor {
   template <class T> T* mutable_data(At at = At::here()) const& {
     return static_cast<T*>(mutable_elements(dtype_of<T>(), at));
   }
-  template <class T> const T* data() && = delete;  // a result without a name ends too early
+  template <class T> const T* data() && = delete;  // a temporary would free the elements first
   template <class T> T* mutable_data() && = delete;
   /// The elements in row-major order, converted to T as C++ does. ValueError if T is an integer
   /// type that does not hold one of them.
@@ -183,8 +185,8 @@ class Tensor {
     return std::as_const(*this).requires_grad_(on, at);
   }
   /// The gradient that backward has accumulated; undefined before the first backward and after
-  /// `zero_grad()`. A handle on it keeps its elements when a backward adds more. GraphError on the
-  /// result of an op, which keeps no gradient.
+  /// `zero_grad()`. If you hold a handle on the gradient, the next backward adds into a new tensor
+  /// and leaves yours as it is. GraphError on the result of an op, which keeps no gradient.
   [[nodiscard]] Tensor grad(At at = At::here()) const;
   /// Replaces the gradient by `grad`, which has this shape and dtype, or is undefined to forget the
   /// gradient. The new gradient shares the elements of `grad`, but not its graph, which would lead
@@ -332,7 +334,7 @@ class Borrowed : public Tensor {
       unavailable("a parameter is not kept: save it by name for a derivative, [x = saved(x)], or "
                   "own the tensor, Tensor t = x")));
   Borrowed& operator=(const Borrowed&) = delete;
-  ~Borrowed() {
+  ~Borrowed() {  // a borrowed tensor has not counted this owner, so ~Tensor must not remove it
     if (borrowed_) header_ = nullptr;
   }
 
@@ -407,8 +409,9 @@ Tensor empty(const char* op, const Shape& shape, DType dtype, At at);
 Tensor empty_like(const char* op, const In& x, DType dtype);
 }  // namespace detail
 
-/// Notes that `op` is about to change `x` in place. GraphError if x requires a gradient and ops are
-/// recorded, because the graph would not notice the change. ShapeError if x is expanded.
+/// Adds 1 to the version of x's storage, because `op` is about to change its elements. GraphError
+/// if x requires a gradient and ops are recorded, because the graph would not notice the change.
+/// ShapeError if x is expanded.
 void will_write(const char* op, const Tensor& x, At at);
 
 }  // namespace descent
