@@ -96,6 +96,8 @@ template <Dataset D> class Subset {
   [[nodiscard]] int64_t size() const { return index_.size(0); }
   /// The dataset's example index[i]. IndexError outside [0, size()).
   [[nodiscard]] Example get(int64_t i, At at = At::here()) const {
+    if (i < 0 || i >= size())
+      fail<IndexError>(at, "Subset: example {}: need at least 0 and below {}", i, size());
     const Frame frame(at);
     return dataset_.get(index_.select(0, i).item<int64_t>());
   }

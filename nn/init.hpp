@@ -24,8 +24,8 @@ void constant_(const Tensor& x, Number value, At at = At::here());
 [[nodiscard]] int64_t fan_in(const Tensor& weight, At at = At::here());
 
 /// Fills `weight` [out, in, ...] with uniform numbers in +-sqrt(6 / ((1 + a^2) fan_in)), where a is
-/// the slope of a leaky ReLU below 0; a = 0 is the ReLU. ShapeError below rank 2.
-/// He et al. 2015, section 2.2 (arXiv:1502.01852).
+/// the slope of a leaky ReLU below 0; a = 0 is the ReLU. ShapeError below rank 2; a
+/// weight without elements stays as it is. He et al. 2015, section 2.2 (arXiv:1502.01852).
 void kaiming_uniform_(const Tensor& weight, double a = 0,
                       Generator& generator = default_generator(), At at = At::here());
 

@@ -15,6 +15,8 @@ double accuracy(const In& logits, const In& target) {
       target.numel() == 0)
     fail<ShapeError>(logits.at, "accuracy: logits {} with target {}: need [N, K] and [N], N > 0",
                      logits.shape(), target.shape());
+  if (target.dtype() != int64)
+    fail<DtypeError>(target.at, "accuracy: target is {}: need int64 class numbers", target.dtype());
   const int64_t k = logits.shape()[1];
   const Tensor strange = logical_or(target < 0, target >= k);
   if (any(strange).item<bool>()) {

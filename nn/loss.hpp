@@ -17,7 +17,8 @@ using descent::Reduction;
 
 /// The share of rows, from 0 to 1, whose largest logit is at the target: logits [N, K], target [N],
 /// int64, with N > 0 (ShapeError). Of equal logits the first counts, and NaN counts as larger than
-/// any number. IndexError for a target outside [0, K).
+/// any number. DtypeError for a target of another
+/// dtype, IndexError for one outside [0, K).
 [[nodiscard]] double accuracy(const In& logits, const In& target);
 
 }}  // namespace descent::nn

@@ -271,7 +271,7 @@ void ModuleBase::to(DType dtype, At at) {
     for (const auto& [name, t] : list)
       if (is_floating(t.dtype()) && t.dtype() != dtype)
         values.emplace_back(t, t.detach().to(dtype, at));
-  for (const auto& [t, value] : values) t.set_data(value);
+  for (auto& [t, value] : values) t.set_data(std::move(value));
 }
 
 void ModuleBase::zero_grad() const {

@@ -79,8 +79,7 @@ class ModuleBase {
  protected:
   /// Registers `module` as a child called `name` and returns a handle on it, for a member's
   /// initialiser. The child and the returned member are two handles on one module. ValueError if
-  /// the name is empty, has a dot or is taken, or if this module is part
-  /// of `module`.
+  /// the name is empty, has a dot or is taken, or if this module is part of `module`.
   template <class M>
   M register_module(const std::string& name, const M& module, At at = At::here()) {
     auto child = std::make_shared<M>(module);

@@ -65,8 +65,9 @@ class WeightAverage : Pinned {
   AverageOptions options_;
 };
 
-/// While it lives, the parameters have the values of their averages. When it ends, they get back,
-/// bit for bit, the values from before, whatever has changed them meanwhile.
+/// While it lives, the parameters have the values of their averages. When it ends, they get back
+/// the values from before, bit for bit. A parameter whose shape has changed meanwhile stays as it
+/// is, and one whose dtype has changed gets the values converted.
 class AverageGuard : detail::Kept {
  public:
   /// Puts the averages into the parameters of `average`.

@@ -176,7 +176,7 @@ void LBFGS::remember(const Tensor& g) {
     const Tensor y = g - m.g, s = m.d * m.t;
     const double ys = dot(y, s), yy = dot(y, y);
     if (ys > 1e-10 && std::isfinite(ys) && std::isfinite(yy)) {
-      if (static_cast<double>(m.pairs.size()) >= options().history_size)
+      while (static_cast<double>(m.pairs.size()) >= options().history_size)
         m.pairs.erase(m.pairs.begin());
       m.pairs.push_back({y, s, 1 / ys});
       m.gamma = ys / yy;
@@ -335,7 +335,7 @@ LBFGS::Memory LBFGS::copy_memory() const {
 NamedTensors LBFGS::state_dict() const {
   Memory m = copy_memory();
   StateVisitor v;
-  visit(v, m, theta(), m.d.defined());
+  visit(v, m, m.d.defined() ? theta() : Tensor(), m.d.defined());
   NamedTensors all = OptimizerBase::state_dict();
   std::ranges::move(v.state_dict(), std::back_inserter(all));
   return all;
@@ -347,7 +347,7 @@ void LBFGS::load_state_dict(const NamedTensors& state, At at) {
   for (const auto& [name, t] : own)
     if (name.ends_with("/rho")) m.pairs.emplace_back();
   StateVisitor v;
-  visit(v, m, theta(), own.size() > 2);
+  visit(v, m, own.size() > 2 ? theta() : Tensor(), own.size() > 2);
   v.load(own, "L-BFGS", at);
   OptimizerBase::load_state_dict(rest, at);
   memory_ = std::move(m);

@@ -88,9 +88,8 @@ template <template <class> class R, class Rule = R<double>> struct Loop {
     }
   }
 
-  /// Calls body(to, from..., state..., fields...) for each element of a tile. Where no
-  /// more gradients come, moments would decay into denormal numbers and stay there: these count as
-  /// 0.
+  /// Calls body(to, from..., state..., fields...) for each element of a tile. Where no more
+  /// gradients come, moments would decay into denormal numbers and stay there: these count as 0.
   template <class F, std::size_t... I>
   static void over(const Rule& rule, const Slot& slot, const Tile& tile, auto body,
                    std::index_sequence<I...>, F* to, std::same_as<const F*> auto... from) {

@@ -3,8 +3,8 @@
 /// Objects that watch the steps of an optimizer. One that counts them:
 ///
 ///     struct Count : optim::StepObserver {
-///       void after_step(const optim::OptimizerBase& opt) noexcept override { steps = opt.steps();
-///       } int64_t steps = 0;
+///       int64_t steps = 0;
+///       void after_step(const optim::OptimizerBase& o) noexcept override { steps = o.steps(); }
 ///     };
 ///     Count count;
 ///     opt.trace(count);

@@ -62,7 +62,7 @@ struct Slot {
   Tensor parameter;
   std::size_t mix = 0;
   double lr_multiplier = 1;
-  int64_t step = 0;                         // how many steps have updated this parameter
+  int64_t step = 0;                         // t of the formula: see rules.hpp
   std::vector<Tensor> state, tensor_state;  // undefined until needed
   GradientAge seen;                         // the age of the gradient that the last step used
   Tensor grad;                              // contiguous; undefined if there is none

@@ -163,13 +163,13 @@ template <class S = double> struct RpropRule {
 };
 
 /// Averaged stochastic gradient descent: Polyak & Juditsky 1992, with the learning rates of Bottou
-/// 2010, section 4. ax is the average of the parameter's values after step t0; until then it equals
-/// the parameter. A new lr takes effect in the next step.
+/// 2010, section 4. ax is the average of the parameter's values from step t0 + 2 on; before, it
+/// equals the parameter. A new lr takes effect in the next step.
 template <class S = double> struct ASGDRule {
   /// - lr: the first learning rate (gamma_0), at least 0
   /// - lambd: how fast the learning rate and theta decay (lambda), at least 0
   /// - alpha: the learning rate of step t is lr / (1 + lambd lr (t - 1))^alpha, at least 0
-  /// - t0: the step after which the average begins
+  /// - t0: the average begins with step t0 + 2
   /// - weight_decay: how much of theta is added to g (L2 decay), at least 0
   /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-2, lambd = 1e-4, alpha = 0.75, t0 = 1e6, weight_decay = 0;

@@ -10,9 +10,9 @@
 namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 /// A pure function of the step n = 0, 1, ... that returns a factor on the learning rate of each
-/// group. Any callable can be a schedule. Schedules compose: `warmup(500) * cosine(10'000)`
-/// corresponds to PyTorch's ChainedScheduler, and `constant(0.1).then(20, exponential(0.9))` to its
-/// SequentialLR.
+/// group. Any callable can be a schedule. Schedules compose. With the functions of the
+/// namespace `schedule` below, `warmup(500) * cosine(10'000)` corresponds to PyTorch's
+/// ChainedScheduler, and `constant(0.1).then(20, exponential(0.9))` to its SequentialLR.
 class Schedule {
  public:
   /// From a callable f(n).

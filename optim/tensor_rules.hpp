@@ -112,7 +112,7 @@ template <class S = double> struct MuonRule {
   /// - nesterov: Nesterov's momentum
   /// - a, b, c: the coefficients of the iteration
   /// - eps: the smallest norm that the momentum is divided by before the iterations, at least 0
-  /// - ns_steps: the number of iterations, 0 to 99
+  /// - ns_steps: the number of iterations, a whole number from 0 to 99
   /// - adjust_lr: the factor on the learning rate
   /// - maximize: ascend instead of descend: the formula receives -g
   S lr = 1e-3, weight_decay = 0.1, momentum = 0.95;
@@ -135,7 +135,8 @@ template <class S = double> struct MuonRule {
     theta -= lr * scale * o;
   }
   void check(At at) const {
-    detail::require(ns_steps >= 0 && ns_steps < 100, "Muon: ns_steps", ns_steps, "0 to 99", at);
+    detail::require(ns_steps >= 0 && ns_steps < 100 && ns_steps == int(ns_steps), "Muon: ns_steps",
+                    ns_steps, "a whole number from 0 to 99", at);
   }
   /// Why a parameter is unsuitable; null if it is not.
   static const char* refuses(const Tensor& parameter);

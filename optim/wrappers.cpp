@@ -12,7 +12,6 @@ Accumulate::Accumulate(OptimizerBase& optimizer, int64_t batches, Step step, At 
       batches_(batches),
       step_(std::move(step)) {
   detail::require(batches >= 1, "Accumulate: batches", double(batches), "at least 1", at);
-  if (!step_) step_ = [this](const Tensor& loss) { optimizer_.get().step(loss); };
 }
 
 /// The open window of `a`, and the gradients of its parameters.
@@ -64,8 +63,10 @@ NamedTensors Accumulate::state_dict() const {
 void Accumulate::load_state_dict(const NamedTensors& state, At at) {
   const Open loaded = with_state(Open(*this, at), state, "Accumulate", at);
   const auto& [batches, first, examples, loss] = loaded.window;
-  detail::require(batches == 0 || (first >= 1 && examples >= first), "Accumulate: examples",
-                  examples, "one or more in each micro-batch", at);
+  const bool fits =
+      first >= 1 && examples >= first + double(batches - 1) && std::isfinite(examples);
+  detail::require(batches == 0 || fits, "Accumulate: examples", examples,
+                  "one or more in each micro-batch", at);
   loaded.restore(*this);
 }
 
@@ -93,7 +94,9 @@ bool Accumulate::flush(At at) {
   Undo undo(*this, at);
   const Window full = std::exchange(window_, {});
   detail::scale_gradients(optimizer_.get().parameters(), full.first / full.examples);
-  step_(tensor(full.loss / full.examples, float64));
+  const Tensor loss = tensor(full.loss / full.examples, float64);
+  if (step_) step_(loss);
+  else optimizer_.get(at).step(In(loss, at));
   undo.done = true;
   return true;
 }
@@ -149,8 +152,9 @@ NamedTensors Lookahead::state_dict() const {
 
 void Lookahead::load_state_dict(const NamedTensors& state, At at) {
   const auto [own, inner] = split_by_prefix(state, "Lookahead/");
+  OptimizerBase& optimizer = inner_.get(at);
   NamedTensors loaded = with_state(complete(), own, "Lookahead", at);
-  inner_.get(at).load_state_dict(inner, at);
+  optimizer.load_state_dict(inner, at);
   state_ = std::move(loaded);
 }
 

@@ -19,7 +19,7 @@ struct GradcheckOptions {
 /// What `gradcheck` found; true if all gradients are right.
 struct GradcheckResult {
   bool ok = true;       ///< whether every error was within its tolerance
-  int64_t checks = 0;   ///< one per input and order
+  int64_t checks = 0;   ///< one per input and order; in order 2 the outer gradient counts too
   double worst = 0;     ///< the largest |analytic - numeric| / max(1, |numeric|)
   std::string message;  ///< where it failed: order, input, element, both values, suspected cause
   /// Whether all gradients are right.

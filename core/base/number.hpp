@@ -10,7 +10,7 @@
 namespace [[gnu::visibility("default")]] descent {
 
 /// A C++ number as an argument, with exactly the value that the caller wrote: an integer of up to
-/// 64 bits is not converted to double.
+/// 64 bits is not converted to double. (A long double is rounded to double.)
 class Number {
  public:
   /// The number v.

@@ -13,7 +13,7 @@
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 
 inline constexpr std::string_view kPaths[] = {
-    // products: blas.cpp, matmul.cpp
+    // products: blas.cpp, gemm.cpp, matmul.cpp
     "gemm unpacked", "gemm packed", "gemm turned", "gemm cut", "gemv row", "gemv column",
     "matmul transposed", "matmul copied", "matmul joined", "matmul tiles", "matmul batch",
     "linear bias",
@@ -23,7 +23,7 @@ inline constexpr std::string_view kPaths[] = {
     "conv pixels input", "conv few channels", "conv images", "conv rows", "conv parts",
     "conv accumulated", "conv planes copied", "im2col eight", "im2col lanes", "im2col in place",
     "im2col cells",
-    // pooling.cpp
+    // pool.cpp
     "max_pool2d squares", "max_pool2d sweep", "max_pool2d route squares", "max_pool2d route sweep",
     "max_pool2d pick", "avg_pool2d squares", "avg_pool2d sweep", "avg_pool2d spread squares",
     "avg_pool2d spread sweep",

@@ -108,7 +108,8 @@ struct KeepDim {
 [[nodiscard]] std::string str(const Shape& shape);
 
 namespace detail {
-/// The number of elements. ShapeError for a negative size, SizeError if it is above 2^63 - 1.
+/// The number of elements. ShapeError for a negative size, SizeError if the product
+/// of the sizes that are not 0 is above 2^63 - 1.
 int64_t numel(const char* op, const Shape& shape, At at);
 /// ShapeError if a result of this rank would have more than 8 axes.
 void check_rank(const char* op, int rank, At at);

@@ -160,24 +160,27 @@ void Tensor::set_grad(const Tensor& grad, At at) const {
   leaf->replace(grad.defined() && grad.requires_grad() ? grad.detach() : grad);
 }
 
-void Tensor::set_data(const Tensor& value, At at) const {
-  detail::Header *h = &get("set_data", at), *v = &value.get("set_data", at);
+void Tensor::set_data(Tensor value, At at) const {
+  detail::Header* h = &get("set_data", at);
+  const DType to = value.get("set_data", at).dtype;
+  if (!is_leaf()) fail<GraphError>(at, "set_data: the result of an op is not a leaf: detach() it");
   auto* const leaf = detail::leaf_node(*this);
+  if (leaf && !is_floating(to))
+    fail<DtypeError>(at, "set_data: a parameter gets {}: need a floating dtype", to);
+  if (value.requires_grad() || !Peek::unique(value)) value = value.detach().clone(at);
   const Tensor output = leaf && leaf->output.defined() ? value.detach() : Tensor();
-  if (leaf && !is_floating(v->dtype))
-    fail<DtypeError>(at, "set_data: a parameter gets {}: need a floating dtype", v->dtype);
   // Derivatives that saved x must notice the change, although the new storage has its own versions.
+  detail::Header* v = value.header_;
   v->storage->version = std::max(h->storage->version, v->storage->version) + 1;
   v->storage->writer = "set_data";
-  detail::retain(v->storage->refs);
-  detail::drop(std::exchange(h->storage, v->storage));
-  h->data = v->data, h->dtype = v->dtype, h->contiguous = v->contiguous;
+  std::swap(h->storage, v->storage);
+  h->data = v->data, h->dtype = to, h->contiguous = true;
   h->numel = v->numel, h->shape = v->shape, h->strides = v->strides;
   if (leaf) {
     leaf->replace({});
     leaf->output = output;
     leaf->shape = h->shape;
-    leaf->dtype = h->dtype;
+    leaf->dtype = to;
   }
 }
 

@@ -15,8 +15,8 @@ struct Conv2dOptions {
   bool bias = true;     ///< whether a layer has a bias; the function takes the one it is given
 };
 /// y[n, o, i, j] = bias[o] + the sum over the channels c of o's group and the taps k, l of
-///     weight[o, c, k, l] x[n, c, i stride - padding + k dilation, j stride - padding + l
-///     dilation].
+///     weight[o, c, k, l] x[n, c, i s - p + k d, j s - p + l d]
+/// with s = stride, p = padding and d = dilation.
 /// x [N, C, H, W] or [C, H, W], weight [O, C / groups, KH, KW], bias [O]; floating, of one dtype.
 /// Returns [N, O, OH, OW] or [O, OH, OW] with OH = floor((H + 2 padding - dilation (KH - 1) - 1) /
 /// stride) + 1, and OW likewise. ShapeError if channels and groups do not fit or the image has no

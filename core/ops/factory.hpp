@@ -31,8 +31,8 @@ template <std::integral... D>
 [[nodiscard]] Tensor zeros_like(const In& x);
 [[nodiscard]] Tensor ones_like(const In& x);
 [[nodiscard]] Tensor full_like(const In& x, Number value);
-/// `count` evenly spaced values from `start` to `end`, both included; in int64 their fractions are
-/// cut off. ValueError unless `start` and `end` are finite.
+/// `count` evenly spaced values from `start` to `end`, both included (one value is `start`); in
+/// int64 their fractions are cut off. ValueError unless `start` and `end` are finite.
 [[nodiscard]] Tensor linspace(Number start, Number end, int64_t count, DType dtype = float32,
                               At at = At::here());
 /// The identity matrix [n, n]: ones on the diagonal, zeros elsewhere.

@@ -1,7 +1,8 @@
 #pragma once
 /// @file
 /// Matrix products of two tensors of the same dtype, float32 or float64 (DtypeError). Transposed
-/// and sliced operands are not copied; results have the same bits for any number of threads.
+/// operands, and slices whose rows or columns have no gaps, are not copied; results have the same
+/// bits for any number of threads.
 
 #include "descent/core/tensor/tensor.hpp"
 

@@ -8,7 +8,7 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace detail {
 
-void drop(Storage* storage) {
+static void drop(Storage* storage) {
   if (!storage || !release(storage->refs)) return;  // null if making the tensor failed
   int64_t bytes = storage->bytes;
   count_storage(-1, -bytes);

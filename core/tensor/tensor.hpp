@@ -47,8 +47,6 @@ struct Header {
 };
 
 void destroy(Header* header);
-/// One owner less.
-void drop(Storage* storage);
 /// A tensor that views `storage`, and is one of its owners.
 Tensor view_of(Storage* storage, std::byte* data, DType dtype, const Shape& shape,
                const Strides& strides);
@@ -194,10 +192,11 @@ class Tensor {
   void set_grad(const Tensor& grad, At at = At::here()) const;
   /// Forgets the gradient.
   void zero_grad() const;
-  /// Replaces the elements, dtype and shape by those of `value`: the two share elements from then
-  /// on. Every handle on this tensor sees the new ones. The gradient is forgotten. DtypeError if
-  /// this tensor requires a gradient and `value` is not floating.
-  void set_data(const Tensor& value, At at = At::here()) const;
+  /// Replaces the elements, dtype and shape of this tensor, a leaf, by a copy of those of `value`;
+  /// a temporary is taken over without a copy. Every handle on this tensor sees the new ones. The
+  /// gradient is forgotten. GraphError for the result of an op; DtypeError if this tensor requires
+  /// a gradient and `value` is not floating.
+  void set_data(Tensor value, At at = At::here()) const;
   /// Adds d(this)/d(leaf) to the gradient of every leaf that this tensor was made of. This tensor
   /// must have one element.
   void backward(At at = At::here()) const;

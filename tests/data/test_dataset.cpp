@@ -115,7 +115,10 @@ TEST_CASE("batches in order are views, shuffled ones are copies") {
 }
 
 TEST_CASE("an error in a batch names the line that made the loader") {
-  data::DataLoader loader(data::Subset(numbered(3), tensor({0, 3})), {.batch_size = 2});
+  const data::Subset part(numbered(3), tensor({0, 3}));
+  CHECK(refusal<IndexError>([&] { part.get(-1); }) ==
+        "Subset: example -1: need at least 0 and below 2");
+  data::DataLoader loader(part, {.batch_size = 2});
   const std::string line = std::to_string(__LINE__ - 1);
   CHECK(full_refusal<IndexError>([&] { epoch(loader); }) ==
         "index_select: index[1] is 3, but dim 0 of [3, 1] allows 0..2 (test_dataset.cpp:" + line +

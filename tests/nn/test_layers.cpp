@@ -140,10 +140,12 @@ TEST_CASE("nll_loss refuses what cross_entropy refuses, and neither takes a weig
   const Tensor weight = ones({3}).requires_grad_();
   CHECK(refusal<GraphError>([&] {
           nn::nll_loss(two, tensor({0, 1}), {.weight = weight});
-        }) == "nll_loss: weight requires a gradient, which this loss does not compute: detach() it");
+        }) ==
+        "nll_loss: weight requires a gradient, which this loss does not compute: detach() it");
   CHECK(refusal<GraphError>([&] {
           nn::cross_entropy(two, tensor({0, 1}), {.weight = weight});
-        }) == "cross_entropy: weight requires a gradient, which this loss does not compute: detach() it");
+        }) ==
+        "cross_entropy: weight requires a gradient, which this loss does not compute: detach() it");
 }
 
 TEST_CASE("pooling refuses windows that do not fit") {

@@ -107,7 +107,8 @@ TEST_CASE("a list of modules is part of its parent") {
   CHECK(deep.layers.size() == 3);
   CHECK(deep(zeros({1, 2})).shape() == Shape{1, 5});
   CHECK(deep.parameters().size() == 6);
-  CHECK(full_refusal<IndexError>([&] { deep.layers[3]; }) == "ModuleList: module 3: need at least 0 and below 3");
+  CHECK(full_refusal<IndexError>([&] { deep.layers[3]; }) ==
+        "ModuleList: module 3: need at least 0 and below 3");
   CHECK(full_refusal<ShapeError>([&] { deep(zeros({1, 3})); }).ends_with(", in layers.0)"));
 }
 
@@ -257,5 +258,8 @@ TEST_CASE("accuracy refuses a target that is no class, and an empty weight needs
   CHECK(refusal<IndexError>([] {
           (void)nn::accuracy(zeros({2, 2}), tensor({0, -1}));
         }) == "accuracy: target[1] is -1, but logits [2, 2] allow 0..1");
+  CHECK(refusal<DtypeError>([] {
+          (void)nn::accuracy(zeros({2, 2}), tensor({1., 5.5}));
+        }) == "accuracy: target is float32: need int64 class numbers");
   nn::init::kaiming_uniform_(zeros({3, 0}));
 }

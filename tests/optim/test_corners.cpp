@@ -288,7 +288,8 @@ TEST_CASE("Polyak's step meets the policy where its loss is not finite") {
       Reports reports(opt);
       set_gradient(w, {1, 1});
       CHECK(refusal<NumericError>([&] { opt.step(tensor(loss)); }) ==
-            "Polyak: the loss is " + str(loss) + ": nothing was updated; set_nonfinite() chooses what happens");
+            "Polyak: the loss is " + str(loss) +
+                ": nothing was updated; set_nonfinite() chooses what happens");
       CHECK(values(w) == Values{3, 4});
       CHECK(opt.steps() == 0);
       opt.set_nonfinite(optim::NonFinite::skip);

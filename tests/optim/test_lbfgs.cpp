@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -147,6 +148,24 @@ TEST_CASE("L-BFGS goes on from its state dict with the same bits") {
   CHECK(refusal<ValueError>([&] { wrong.load_state_dict(opt.state_dict()); })
             .starts_with("load_state_dict: the state does not fit L-BFGS:\n"
                          "  LBFGS/<memory>/d is float64 [2] here and float64 [21] there\n"));
+}
+
+TEST_CASE("L-BFGS saves before it knows a direction, and forgets pairs that its history lacks") {
+  optim::LBFGS mixed({{"a", zeros({2}).requires_grad_()}});
+  mixed.add({{"b", zeros({1}, float64).requires_grad_()}});
+  mixed.load_state_dict(mixed.state_dict());
+
+  Problem problem = net();
+  LBFGS opt(problem.parameters, {.max_iter = 4, .history_size = 8});
+  for (int i = 0; i < 2; ++i) opt.step(problem.closure());
+  const auto pairs = [&] {
+    return std::ranges::count_if(opt.state_dict(),
+                                 [](const auto& e) { return e.first.ends_with("/rho"); });
+  };
+  CHECK(pairs() > 3);
+  opt.options().history_size = 2;
+  opt.step(problem.closure());
+  CHECK(pairs() == 2);
 }
 
 TEST_CASE("L-BFGS asks for a closure, and refuses what it cannot do") {

@@ -73,7 +73,9 @@ TEST_CASE("a flag may be a variable, and each rule refuses what it cannot mean")
   CHECK(refusal<ValueError>([&] { Adafactor(p, {.d = 0.5}); }) ==
         "Adafactor: d is 0.5: need at least 1");
   CHECK(refusal<ValueError>([&] { Muon(p, {.ns_steps = 100}); }) ==
-        "Muon: ns_steps is 100: need 0 to 99");
+        "Muon: ns_steps is 100: need a whole number from 0 to 99");
+  CHECK(refusal<ValueError>([&] { Muon(p, {.ns_steps = 2.5}); }) ==
+        "Muon: ns_steps is 2.5: need a whole number from 0 to 99");
   CHECK(refusal<ValueError>([&] { Muon(p, {.eps = NAN}); }) == "Muon: eps is nan: need at least 0");
   CHECK(refusal<ValueError>([&] {
           Muon({{"fc.bias", zeros({3}).requires_grad_()}});

@@ -185,25 +185,36 @@ TEST_CASE("a leaf whose dtype changes while its gradient is on the way refuses i
         "convert it before the forward pass");
 }
 
-TEST_CASE("set_data takes over a value, which stays as it was") {
+TEST_CASE("set_data copies a value, or takes over a temporary, and leaves all else as it was") {
   const int64_t before = memory_stats().live_storages;
   {
     const Tensor x = leaf({1, 2}), value = tensor({3.0, 4.0, 5.0}, float64), handle = x;
+    const Tensor v = value.clone().requires_grad_(), y = (v * v).sum();
     x.set_data(value);
-    CHECK(values(value) == Values{3, 4, 5});
+    x.set_data(v);
     CHECK(values(handle) == Values{3, 4, 5});
     CHECK(x.dtype() == float64);
-    value.fill_(7);  // shared
-    CHECK(values(x) == Values{7, 7, 7});
+    x.detach().fill_(7);
+    CHECK(values(value) == Values{3, 4, 5});
+    y.backward();  // which has saved v
+    CHECK(values(v.grad()) == Values{6, 8, 10});
     (x * 2.0).sum().backward();
     CHECK(values(x.grad()) == Values{2, 2, 2});
     x.set_data(x);
     CHECK(values(x) == Values{7, 7, 7});
+
+    const int64_t storages = memory_stats().live_storages;
+    x.set_data(tensor({1.0, 2.0}));
+    CHECK(memory_stats().live_storages == storages);
     CHECK(refusal<DtypeError>([&] {
             x.set_data(tensor({1, 2}));
-          }).starts_with("set_data: a parameter gets int64: need a floating dtype"));
-    CHECK(refusal<ValueError>([&] { x.set_data(Tensor()); }).starts_with("set_data: this tensor"));
-    CHECK(values(x) == Values{7, 7, 7});
+          }) == "set_data: a parameter gets int64: need a floating dtype");
+    CHECK(refusal<ValueError>([&] { x.set_data(Tensor()); }) ==
+          "set_data: this tensor is undefined (as a gradient is before backward())");
+    const Tensor result = x * 2.0;
+    CHECK(refusal<GraphError>([&] { result.set_data(value); }) ==
+          "set_data: the result of an op is not a leaf: detach() it");
+    CHECK(values(x) == Values{1, 2});
   }
   CHECK(memory_stats().live_storages == before);
 }

@@ -171,6 +171,14 @@ TEST_CASE("an accumulator goes on from its state, in the middle of a window") {
       a.load_state_dict(with(a.state_dict(), "Accumulate/first", tensor(0.0, float64))),
       doctest::Contains("Accumulate: examples is 2: need one or more in each micro-batch"),
       ValueError);
+  NamedTensors second_empty = with(a.state_dict(), "Accumulate/batches", tensor(int64_t{2}));
+  CHECK(refusal<ValueError>([&] {
+          a.load_state_dict(second_empty);
+        }).starts_with("Accumulate: examples is 2: need one or more in each micro-batch"));
+  for (double bad : {INFINITY, NAN})
+    CHECK_THROWS_AS(
+        a.load_state_dict(with(a.state_dict(), "Accumulate/examples", tensor(bad, float64))),
+        ValueError);
   CHECK(a.pending() == 1);
 }
 
