@@ -174,7 +174,7 @@ class ModuleBase {
 /// A module that is called with any signature: it overrides the `forward` of that signature. It
 /// takes tensors as `const In&`, and returns several in a std::tuple or a std::vector:
 ///
-///     struct Bilinear : nn::ModuleOf<Tensor(const In& a, const In& b)> {
+///     struct Gate : nn::ModuleOf<Tensor(const In& a, const In& b)> {
 ///       nn::Linear left = register_module("left", nn::Linear(8, 4));
 ///       nn::Linear right = register_module("right", nn::Linear(8, 4));
 ///       Tensor forward(const In& a, const In& b) const override { return left(a) * right(b); }

@@ -1,26 +1,10 @@
 #pragma once
 /// @file
 /// Averages of the parameters of a model.
-#include <span>
-
+#include "descent/core/ops/blend.hpp"
 #include "descent/core/tensor/state.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace optim {
-
-namespace detail {
-using Named = std::span<const NamedTensors::value_type>;
-/// Throws a ShapeError unless tensors at the same place have the same shape and floating dtypes.
-void check_blend(const char* who, Named into, Named from, At at);
-/// into[i] += w (from[i] - into[i]) for all i that both have; w = 1 copies. All are checked first;
-/// after that nothing fails, because it needs no memory.
-void blend(Named into, Named from, double w);
-/// Copies the elements of some tensors, and puts them back when it ends.
-struct Kept : Pinned {
-  explicit Kept(const NamedTensors& all);
-  ~Kept();
-  NamedTensors tensors, copies;
-};
-}  // namespace detail
 
 /// How `WeightAverage` weights the steps.
 struct AverageOptions {
@@ -68,7 +52,7 @@ class WeightAverage : Pinned {
 /// While it lives, the parameters have the values of their averages. When it ends, they get back
 /// the values from before, bit for bit. A parameter whose shape has changed meanwhile stays as it
 /// is, and one whose dtype has changed gets the values converted.
-class AverageGuard : detail::Kept {
+class AverageGuard : Kept {
  public:
   /// Puts the averages into the parameters of `average`.
   explicit AverageGuard(const WeightAverage& average);

@@ -72,7 +72,7 @@ LBFGS::Point LBFGS::evaluate(const Closure& closure, const Tensor& x, double t) 
 double LBFGS::step(const Closure& closure, At at) {
   check_all(at);
   NoGradGuard no_grad;
-  detail::Kept kept(parameters());  // puts them back unless the step is carried out
+  Kept kept(parameters());  // puts them back unless the step is carried out
   Memory before = memory_;
   try {
     memory_ = copy_memory();

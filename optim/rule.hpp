@@ -142,6 +142,17 @@ template <template <class> class R, class Rule = R<double>> struct Traits {
   static constexpr std::make_index_sequence<direction_has_fields ? fields.count : 0>
       each_direction_field{};
 
+  template <std::size_t... I, std::size_t... J, std::size_t... Q>
+  static constexpr bool updates(std::index_sequence<I...>, std::index_sequence<J...>,
+                                std::index_sequence<Q...>) {
+    return requires(Rule rule, Num<float> x, double s) {
+      rule.update(x, x, (static_cast<void>(I), x)..., (static_cast<void>(J), x)...,
+                  (static_cast<void>(Q), s)..., s);
+    };
+  }
+  static_assert(updates(each_state, each_field, each_quantity),
+                "a rule's update takes (theta, g, state..., fields..., quantities..., t)");
+
   static_assert(std::string_view(Rule::hyper.at[0]) == "lr", "a rule's first option is lr");
   static_assert(sizeof(Rule) == Rule::hyper.count * sizeof(double),
                 "a rule's members are its hyper-parameters, of type S, named in `hyper`");

@@ -122,15 +122,15 @@ NamedTensors Lookahead::complete() const {
 double Lookahead::around(At at, const std::function<double()>& step) {
   const NamedTensors fast = inner_.get(at).parameters();
   NamedTensors state = complete();
-  detail::check_blend("Lookahead", fast, state, at);  // after the step nothing may fail
+  check_blend("Lookahead", fast, state, at);  // after the step nothing may fail
   const int64_t before = inner_.get().steps();
   const double loss = step();
   if (inner_.get().steps() == before) return loss;  // it skipped one
   state_ = std::move(state);
   const Tensor& steps = state_.back().second += 1;
   if (steps.item<int64_t>() % options_.k != 0) return loss;
-  detail::blend(state_, fast, options_.alpha);
-  detail::blend(fast, state_, 1);
+  blend("Lookahead", state_, fast, options_.alpha);
+  blend("Lookahead", fast, state_, 1);
   return loss;
 }
 
@@ -186,7 +186,7 @@ double SAM::step(const Closure& closure, At at) {
   std::erase_if(theta, [](const auto& named) { return !named.second.grad().defined(); });
   Tensor second;
   {
-    const detail::Kept kept(theta);
+    const Kept kept(theta);
     climb(theta);
     second = loss_of();
   }

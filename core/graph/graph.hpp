@@ -215,8 +215,8 @@ class ListNode final : public Node {
 template <class F> detail::Wrt<F> wrt(const In& x, F derivative) {
   return {x, std::move(derivative)};
 }
-/// Deleted, because a Tensor does not know the version that it had when the op was called: pass the
-/// op's own In, or In(x).
+/// Deleted, because a Tensor does not know the version that it had when the op was called: take x
+/// as `const In& x`, or pass In(x).
 template <class F> detail::Wrt<F> wrt(const Tensor& x, F derivative) = delete;
 
 /// Makes `value` the result of an op called `name` (a literal). `value` is computed from raw

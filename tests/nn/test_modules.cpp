@@ -8,8 +8,8 @@ using namespace descent;
 
 namespace {
 
-struct Bilinear : nn::ModuleOf<Tensor(const In& a, const In& b)> {
-  explicit Bilinear(int64_t n) : n_(n) {}
+struct Gate : nn::ModuleOf<Tensor(const In& a, const In& b)> {
+  explicit Gate(int64_t n) : n_(n) {}
   nn::Linear left = register_module("left", nn::Linear(4, 3));
   nn::Linear right = register_module("right", nn::Linear(2, 3));
   Tensor forward(const In& a, const In& b) const override {
@@ -37,7 +37,7 @@ struct Cell : nn::ModuleOf<std::pair<Tensor, Tensor>(const In& sequence, const I
 };
 
 struct Two : nn::Module {
-  Bilinear both = register_module("both", Bilinear(2));
+  Gate both = register_module("both", Gate(2));
   Cell cell = register_module("cell", Cell());
   Tensor forward(const In& x) const override {
     const auto [all, last] = cell(stack({x, x}), zeros({x.size(0), 3}));
@@ -174,14 +174,14 @@ TEST_CASE("copy_state makes two models equal that share nothing") {
 
 TEST_CASE("a layer of another signature that nobody registered is named") {
   struct Careless : nn::Module {
-    Bilinear both{1};
+    Gate both{1};
     Tensor forward(const In& x) const override { return both(x, x.narrow(1, 0, 2)); }
   };
   const Careless careless;
   const std::string text = standard_error([&] { careless(ones({1, 4})); });
-  CHECK(text.starts_with("descent: Careless calls a Bilinear that was never registered"));
+  CHECK(text.starts_with("descent: Careless calls a Gate that was never registered"));
   struct Careful : nn::Module {
-    Bilinear both = register_module("both", Bilinear(1));
+    Gate both = register_module("both", Gate(1));
     Tensor forward(const In& x) const override { return both(x, x.narrow(1, 0, 2)); }
   };
   const Careful careful;

@@ -2,10 +2,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <doctest/doctest.h>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include "descent/data/file.hpp"
 #include "descent/descent.hpp"
@@ -293,4 +296,30 @@ TEST_CASE("every rule walks as PyTorch's or its paper's does") {
       "%d trajectories, %d steps in float32, off by %.1f ulp\n",
       exact.trajectories, exact.steps, exact.worst, single.trajectories, single.steps,
       single.worst);
+}
+
+TEST_CASE("the names of hyper-parameters are those of the members, in their order") {
+  std::map<std::string, std::vector<std::string>> members;  // as the headers declare them
+  for (const char* header : {"rules", "adam", "tensor_rules"}) {
+    std::ifstream file(std::string(DESCENT_ROOT "/optim/") + header + ".hpp");
+    std::vector<std::string>* own = nullptr;
+    for (std::string line; std::getline(file, line);) {
+      const std::size_t rule = line.find("> struct ");
+      if (rule != std::string::npos) {
+        own = &members[line.substr(rule + 9, line.find("Rule {") - rule - 9)];
+        continue;
+      }
+      if (line.find("static constexpr") != std::string::npos) own = nullptr;
+      if (!own || line.find("///") != std::string::npos) continue;
+      for (std::size_t at = 0; (at = line.find(" = ", at)) != std::string::npos; ++at)
+        own->push_back(line.substr(line.rfind(' ', at - 1) + 1, at - line.rfind(' ', at - 1) - 1));
+    }
+  }
+  int rules = 0;
+  for_every_rule([&]<class Opt>(typename Opt::Rule) {
+    const auto& hyper = Opt::Rule::hyper;
+    CHECK(members[Opt::Rule::name] == std::vector<std::string>(hyper.begin(), hyper.end()));
+    ++rules;
+  });
+  CHECK(rules == static_cast<int>(members.size()));
 }
