@@ -260,7 +260,7 @@ bool take_squares(const Pool& p, Path squares, Path sweep) {
 
 template <class T> void Pooling<T>::max(const Pool& p, const T* x, T* y) {
   if (!take_squares(p, "max_pool2d squares", "max_pool2d sweep"))
-    return at_maxima<Use::value, T>(p, x, nullptr, y);
+    return at_maxima<Use::value>(p, x, x, y);
   each_square<T>(p, x, nullptr, nullptr, y, [](T& a, T& b, T& c, T& d, T& best) {
     best = larger(larger(a, b), larger(c, d));
   });
