@@ -46,8 +46,8 @@ Size2d count_places(const char* op, const In& x, Window& window) {
     fail<ShapeError>(x.at, "{}: x {} has images without pixels: need H and W of at least 1", op,
                      x.shape());
   Size2d &step = window.stride, &apart = window.dilation;
-  const Size2d out(places(op, h, kernel.h, step.h, padding.h, apart.h, ceil_mode, x.at),
-                   places(op, w, kernel.w, step.w, padding.w, apart.w, ceil_mode, x.at));
+  const Size2d out{places(op, h, kernel.h, step.h, padding.h, apart.h, ceil_mode, x.at),
+                   places(op, w, kernel.w, step.w, padding.w, apart.w, ceil_mode, x.at)};
   if (out.h == 0 || out.w == 0)
     fail<ShapeError>(x.at,
                      "{}: kernel {} with dilation {} does not fit into x {} with padding {}: need "
