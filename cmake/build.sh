@@ -10,12 +10,14 @@ die() {
   exit 1
 }
 
-# The packages of the list that are not installed.
+# The packages of the list that are not installed for this machine; one for another architecture may
+# be installed beside.
 missing_packages() {
-  local package
+  local package native
+  native=$(dpkg --print-architecture 2>/dev/null) || native=none
   for package in $packages; do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
-      printf '%s ' "$package"
+    dpkg-query -W -f '${db:Status-Status} ${Architecture}\n' "$package" 2>/dev/null |
+      grep -xE "installed (all|$native)" >/dev/null || printf '%s ' "$package"
   done
 }
 
