@@ -17,7 +17,7 @@ WeightAverage::WeightAverage(const NamedTensors& parameters, AverageOptions o, A
   state_.emplace_back("WeightAverage/updates", tensor(int64_t{0}));
 }
 
-AverageGuard::AverageGuard(const WeightAverage& average) : Kept(average.parameters_) {
+AverageGuard::AverageGuard(const WeightAverage& average) : ElementsGuard(average.parameters_) {
   blend("average", tensors, average.state_, 1);
 }
 

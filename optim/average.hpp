@@ -52,7 +52,7 @@ class WeightAverage : Pinned {
 /// While it lives, the parameters have the values of their averages. When it ends, they get back
 /// the values from before, bit for bit. A parameter whose shape has changed meanwhile stays as it
 /// is, and one whose dtype has changed gets the values converted.
-class AverageGuard : Kept {
+class AverageGuard : ElementsGuard {
  public:
   /// Puts the averages into the parameters of `average`.
   explicit AverageGuard(const WeightAverage& average);

@@ -72,7 +72,7 @@ LBFGS::Point LBFGS::evaluate(const Closure& closure, const Tensor& x, double t) 
 double LBFGS::step(const Closure& closure, At at) {
   check_all(at);
   NoGradGuard no_grad;
-  Kept kept(parameters());  // puts them back unless the step is carried out
+  ElementsGuard kept(parameters());  // puts them back unless the step is carried out
   Memory before = memory_;
   try {
     memory_ = copy_memory();
@@ -310,12 +310,12 @@ LBFGS::Point LBFGS::search(const Closure& closure, const Tensor& x, const Point&
 
 static const std::string kMemory = "LBFGS/<memory>/";
 
-/// Names it as it is saved; what a search goes on from, only where there is a `direction`. Each
-/// vector is as long as `theta`.
-static void visit(StateVisitor& v, auto& memory, const Tensor& theta, bool direction) {
+/// Names it as it is saved. Each vector is as long as `theta`, which is undefined where there is no
+/// direction to go on from.
+static void visit(StateVisitor& v, auto& memory, const Tensor& theta) {
   v(kMemory + "iterations", memory.iterations);
   v(kMemory + "evaluations", memory.evaluations);
-  if (!direction) return;
+  if (!theta.defined()) return;
   v(kMemory + "t", memory.t), v(kMemory + "gamma", memory.gamma);
   v(kMemory + "d", memory.d, theta), v(kMemory + "g", memory.g, theta);
   for (std::size_t i = 0; i < memory.pairs.size(); ++i) {
@@ -335,7 +335,7 @@ LBFGS::Memory LBFGS::copy_memory() const {
 NamedTensors LBFGS::state_dict() const {
   Memory m = copy_memory();
   StateVisitor v;
-  visit(v, m, m.d.defined() ? theta() : Tensor(), m.d.defined());
+  visit(v, m, m.d.defined() ? theta() : Tensor());
   NamedTensors all = OptimizerBase::state_dict();
   std::ranges::move(v.state_dict(), std::back_inserter(all));
   return all;
@@ -347,7 +347,7 @@ void LBFGS::load_state_dict(const NamedTensors& state, At at) {
   for (const auto& [name, t] : own)
     if (name.ends_with("/rho")) m.pairs.emplace_back();
   StateVisitor v;
-  visit(v, m, own.size() > 2 ? theta() : Tensor(), own.size() > 2);
+  visit(v, m, own.size() > 2 ? theta() : Tensor());
   v.load(own, "L-BFGS", at);
   OptimizerBase::load_state_dict(rest, at);
   memory_ = std::move(m);

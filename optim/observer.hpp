@@ -29,7 +29,7 @@ class StepObserver : public Referred {
   /// Gradients and options have been checked, and nothing has changed yet.
   virtual void before_step(const OptimizerBase&) {}
   /// As before_step, and the rule has computed its fields and quantities.
-  virtual void prepared(const OptimizerBase&) {}
+  virtual void after_prepare(const OptimizerBase&) {}
   /// The step has been carried out.
   virtual void after_step(const OptimizerBase&) noexcept {}
 };

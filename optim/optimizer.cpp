@@ -146,7 +146,7 @@ void OptimizerBase::advance(double loss, At at) {
   if (!check(at)) return;
   tell(&StepObserver::before_step);
   prepare();
-  tell(&StepObserver::prepared);
+  tell(&StepObserver::after_prepare);
   commit();
   tiles_.for_each([this](const detail::Tile& t) { update(slots_[t.array], t); });
   tell(&StepObserver::after_step);

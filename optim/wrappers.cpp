@@ -67,6 +67,11 @@ void Accumulate::load_state_dict(const NamedTensors& state, At at) {
       first >= 1 && examples >= first + double(batches - 1) && std::isfinite(examples);
   detail::require(batches == 0 || fits, "Accumulate: examples", examples,
                   "one or more in each micro-batch", at);
+  for (std::size_t i = 0; i < loaded.gradients.size(); ++i)
+    if (const auto& [name, p] = loaded.parameters[i];
+        loaded.gradients[i].defined() && !p.requires_grad())
+      fail<ValueError>(at, "load_state_dict: {} is frozen here and has a gradient in the state",
+                       name);
   loaded.restore(*this);
 }
 
@@ -186,7 +191,7 @@ double SAM::step(const Closure& closure, At at) {
   std::erase_if(theta, [](const auto& named) { return !named.second.grad().defined(); });
   Tensor second;
   {
-    const Kept kept(theta);
+    const ElementsGuard kept(theta);
     climb(theta);
     second = loss_of();
   }

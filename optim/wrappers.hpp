@@ -37,9 +37,9 @@ class Accumulate : Pinned {
   /// first micro-batch and all had), ".../loss" (the sum over them), and while it is open the
   /// gradients so far, ".../<parameter>/grad".
   [[nodiscard]] NamedTensors state_dict() const;
-  /// Goes on within a saved window: the parameters get copies of its gradients, and no others. A
-  /// parameter that does not require a gradient gets none. ValueError, and nothing changed, if the
-  /// state does not fit.
+  /// Goes on within a saved window: the parameters get copies of its gradients, and no others.
+  /// ValueError, and nothing changed, if the state does not fit, or has a gradient of a parameter
+  /// that requires none here.
   void load_state_dict(const NamedTensors& state, At at = At::here());
 
  private:

@@ -43,8 +43,8 @@ void blend(const char* op, NamedSpan into, NamedSpan from, double weight) {
     blend_one(op, into[i].second, from[i].second, weight);
 }
 
-Kept::Kept(const NamedTensors& all) : tensors(all), copies(clone_all(all)) {}
-Kept::~Kept() {
+ElementsGuard::ElementsGuard(const NamedTensors& all) : tensors(all), copies(clone_all(all)) {}
+ElementsGuard::~ElementsGuard() {
   NoGradGuard no_grad;
   for (std::size_t i = 0; i < tensors.size(); ++i)
     if (tensors[i].second.shape() == copies[i].second.shape() &&

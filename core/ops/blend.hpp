@@ -20,10 +20,10 @@ void blend(const char* op, NamedSpan into, NamedSpan from, double weight);
 
 /// Copies the elements of some tensors, and puts them back when it ends. One that has got another
 /// shape by then stays as it is.
-struct Kept : Pinned {
+struct ElementsGuard : Pinned {
   /// Copies the elements of `all`.
-  explicit Kept(const NamedTensors& all);
-  ~Kept();
+  explicit ElementsGuard(const NamedTensors& all);
+  ~ElementsGuard();
   NamedTensors tensors;  ///< what is put back; nothing is, if it is cleared
   NamedTensors copies;   ///< with these elements
 };

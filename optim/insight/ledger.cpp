@@ -196,7 +196,7 @@ template <class F> void Ledger::for_each_open(const OptimizerBase& opt, F f) {
     }
 }
 
-void Ledger::prepared(const OptimizerBase& opt) {
+void Ledger::after_prepare(const OptimizerBase& opt) {
   for_each_open(opt, [](Entry& entry, const detail::Slot& slot, std::size_t) {
     for (Element& e : entry.elements) {
       e.before.quantities = slot.quantities;

@@ -84,7 +84,7 @@ class Ledger final : public StepObserver {
   void leave() noexcept override { optimizer_.reset(); }
   void before_clip(const OptimizerBase& opt) override;
   void before_step(const OptimizerBase& opt) override;
-  void prepared(const OptimizerBase& opt) override;
+  void after_prepare(const OptimizerBase& opt) override;
   void after_step(const OptimizerBase& opt) noexcept override;
 
   LedgerOptions options_;

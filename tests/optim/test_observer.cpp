@@ -19,7 +19,7 @@ struct Log : optim::StepObserver {
   void leave() noexcept override { events += "leave "; }
   void before_clip(const optim::OptimizerBase& opt) override { note("before_clip", opt); }
   void before_step(const optim::OptimizerBase& opt) override { note("before_step", opt); }
-  void prepared(const optim::OptimizerBase& opt) override { note("prepared", opt); }
+  void after_prepare(const optim::OptimizerBase& opt) override { note("after_prepare", opt); }
   void after_step(const optim::OptimizerBase& opt) noexcept override {
     events += "after_step" + std::to_string(opt.steps()) + " ";
   }
@@ -57,7 +57,7 @@ TEST_CASE("an observer is told of each part of a step, in its order") {
   set_gradient(w, {3, 4});
   opt.clip_grad_norm(1);
   opt.step();
-  CHECK(log.events == "follow0 before_clip0 before_step0 prepared0 after_step1 ");
+  CHECK(log.events == "follow0 before_clip0 before_step0 after_prepare0 after_step1 ");
   Count count;
   opt.trace(count);
   CHECK(log.events.ends_with("after_step1 leave "));
@@ -82,7 +82,7 @@ TEST_CASE("what an observer throws keeps the optimizer from doing what it was ab
   other.refused = "follow";
   CHECK(refusal<ValueError>([&] { opt.trace(other); }) == "no follow");
   set_gradient(w, {3, 4});
-  for (const char* event : {"before_clip", "before_step", "prepared"}) {
+  for (const char* event : {"before_clip", "before_step", "after_prepare"}) {
     log.refused = event;
     CHECK(full_refusal<ValueError>([&] {
             opt.clip_grad_value(1);
@@ -94,7 +94,7 @@ TEST_CASE("what an observer throws keeps the optimizer from doing what it was ab
   CHECK(values(w.grad()) == Values{1, 1});  // the second call's clipping
   log.refused.clear();
   opt.step();
-  CHECK(log.events.ends_with("before_step0 prepared0 after_step1 "));
+  CHECK(log.events.ends_with("before_step0 after_prepare0 after_step1 "));
   CHECK(other.events.empty());
 }
 

@@ -175,6 +175,11 @@ TEST_CASE("an accumulator goes on from its state, in the middle of a window") {
   CHECK(refusal<ValueError>([&] {
           a.load_state_dict(second_empty);
         }).starts_with("Accumulate: examples is 2: need one or more in each micro-batch"));
+  const NamedTensors open = a.state_dict();
+  first.q.requires_grad_(false);
+  CHECK(refusal<ValueError>([&] { a.load_state_dict(open); }) ==
+        "load_state_dict: q is frozen here and has a gradient in the state");
+  first.q.requires_grad_(true);
   for (double bad : {INFINITY, NAN})
     CHECK_THROWS_AS(
         a.load_state_dict(with(a.state_dict(), "Accumulate/examples", tensor(bad, float64))),
