@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 #include <zlib.h>
 
-#include "descent/data/idx.hpp"
+#include "descent/data/formats/idx.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {

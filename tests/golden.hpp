@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "descent/data/file.hpp"
+#include "descent/data/formats/file.hpp"
 #include "descent/descent.hpp"
 
 // The cases of golden/layers.txt.gz, which golden/layers.py has written, and their comparison.

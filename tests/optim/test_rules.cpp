@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "descent/data/file.hpp"
+#include "descent/data/formats/file.hpp"
 #include "descent/descent.hpp"
 
 #include "optim.hpp"

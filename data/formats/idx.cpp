@@ -1,4 +1,4 @@
-#include "descent/data/idx.hpp"
+#include "descent/data/formats/idx.hpp"
 
 #include <algorithm>
 #include <array>
@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "descent/core/ops/factory.hpp"
-#include "descent/data/file.hpp"
+#include "descent/data/formats/file.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {

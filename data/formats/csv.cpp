@@ -1,4 +1,4 @@
-#include "descent/data/csv.hpp"
+#include "descent/data/formats/csv.hpp"
 
 #include <algorithm>
 #include <cctype>
@@ -10,7 +10,7 @@
 
 #include "descent/core/ops/factory.hpp"
 #include "descent/core/ops/view.hpp"
-#include "descent/data/file.hpp"
+#include "descent/data/formats/file.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {

@@ -1,0 +1,48 @@
+#pragma once
+#include <bit>
+#include <cstddef>
+
+#include "descent/core/tensor/tensor.hpp"
+
+namespace [[gnu::visibility("default")]] descent { namespace data {
+
+/// The types that elements have in files.
+enum class Element : uint8_t {
+  boolean,
+  uint8,
+  int8,
+  int16,
+  uint16,
+  int32,
+  uint32,
+  int64,
+  uint64,
+  float16,
+  bfloat16,
+  float32,
+  float64
+};
+
+/// The number of bytes per element.
+[[nodiscard]] std::size_t item_size(Element element);
+/// Whether the type is float16, bfloat16, float32 or float64.
+[[nodiscard]] bool is_floating(Element element);
+/// The smallest dtype that holds all values of the type: bool, int64, float32 or float64. (There is
+/// none for uint64; int64 holds those below 2^63.)
+[[nodiscard]] DType dtype_for(Element element);
+/// The type that files have for the elements of a tensor.
+[[nodiscard]] Element element_of(DType dtype);
+/// Whether a tensor's elements can be read and written as they are: float32, float64, int64, bool.
+[[nodiscard]] bool is_native(Element element);
+
+/// Converts the elements that are at `bytes`, in this byte order, to those of `out`, which is
+/// contiguous: as C++ does, so that in bool, only zero becomes false. Returns the index of the
+/// first element that is no value of its type (a boolean that is neither 0 nor 1), or that int64
+/// cannot hold; -1 if there is none.
+[[nodiscard]] int64_t decode(Element element, const void* bytes, std::endian order,
+                             const Tensor& out);
+
+/// The elements of a contiguous tensor as bytes.
+[[nodiscard]] char* bytes_of(const Tensor& tensor);
+
+}}  // namespace descent::data
