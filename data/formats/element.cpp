@@ -85,7 +85,11 @@ std::size_t item_size(Element element) {
   return visit_element(element, [](auto zero) { return sizeof zero; });
 }
 
-bool is_floating(Element element) { return element >= Element::float16; }
+bool is_floating(Element element) {
+  return visit_element(element, []<class T>(T) {
+    return std::is_floating_point_v<T> || std::is_same_v<T, Half> || std::is_same_v<T, Bfloat>;
+  });
+}
 
 DType dtype_for(Element element) {
   if (element == Element::boolean) return descent::boolean;

@@ -1,4 +1,7 @@
 #pragma once
+/// @file
+/// The types that elements have in files.
+
 #include <bit>
 #include <cstddef>
 
@@ -6,21 +9,28 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// The types that elements have in files.
+/// The types that elements have in files, in the order in which safetensors sorts them.
 enum class Element : uint8_t {
   boolean,
   uint8,
   int8,
   int16,
   uint16,
-  int32,
-  uint32,
-  int64,
-  uint64,
   float16,
   bfloat16,
+  int32,
+  uint32,
   float32,
-  float64
+  float64,
+  int64,
+  uint64
+};
+
+/// What readers do about element types that are no dtype.
+struct ConvertOptions {
+  /// Read int32, float16 and others into the smallest dtype that holds them: see `dtype_for`. If
+  /// not, they are a DtypeError.
+  bool convert = false;
 };
 
 /// The number of bytes per element.

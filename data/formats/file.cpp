@@ -37,7 +37,7 @@ std::size_t most_inflated(std::size_t compressed) {
 
 // ---- reading
 
-InputFile::InputFile(const char* op, const std::string& path, At at)
+InputFile::InputFile(const char* op, const std::string& path, At at, Gzip gzip)
     : op_(op), path_(path), at_(at), file_(nullptr, std::fclose), gzip_(nullptr, end_inflation) {
   if (path.find('\0') != std::string::npos)
     refuse_file("open", "the path goes on after a NUL byte");
@@ -50,6 +50,7 @@ InputFile::InputFile(const char* op, const std::string& path, At at)
   if (!S_ISREG(info.st_mode)) refuse_file("read", "it is not a regular file");
   size_ = static_cast<std::size_t>(info.st_size);
 
+  if (gzip == Gzip::ignore) return;
   unsigned char magic[sizeof kMagic];
   const std::size_t n = read_stored(magic, sizeof magic);
   std::rewind(file_.get());

@@ -19,6 +19,9 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 /// grows more was made to fill the memory of its reader.
 [[nodiscard]] std::size_t most_inflated(std::size_t compressed);
 
+/// What a reader does about a file that begins as a gzip file does.
+enum class Gzip { inflate, ignore };
+
 /// Reads a regular file from front to back, and inflates it if it begins as a gzip file does.
 ///
 /// Opening anything else (a folder, a FIFO, a device) is an IoError and never blocks. A gzip stream
@@ -28,7 +31,7 @@ class InputFile {
  public:
   /// `op`, a literal, is the name of the reader in errors. IoError with the reason that the system
   /// gives.
-  InputFile(const char* op, const std::string& path, At at);
+  InputFile(const char* op, const std::string& path, At at, Gzip gzip = Gzip::inflate);
 
   /// The next `count` bytes; fewer only at the end. Memory grows with the bytes that have been
   /// read, so that a wrong `count` in a corrupt header does no harm.
