@@ -1,6 +1,7 @@
 #include "descent/data/loader.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "descent/core/ops/factory.hpp"
 #include "descent/core/ops/random.hpp"
@@ -23,11 +24,26 @@ DataLoader::DataLoader(int64_t examples, const LoaderOptions& options, At at)
   batches_ = examples / batch_size_ + (examples % batch_size_ != 0 && !options.drop_last);
 }
 
-void DataLoader::go_to(const LoaderState& state, At at) {
+void DataLoader::check(const LoaderState& state, At at) const {
   if (state.epoch < 0 || state.epoch >= UINT32_MAX || state.batch < 0 || state.batch >= batches_)
     fail<ValueError>(at, "DataLoader: epoch {}, batch {}: need epoch 0 to {} and batch 0 to {}",
                      state.epoch, state.batch, UINT32_MAX - 1, batches_ - 1);
-  state_ = next_loop_ = state;
+}
+
+void DataLoader::set_epoch(int64_t k, At at) {
+  check({k, 0}, at);
+  state_ = next_loop_ = {k, 0};
+}
+
+std::vector<int64_t> DataLoader::order_options() const {
+  return {examples_, options_.batch_size, options_.shuffle, options_.drop_last,
+          std::bit_cast<int64_t>(options_.seed)};
+}
+
+Commit DataLoader::prepare_load(NamedTensors state, At at) {
+  const LoaderState to = with_state(*this, std::move(state), "DataLoader", at).state_;
+  check(to, at);
+  return [this, to] { state_ = next_loop_ = to; };
 }
 
 DataLoader::Iterator::Iterator(DataLoader& loader) : loader_(loader), place_(loader.next_loop_) {

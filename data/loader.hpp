@@ -25,10 +25,6 @@ struct LoaderOptions {
 struct LoaderState {
   int64_t epoch = 0;  ///< counts from 0
   int64_t batch = 0;  ///< in the epoch, counts from 0
-  /// Names the parts that are saved: see StateVisitor.
-  template <class V> void visit(V& v) {
-    v("DataLoader/epoch", epoch), v("DataLoader/batch", batch);
-  }
 };
 
 /// Batches of a dataset: `for (auto [x, y] : loader)` is one epoch.
@@ -36,7 +32,7 @@ struct LoaderState {
 /// Each such loop is a new epoch, also if the last loop was left early. Only one loop may run at a
 /// time. The order of epoch k depends on the options and k alone. Without shuffling, batches of a
 /// TensorDataset are views of its tensors: clone() one before you change it in place.
-class DataLoader {
+class DataLoader : public Loadable<DataLoader> {
  public:
   /// ValueError for a negative batch size, or if there would be no batch at all.
   template <Dataset D>
@@ -83,21 +79,27 @@ class DataLoader {
 
   /// The position after the current batch, which counts as used.
   [[nodiscard]] LoaderState state() const { return state_; }
-  /// The position, as "DataLoader/epoch" and "DataLoader/batch" (int64): with the options, all that
-  /// a checkpoint needs. A loop that was left early, or that an exception of the dataset ended, is
-  /// continued after `load_state_dict(state_dict())`.
-  [[nodiscard]] NamedTensors state_dict() const { return saved_state(state_); }
-  /// The next loop continues from this position, which may be in the middle of an epoch. ValueError
-  /// if the state does not fit or there is no such batch; nothing is changed then.
-  void load_state_dict(const NamedTensors& state, At at = At::here()) {
-    go_to(with_state(state_, state, "DataLoader", at), at);
-  }
+  /// The position, as "DataLoader/epoch" and "DataLoader/batch" (int64), and "DataLoader/options",
+  /// on which the order of the examples depends. A loop that was left early, or that an exception
+  /// of the dataset ended, is continued after `load_state_dict(state_dict())`.
+  [[nodiscard]] NamedTensors state_dict() const { return saved_state(*this); }
+  /// Prepares to continue from this position, which may be in the middle of an epoch, in the next
+  /// loop. ValueError if the state does not fit, if there is no such batch, or if it was saved with
+  /// other options or another number of examples.
+  [[nodiscard]] Commit prepare_load(NamedTensors state, At at = At::here());
   /// The next loop is epoch k. ValueError unless 0 <= k < 2^32 - 1.
-  void set_epoch(int64_t k, At at = At::here()) { go_to({k, 0}, at); }
+  void set_epoch(int64_t k, At at = At::here());
+  /// Names what is saved: see StateVisitor.
+  template <class V> void visit(V& v) {
+    v("DataLoader/epoch", state_.epoch), v("DataLoader/batch", state_.batch);
+    v.same("DataLoader/options", order_options(),
+           "what a DataLoader's order depends on (examples, batch_size, shuffle, drop_last, seed)");
+  }
 
  private:
   DataLoader(int64_t examples, const LoaderOptions& options, At at);
-  void go_to(const LoaderState& state, At at);
+  void check(const LoaderState& state, At at) const;
+  [[nodiscard]] std::vector<int64_t> order_options() const;
 
   LoaderOptions options_;
   At at_;

@@ -188,19 +188,27 @@ NamedTensors ModuleBase::handles() const {
 
 NamedTensors ModuleBase::state_dict() const { return clone_all(handles()); }
 
-void ModuleBase::load_state_dict(const NamedTensors& source, const LoadOptions& options, At at) {
+IncompatibleKeys ModuleBase::load_state_dict(const NamedTensors& state, const LoadOptions& options,
+                                             At at) {
+  IncompatibleKeys left_out;
+  prepare_load(state, options.strict ? nullptr : &left_out, at)();
+  return left_out;
+}
+
+Commit ModuleBase::prepare_load(const NamedTensors& source, IncompatibleKeys* left_out, At at) {
   const NamedTensors own = handles();
-  std::vector<Tensor> found = match_state(own, source, type(), options.strict, at);
-  // All that may fail comes first. A source that shares its storage with this module would change
-  // while it is copied.
+  std::vector<Tensor> found = match_state(own, source, type(), left_out, at);
+  // A source that shares its storage with this module would change while it is copied.
   const auto storage_of = [](const Tensor& t) -> const void* { return Peek::header(t)->storage; };
   std::unordered_set<const void*> storages;
   for (const auto& [name, t] : own) storages.insert(storage_of(t));
   for (Tensor& t : found)
     if (t.defined() && storages.count(storage_of(t)) != 0) t = t.detach().clone(at);
-  NoGradGuard no_grad;
-  for (std::size_t i = 0; i < own.size(); ++i)
-    if (found[i].defined()) own[i].second.copy_(found[i]);
+  return [own, found = std::move(found)] {
+    NoGradGuard no_grad;
+    for (std::size_t i = 0; i < own.size(); ++i)
+      if (found[i].defined()) own[i].second.copy_(found[i]);
+  };
 }
 
 void ModuleBase::apply(const std::function<void(ModuleBase&)>& f) {

@@ -5,13 +5,14 @@
 #include <memory>
 #include <tuple>
 
-#include "descent/core/tensor/named.hpp"
+#include "descent/core/tensor/state.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
 /// What `load_state_dict` accepts.
 struct LoadOptions {
-  bool strict = true;  ///< whether a name that is missing on either side is an error
+  /// Whether the names, shapes and dtypes of the state must all be those of the module.
+  bool strict = true;
 };
 
 /// The base of all layers and models: a handle on shared state (parameters, buffers, children, the
@@ -47,10 +48,15 @@ class ModuleBase {
   /// Copies of all parameters and buffers, under every name that they have, without their graph.
   [[nodiscard]] NamedTensors state_dict() const;
   /// Copies `state` into the parameters and buffers of the same names. One ValueError lists all
-  /// differences: other shapes and dtypes and, if `strict`, names that are missing or unexpected.
-  /// Nothing is changed then.
-  void load_state_dict(const NamedTensors& state, const LoadOptions& options = {},
-                       At at = At::here());
+  /// differences: names that are missing or unexpected, other shapes and dtypes. Nothing is changed
+  /// then. If not `strict`, what does not fit stays as it was, and its names are returned: a model
+  /// with another head takes the weights of all else.
+  IncompatibleKeys load_state_dict(const NamedTensors& state, const LoadOptions& options = {},
+                                   At at = At::here());
+  /// The half of `load_state_dict` that may fail: what it returns carries the load out. It is
+  /// strict if `left_out` is null; otherwise that gets the names.
+  [[nodiscard]] Commit prepare_load(const NamedTensors& state, IncompatibleKeys* left_out = nullptr,
+                                    At at = At::here());
 
   /// Calls f once for every module below this one, children before their parent, and then for this
   /// one.

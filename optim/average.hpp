@@ -20,7 +20,7 @@ struct AverageOptions {
 /// average = decay average + (1 - decay) parameter, PyTorch's EMA: Kingma & Ba 2015, section 7.2.
 /// With `equal`: average += (parameter - average) / n in update n, PyTorch's SWA: Polyak & Juditsky
 /// 1992; Izmailov et al. 2018, Algorithm 1 (arXiv:1803.05407). The first update copies.
-class WeightAverage : Pinned {
+class WeightAverage : public Loadable<WeightAverage>, Pinned {
  public:
   /// ValueError for a decay out of range, DtypeError for a parameter that is not floating.
   explicit WeightAverage(const NamedTensors& parameters, AverageOptions options = {},
@@ -36,9 +36,9 @@ class WeightAverage : Pinned {
   /// "WeightAverage/updates" (int64) and "WeightAverage/<parameter>/average"; options are not
   /// saved.
   [[nodiscard]] NamedTensors state_dict() const { return saved_state(*this); }
-  /// Loads copies. ValueError, with nothing changed, if the state does not fit these parameters.
-  void load_state_dict(const NamedTensors& state, At at = At::here()) {
-    load_state(*this, state, "this average", at);
+  /// Prepares to load. ValueError if the state does not fit these parameters.
+  [[nodiscard]] Commit prepare_load(NamedTensors state, At at = At::here()) {
+    return prepare_state(*this, std::move(state), "this average", at);
   }
   /// Names what is saved: see StateVisitor.
   template <class V> void visit(V& v) { v(state_); }

@@ -341,16 +341,16 @@ NamedTensors LBFGS::state_dict() const {
   return all;
 }
 
-void LBFGS::load_state_dict(const NamedTensors& state, At at) {
-  const auto [own, rest] = split_by_prefix(state, kMemory);
-  Memory m;
+Commit LBFGS::prepare_load(NamedTensors state, At at) {
+  auto [own, rest] = split_by_prefix(std::move(state), kMemory);
+  const auto m = std::make_shared<Memory>();
   for (const auto& [name, t] : own)
-    if (name.ends_with("/rho")) m.pairs.emplace_back();
+    if (name.ends_with("/rho")) m->pairs.emplace_back();
   StateVisitor v;
-  visit(v, m, own.size() > 2 ? theta() : Tensor());
-  v.load(own, "L-BFGS", at);
-  OptimizerBase::load_state_dict(rest, at);
-  memory_ = std::move(m);
+  visit(v, *m, own.size() > 2 ? theta() : Tensor());
+  v.prepare(std::move(own), "L-BFGS", at)();
+  const Commit commit = OptimizerBase::prepare_load(std::move(rest), at);
+  return [this, m, commit] { commit(), memory_ = std::move(*m); };
 }
 
 }}  // namespace descent::optim

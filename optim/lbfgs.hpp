@@ -45,7 +45,7 @@ class LBFGS final : public OptimizerBase {
   double step(const Closure& closure, At at = At::here()) override;
 
   NamedTensors state_dict() const override;
-  void load_state_dict(const NamedTensors& state, At at = At::here()) override;
+  Commit prepare_load(NamedTensors state, At at = At::here()) override;
 
  private:
   /// A point on the line x + t d: the loss, its slope along the line, and the gradient there.

@@ -101,13 +101,18 @@ void OptimizerBase::set_lr_multiplier(std::string_view pattern, double multiplie
   for (Slot* slot : find_slots(pattern, at)) slot->lr_multiplier = multiplier;
 }
 
-void OptimizerBase::set_momentum(double momentum, At at) {
+std::size_t OptimizerBase::check_momentum(double momentum, At at) const {
   const std::string_view names[] = {"momentum", "beta1"};
   const auto option = std::ranges::find_first_of(info_.hyper, names);
   if (option == info_.hyper.end())
     fail<ValueError>(at, "set_momentum: {} has neither momentum nor beta1", info_.name);
   const auto place = static_cast<std::size_t>(option - info_.hyper.begin());
   detail::check_option(info_, place, momentum, at);
+  return place;
+}
+
+void OptimizerBase::set_momentum(double momentum, At at) {
+  const std::size_t place = check_momentum(momentum, at);
   std::memcpy(mixes_[0]->options + place * sizeof momentum, &momentum, sizeof momentum);
   for (const auto& group : groups_)
     if (detail::cell_of(info_, *group, place).set)

@@ -8,7 +8,7 @@
 
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/tiles.hpp"
-#include "descent/core/tensor/named.hpp"
+#include "descent/core/tensor/state.hpp"
 #include "descent/optim/clip.hpp"
 #include "descent/optim/observer.hpp"
 #include "descent/optim/replay.hpp"
@@ -101,7 +101,7 @@ struct Preparation {
 };
 
 /// All of an optimizer that is not a formula: its parameters, their groups, state and steps.
-class OptimizerBase : public Referred {
+class OptimizerBase : public Referred, public Loadable<OptimizerBase> {
  public:
   virtual ~OptimizerBase();
 
@@ -141,6 +141,8 @@ class OptimizerBase : public Referred {
   /// Sets `momentum`, or in a rule without it `beta1`, for every parameter, as cyclic schedules do.
   /// ValueError if the rule has neither, or if the value is out of range.
   void set_momentum(double momentum, At at = At::here());
+  /// Refuses what `set_momentum` would refuse. Returns the place of that option in the rule.
+  std::size_t check_momentum(double momentum, At at = At::here()) const;
 
   /// Chooses what a step does about gradients that are not finite: at first NonFinite::error.
   void set_nonfinite(NonFinite policy) { nonfinite_ = policy; }
@@ -154,11 +156,10 @@ class OptimizerBase : public Referred {
   /// "<rule>/[*]/<option>" for the defaults; "<rule>/[<number> <pattern>]/<option>" for the groups
   /// in their order (NaN: not set); "<rule>/lr_factor" and "<rule>/steps".
   [[nodiscard]] virtual NamedTensors state_dict() const;
-  /// Loads copies from `state`, and with them its groups. A reference to a group stays valid; a
-  /// group that the state does not have has no option set any more. ValueError, with nothing
-  /// changed, if the state is that of another rule, if its parameters, shapes or dtypes are others,
-  /// or if a number is out of range.
-  virtual void load_state_dict(const NamedTensors& state, At at = At::here());
+  /// Prepares to load `state`, and with it its groups. A reference to a group stays valid; a group
+  /// that the state does not have has no option set any more. ValueError if the state is that of
+  /// another rule, if its parameters, shapes or dtypes are others, or if a number is out of range.
+  [[nodiscard]] virtual Commit prepare_load(NamedTensors state, At at = At::here());
 
   /// Sets the function that receives reports about steps that look like a mistake: a step without a
   /// new gradient, a forgotten zero_grad, parameters that backward has not reached. Each kind is
@@ -240,16 +241,17 @@ class OptimizerBase : public Referred {
   void tell(void (StepObserver::*event)(const OptimizerBase&)) const;
 
   void check_parameter(const std::string& name, const Tensor& parameter, At at) const;
-  // See groups.cpp, and for take_groups state.cpp.
+  // See groups.cpp, and for the last two state.cpp.
   void overlay(const Mixes& mixes) const;
   void resolve(const Mixes& mixes, At at) const;
   static Mixes mix(const Groups& groups, std::vector<Slot>& slots);
   void adopt(Mixes mixes) noexcept;
   void inherit(detail::Group& group, const Mixes& mixes,
                const std::vector<Slot>& slots) const noexcept;
-  void take_groups(Groups groups,
-                   const std::vector<std::pair<std::string, std::vector<double>>>& saved,
-                   std::vector<Slot>& slots, At at);
+  Mixes prepare_groups(Groups& groups,
+                       const std::vector<std::pair<std::string, std::vector<double>>>& saved,
+                       std::vector<Slot>& slots, At at);
+  void take_groups(Groups& groups, Mixes& mixes);
   std::vector<Slot*> find_slots(std::string_view pattern, At at);  // ValueError if none
 
   Groups groups_;  // in the order in which they were asked for

@@ -206,13 +206,17 @@ Scheduler::Scheduler(OptimizerBase& optimizer, Cycle cycle, At at)
 
 void Scheduler::step(At at) { set_step(checked_add(step_, 1, "step", at), at); }
 
-void Scheduler::set_step(int64_t n, At at) {
+Commit Scheduler::prepare_step(int64_t n, At at) {
   steps_from(0, "set_step: step", n, at);
-  const double factor = rate_(n);
+  OptimizerBase& optimizer = optimizer_.get(at);
+  const double factor = rate_(n), momentum = momentum_ ? momentum_(n) : 0;
   detail::check_lr_factor(factor, at);
-  if (momentum_) optimizer_.get(at).set_momentum(momentum_(n), at);
-  optimizer_.get(at).set_lr_factor(factor, at);
-  step_ = n;
+  if (momentum_) optimizer.check_momentum(momentum, at);
+  return [this, n, factor, momentum, at] {
+    if (momentum_) optimizer_.get(at).set_momentum(momentum, at);
+    optimizer_.get(at).set_lr_factor(factor, at);
+    step_ = n;
+  };
 }
 
 Plateau::Plateau(OptimizerBase& optimizer, PlateauOptions o, At at)
@@ -247,11 +251,14 @@ NamedTensors Plateau::state_dict() const {
   return saved_state(now);
 }
 
-void Plateau::load_state_dict(const NamedTensors& state, At at) {
-  Plateau loaded = with_state(*this, state, "Plateau", at);
+Commit Plateau::prepare_load(NamedTensors state, At at) {
+  const Plateau loaded = with_state(*this, std::move(state), "Plateau", at);
   detail::require(loaded.best_ == loaded.best_, "Plateau: best", loaded.best_, "a number", at);
-  optimizer_.get(at).set_lr_factor(loaded.factor_, at);
-  *this = std::move(loaded);
+  detail::check_lr_factor(loaded.factor_, at);
+  return [this, loaded, &optimizer = optimizer_.get(at)] {
+    optimizer.set_lr_factor(loaded.factor_);
+    *this = loaded;
+  };
 }
 
 }}  // namespace descent::optim

@@ -138,7 +138,7 @@ struct CyclicOptions {
 /// made, and to the next value at each `step()`. Its only state is the step. If an optimizer has
 /// two schedulers, the one that stepped last decides. ValueError if the optimizer has ended, or for
 /// a factor that is not finite or below 0.
-class Scheduler {
+class Scheduler : public Loadable<Scheduler> {
  public:
   /// A scheduler at step 0.
   Scheduler(OptimizerBase& optimizer, Schedule rate, At at = At::here());
@@ -149,17 +149,19 @@ class Scheduler {
   /// The step whose factor was set last.
   [[nodiscard]] int64_t current_step() const { return step_; }
   /// Goes to step n, and sets the factor for it. ValueError unless n >= 0.
-  void set_step(int64_t n, At at = At::here());
+  void set_step(int64_t n, At at = At::here()) { prepare_step(n, at)(); }
   /// "Scheduler/step" (int64).
   [[nodiscard]] NamedTensors state_dict() const { return saved_state(*this); }
-  /// Goes to the step that was saved. ValueError, with nothing changed, if the state does not fit.
-  void load_state_dict(const NamedTensors& state, At at = At::here()) {
-    set_step(with_state(*this, state, "Scheduler", at).step_, at);
+  /// Prepares to go to the step that was saved. ValueError if the state does not fit.
+  [[nodiscard]] Commit prepare_load(NamedTensors state, At at = At::here()) {
+    return prepare_step(with_state(*this, std::move(state), "Scheduler", at).step_, at);
   }
   /// Names what is saved: see StateVisitor.
   template <class V> void visit(V& v) { v("Scheduler/step", step_); }
 
  private:
+  Commit prepare_step(int64_t n, At at);
+
   detail::OptimizerRef optimizer_;
   Schedule rate_;
   std::function<double(int64_t)> momentum_;  // may be empty
@@ -182,7 +184,7 @@ struct PlateauOptions {
 /// `patience` steps in a row: PyTorch's ReduceLROnPlateau. A metric is better if it is below best
 /// (1 - threshold), or with `maximize` above best (1 + threshold); for negative metrics use
 /// `absolute`. The first metric is better than none; NaN is never better.
-class Plateau {
+class Plateau : public Loadable<Plateau> {
  public:
   /// ValueError if an option is out of range.
   explicit Plateau(OptimizerBase& optimizer, PlateauOptions options = {}, At at = At::here());
@@ -193,7 +195,7 @@ class Plateau {
   [[nodiscard]] NamedTensors state_dict() const;
   /// Loads these, and sets the factor of the optimizer. ValueError, with nothing changed, if the
   /// state does not fit, if the factor is below 0, or if `best` is NaN.
-  void load_state_dict(const NamedTensors& state, At at = At::here());
+  [[nodiscard]] Commit prepare_load(NamedTensors state, At at = At::here());
   /// Names what is saved: see StateVisitor.
   template <class V> void visit(V& v) {
     v("Plateau/best", best_), v("Plateau/bad_steps", bad_);

@@ -92,11 +92,12 @@ NamedTensors OptimizerBase::state_dict() const {
   return v.state_dict();
 }
 
-void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
+Commit OptimizerBase::prepare_load(NamedTensors state, At at) {
   check_rule(state, info_.name, at);
   const std::vector<double> options(info_.hyper.count);
-  Saved saved{0, 1, {{"*", options}}, slots_};
-  Groups groups;
+  const auto loaded = std::make_shared<std::tuple<Saved, Groups, Mixes>>();
+  auto& [saved, groups, mixes] = *loaded;
+  saved = {0, 1, {{"*", options}}, slots_};
   for (const auto& [number, name] : read_groups(state, info_.name)) {
     saved.groups.emplace_back(name, options);
     find_slots(
@@ -104,27 +105,29 @@ void OptimizerBase::load_state_dict(const NamedTensors& state, At at) {
   }
   StateVisitor v;
   visit(v, info_, saved);
-  v.load(state, info_.name, at);
+  v.prepare(std::move(state), info_.name, at)();
   detail::check_lr_factor(saved.lr_factor, at);
   for (const Slot& slot : saved.slots)
     detail::require_nonnegative(("load_state_dict: lr_multiplier of " + slot.name).c_str(),
                                 slot.lr_multiplier, at);
-  take_groups(std::move(groups), saved.groups, saved.slots, at);
-  // Nothing fails from here on.
-  slots_ = std::move(saved.slots);
-  steps_ = saved.steps;
-  lr_factor_ = saved.lr_factor;
+  mixes = prepare_groups(groups, saved.groups, saved.slots, at);
+  return [this, loaded] {
+    auto& [from, its_groups, its_mixes] = *loaded;
+    take_groups(its_groups, its_mixes);
+    slots_ = std::move(from.slots), steps_ = from.steps, lr_factor_ = from.lr_factor;
+  };
 }
 
-/// Replaces the groups by `groups`. `saved` has the options: first the defaults, then those of each
-/// group. References to groups stay valid: a group that is not in `groups` remains, with nothing
-/// set. ValueError, with nothing changed, if options contradict each other.
-void OptimizerBase::take_groups(
-    Groups groups, const std::vector<std::pair<std::string, std::vector<double>>>& saved,
+static auto find_in(auto& groups, const std::string& pattern) {
+  return std::ranges::find_if(groups, [&](const auto& g) { return g->pattern == pattern; });
+}
+
+/// Gives `groups` the options of `saved`: first the defaults, then those of each group. Adds the
+/// groups of this optimizer that are not there, with nothing set. ValueError if options contradict
+/// each other.
+OptimizerBase::Mixes OptimizerBase::prepare_groups(
+    Groups& groups, const std::vector<std::pair<std::string, std::vector<double>>>& saved,
     std::vector<Slot>& slots, At at) {
-  const auto find_in = [](auto& all, const std::string& pattern) {
-    return std::ranges::find_if(all, [&](const auto& g) { return g->pattern == pattern; });
-  };
   for (std::size_t g = 0; g < groups.size(); ++g) {
     if (find_in(groups, groups[g]->pattern) - groups.begin() != static_cast<std::ptrdiff_t>(g))
       fail<ValueError>(at, "load_state_dict: two groups have the pattern \"{}\"",
@@ -142,8 +145,12 @@ void OptimizerBase::take_groups(
   mixes[0] = std::make_unique<detail::Mix>();
   std::memcpy(mixes[0]->options, saved[0].second.data(), info_.hyper.count * sizeof(double));
   resolve(mixes, at);
-  // Nothing fails from here on.
   for (const auto& group : groups) inherit(*group, mixes, slots);
+  return mixes;
+}
+
+/// Replaces the groups by these. References to groups stay valid.
+void OptimizerBase::take_groups(Groups& groups, Mixes& mixes) {
   std::memcpy(mixes_[0]->options, mixes[0]->options, sizeof mixes[0]->options);
   for (auto& group : groups)
     if (const auto old = find_in(groups_, group->pattern); old != groups_.end()) {

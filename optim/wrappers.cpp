@@ -60,8 +60,8 @@ NamedTensors Accumulate::state_dict() const {
   return saved_state(now);
 }
 
-void Accumulate::load_state_dict(const NamedTensors& state, At at) {
-  const Open loaded = with_state(Open(*this, at), state, "Accumulate", at);
+Commit Accumulate::prepare_load(NamedTensors state, At at) {
+  Open loaded = with_state(Open(*this, at), std::move(state), "Accumulate", at);
   const auto& [batches, first, examples, loss] = loaded.window;
   const bool fits =
       first >= 1 && examples >= first + double(batches - 1) && std::isfinite(examples);
@@ -72,7 +72,7 @@ void Accumulate::load_state_dict(const NamedTensors& state, At at) {
         loaded.gradients[i].defined() && !p.requires_grad())
       fail<ValueError>(at, "load_state_dict: {} is frozen here and has a gradient in the state",
                        name);
-  loaded.restore(*this);
+  return [this, loaded = std::move(loaded)] { loaded.restore(*this); };
 }
 
 bool Accumulate::backward(const In& loss, int64_t examples) {
@@ -155,12 +155,11 @@ NamedTensors Lookahead::state_dict() const {
   return all;
 }
 
-void Lookahead::load_state_dict(const NamedTensors& state, At at) {
-  const auto [own, inner] = split_by_prefix(state, "Lookahead/");
-  OptimizerBase& optimizer = inner_.get(at);
-  NamedTensors loaded = with_state(complete(), own, "Lookahead", at);
-  optimizer.load_state_dict(inner, at);
-  state_ = std::move(loaded);
+Commit Lookahead::prepare_load(NamedTensors state, At at) {
+  auto [own, inner] = split_by_prefix(std::move(state), "Lookahead/");
+  NamedTensors loaded = with_state(complete(), std::move(own), "Lookahead", at);
+  const Commit commit = inner_.get(at).prepare_load(std::move(inner), at);
+  return [this, loaded, commit]() mutable { commit(), state_ = std::move(loaded); };
 }
 
 SAM::SAM(OptimizerBase& base, SAMOptions o, At at)

@@ -17,7 +17,7 @@ namespace [[gnu::visibility("default")]] descent { namespace optim {
 /// A window is the micro-batches of one step. Each loss is a mean over n_i examples, and the step's
 /// gradient is the mean over all of them, sum n_i g_i / sum n_i, also if the n_i differ. A window
 /// begins with zero_grad() and ends with `step(mean loss)`.
-class Accumulate : Pinned {
+class Accumulate : public Loadable<Accumulate>, Pinned {
  public:
   /// What the end of a window calls, with the mean loss.
   using Step = std::function<void(const Tensor& loss)>;
@@ -37,10 +37,10 @@ class Accumulate : Pinned {
   /// first micro-batch and all had), ".../loss" (the sum over them), and while it is open the
   /// gradients so far, ".../<parameter>/grad".
   [[nodiscard]] NamedTensors state_dict() const;
-  /// Goes on within a saved window: the parameters get copies of its gradients, and no others.
-  /// ValueError, and nothing changed, if the state does not fit, or has a gradient of a parameter
-  /// that requires none here.
-  void load_state_dict(const NamedTensors& state, At at = At::here());
+  /// Prepares to go on within a saved window: the parameters get its gradients, and no others.
+  /// ValueError if the state does not fit, or has a gradient of a parameter that requires none
+  /// here.
+  [[nodiscard]] Commit prepare_load(NamedTensors state, At at = At::here());
 
  private:
   /// The micro-batches so far: how many, n_1, sum n_i, sum n_i loss_i.
@@ -65,7 +65,7 @@ struct LookaheadOptions {
 /// Follows an inner optimizer. The parameters are the fast weights; the slow weights begin as
 /// copies of them. After every k steps that the inner optimizer carried out, slow += alpha (fast -
 /// slow), and then fast = slow. Zhang et al. 2019, Algorithm 1 (arXiv:1907.08610).
-class Lookahead : Pinned {
+class Lookahead : public Loadable<Lookahead>, Pinned {
  public:
   /// Around `inner`. From now on, step here and not there.
   explicit Lookahead(OptimizerBase& inner, LookaheadOptions options = {}, At at = At::here());
@@ -79,8 +79,8 @@ class Lookahead : Pinned {
   OptimizerBase& inner() { return inner_.get(); }
   /// "Lookahead/steps" (int64), "Lookahead/<parameter>/slow", and the inner optimizer's entries.
   [[nodiscard]] NamedTensors state_dict() const;
-  /// Loads a copy of `state`. ValueError, and nothing changed, if it does not fit.
-  void load_state_dict(const NamedTensors& state, At at = At::here());
+  /// Prepares to load `state`. ValueError if it does not fit.
+  [[nodiscard]] Commit prepare_load(NamedTensors state, At at = At::here());
 
  private:
   double around(At at, const std::function<double()>& step);
@@ -101,7 +101,7 @@ struct SAMOptions {
 /// e, where e = rho g / ||g|| over all parameters: Foret et al. 2021, Algorithm 1
 /// (arXiv:2010.01412). If adaptive, e = rho theta^2 g / || |theta| g ||: Kwon et al. 2021, eq. 3
 /// (arXiv:2102.11600). It minimizes: do not use it with `maximize`.
-class SAM : Pinned {
+class SAM : public Loadable<SAM>, Pinned {
  public:
   /// Around `base`.
   explicit SAM(OptimizerBase& base, SAMOptions options = {}, At at = At::here());
@@ -115,8 +115,8 @@ class SAM : Pinned {
   OptimizerBase& base() { return base_.get(); }
   /// The state of the base optimizer: SAM itself has none.
   [[nodiscard]] NamedTensors state_dict() const { return base_.get().state_dict(); }
-  void load_state_dict(const NamedTensors& state, At at = At::here()) {
-    base_.get(at).load_state_dict(state, at);
+  [[nodiscard]] Commit prepare_load(NamedTensors state, At at = At::here()) {
+    return base_.get(at).prepare_load(std::move(state), at);
   }
 
  private:

@@ -112,8 +112,8 @@ Generator::State Generator::state() const {
 }
 
 NamedTensors Generator::state_dict() const { return saved_state(state()); }
-void Generator::load_state_dict(const NamedTensors& state, At at) {
-  load_state(state_, state, "Generator", at);
+Commit Generator::prepare_load(NamedTensors state, At at) {
+  return prepare_state(state_, std::move(state), "Generator", at);
 }
 
 Generator::State Generator::reserve(uint64_t blocks) {

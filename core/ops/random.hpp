@@ -8,7 +8,7 @@
 
 #include <array>
 
-#include "descent/core/tensor/named.hpp"
+#include "descent/core/tensor/state.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -20,7 +20,7 @@ namespace [[gnu::visibility("default")]] descent {
 /// part of the stream. A draw takes the blocks that it needs and moves the position past them.
 /// Several threads may draw from one generator at once and get different numbers. Call `seed`,
 /// `set_state` and `load_state_dict` only while no other thread draws.
-class Generator {
+class Generator : public Loadable<Generator> {
  public:
   /// What a generator remembers.
   struct State {
@@ -44,8 +44,8 @@ class Generator {
   void set_state(State state) { state_ = state; }
   /// The state as tensors "Generator/seed" and "Generator/offset", each with its bits in an int64.
   [[nodiscard]] NamedTensors state_dict() const;
-  /// Goes to the saved position. ValueError, and nothing changes, if `state` does not fit.
-  void load_state_dict(const NamedTensors& state, At at = At::here());
+  /// Prepares to go to the saved position. ValueError if `state` does not fit.
+  [[nodiscard]] Commit prepare_load(NamedTensors state, At at = At::here());
 
   /// 64 random bits; uses one block.
   uint64_t next();

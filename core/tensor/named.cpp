@@ -37,11 +37,10 @@ NamedTensors clone_all(NamedTensors tensors) {
   return tensors;
 }
 
-std::pair<NamedTensors, NamedTensors> split_by_prefix(const NamedTensors& all,
-                                                      std::string_view prefix) {
+std::pair<NamedTensors, NamedTensors> split_by_prefix(NamedTensors all, std::string_view prefix) {
   std::pair<NamedTensors, NamedTensors> parts;
-  for (const auto& entry : all)
-    (entry.first.starts_with(prefix) ? parts.first : parts.second).push_back(entry);
+  for (auto& entry : all)
+    (entry.first.starts_with(prefix) ? parts.first : parts.second).push_back(std::move(entry));
   return parts;
 }
 
@@ -67,28 +66,41 @@ std::pair<std::size_t, std::size_t> find_shared(const NamedTensors& tensors) {
 }
 
 std::vector<Tensor> match_state(const NamedTensors& own, const NamedTensors& state,
-                                const std::string& who, bool strict, At at) {
+                                const std::string& who, IncompatibleKeys* left_out, At at) {
   std::map<std::string_view, const Tensor*> left;
   for (const auto& [name, t] : state) left.emplace(name, &t);
   std::vector<Tensor> found;
+  IncompatibleKeys keys;
   std::string wrong;
+  const auto note = [&wrong](std::vector<std::string>& list, std::string_view name,
+                             const std::string& what) {
+    list.emplace_back(name);
+    wrong += "\n  " + list.back() + " is " + what;
+  };
   for (const auto& [name, t] : own) {
     const auto there = left.find(name);
-    const Tensor other = there == left.end() ? Tensor() : *there->second;
+    Tensor other;
     if (there == left.end()) {
-      if (strict) wrong += "\n  " + name + " is missing";
-    } else if (left.erase(there); !other.defined()) {
-      wrong += "\n  " + name + " is undefined there";
+      note(keys.missing, name, "missing");
+    } else if (other = *there->second, left.erase(there); !other.defined()) {
+      note(keys.missing, name, "undefined there");
     } else if (!(other.shape() == t.shape()) || other.dtype() != t.dtype()) {
-      wrong += "\n  " + name + " is " + str(t.dtype()) + " " + str(t.shape()) + " here and " +
-               str(other.dtype()) + " " + str(other.shape()) + " there";
+      note(keys.mismatched, name,
+           std::string(str(t.dtype())) + " " + str(t.shape()) + " here and " + str(other.dtype()) +
+               " " + str(other.shape()) + " there");
+      other = {};
     }
     found.push_back(other);
   }
-  for (const auto& [name, t] : left)
-    if (strict) wrong += "\n  " + std::string(name) + " is unexpected";
-  if (!wrong.empty())
+  for (const auto& [name, t] : left) note(keys.unexpected, name, "unexpected");
+  if (!wrong.empty() && !left_out)
     fail<ValueError>(at, "load_state_dict: the state does not fit {}:{}\n", who, wrong);
+  if (left_out) {
+    const auto append = [](auto& to, auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+    append(left_out->missing, keys.missing);
+    append(left_out->unexpected, keys.unexpected);
+    append(left_out->mismatched, keys.mismatched);
+  }
   return found;
 }
 

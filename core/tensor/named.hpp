@@ -32,7 +32,7 @@ struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
 [[nodiscard]] NamedTensors clone_all(NamedTensors tensors);
 
 /// The entries whose names begin with `prefix`, and the others.
-[[nodiscard]] std::pair<NamedTensors, NamedTensors> split_by_prefix(const NamedTensors& all,
+[[nodiscard]] std::pair<NamedTensors, NamedTensors> split_by_prefix(NamedTensors all,
                                                                     std::string_view prefix);
 
 /// Replaces every defined gradient by zeros. If memory runs out, no gradient has changed.
@@ -42,10 +42,19 @@ void zero_gradients(const NamedTensors& parameters);
 /// such two.
 [[nodiscard]] std::pair<std::size_t, std::size_t> find_shared(const NamedTensors& tensors);
 
+/// The names of what a load that is not strict has left as it was.
+struct IncompatibleKeys {
+  std::vector<std::string> missing;     ///< the state does not have these
+  std::vector<std::string> unexpected;  ///< the state alone has these
+  std::vector<std::string> mismatched;  ///< have another shape or dtype in the state
+};
+
 /// The tensors that `state` has under the names of `own`, in the order of `own`. ValueError that
-/// names `who` and lists all that does not fit: other dtypes and shapes and, if `strict`, names
-/// that are missing or unexpected. If not `strict`, a tensor that is missing is undefined.
+/// names `who` and lists all that does not fit: names that are missing or unexpected, other dtypes
+/// and shapes. If `left_out` is given, that is no error: their names are added there, and a tensor
+/// that does not fit is undefined in the result.
 [[nodiscard]] std::vector<Tensor> match_state(const NamedTensors& own, const NamedTensors& state,
-                                              const std::string& who, bool strict, At at);
+                                              const std::string& who, IncompatibleKeys* left_out,
+                                              At at);
 
 }  // namespace descent

@@ -68,8 +68,8 @@ NamedTensors StateVisitor::state_dict() const {
   return all;
 }
 
-void StateVisitor::load(const NamedTensors& state, const std::string& who, At at) const {
-  const std::map<std::string, Tensor> there(state.begin(), state.end());
+Commit StateVisitor::prepare(NamedTensors state, const std::string& who, At at) {
+  std::map<std::string, Tensor> there(state.begin(), state.end());
   NamedTensors wanted;
   std::vector<const Entry*> places;
   for (const Entry& e : entries_)
@@ -77,15 +77,20 @@ void StateVisitor::load(const NamedTensors& state, const std::string& who, At at
       wanted.emplace_back(e.name, e.like.defined() ? e.like : found->second);
       places.push_back(&e);
     }
-  std::vector<Tensor> values = match_state(wanted, state, who, true, at);
+  std::vector<Tensor> values = match_state(wanted, state, who, nullptr, at);
+  there.clear(), wanted.clear(), state.clear();  // a tensor that only `values` has needs no copy
+  std::vector<std::function<void()>> puts;
+  for (Entry& e : entries_)
+    if (!e.always) puts.push_back([put = e.put] { put({}); });
   for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] = values[i].detach().clone();
+    if (!Peek::unique(values[i]) || values[i].requires_grad())
+      values[i] = values[i].detach().clone();
     if (places[i]->check) places[i]->check(values[i], at);
+    puts.push_back([put = places[i]->put, value = values[i]] { put(value); });
   }
-  // Nothing fails from here on.
-  for (const Entry& e : entries_)
-    if (!e.always) e.put({});
-  for (std::size_t i = 0; i < values.size(); ++i) places[i]->put(values[i]);
+  return [puts = std::move(puts)] {
+    for (const auto& put : puts) put();
+  };
 }
 
 }  // namespace descent

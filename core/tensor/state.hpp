@@ -5,14 +5,28 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
+/// The second half of a load: it puts a state, all of which has been checked, into place, and
+/// never fails. What the state is loaded into must live until then.
+using Commit = std::function<void()>;
+
+/// Gives a class `load_state_dict`. The class itself has `prepare_load`, the first half.
+template <class T> struct Loadable {
+  /// Loads what `state_dict` has returned. ValueError, with nothing changed, if it does not fit:
+  /// see `prepare_load`.
+  void load_state_dict(NamedTensors state, At at = At::here()) {
+    static_cast<T*>(this)->prepare_load(std::move(state), at)();
+  }
+};
+
 /// How a class saves and loads its state: its `visit` names each part once, and both directions
 /// follow from that.
 ///
-///     template <class V> void visit(V& v) { v("epoch", epoch_); v("best", best_); }
-///     NamedTensors state_dict() const { return saved_state(*this); }
-///     void load_state_dict(const NamedTensors& state, At at = At::here()) {
-///       load_state(*this, state, "Plateau", at);
-///     }
+///     class Plateau : public Loadable<Plateau> {
+///       template <class V> void visit(V& v) { v("epoch", epoch_); v("best", best_); }
+///       NamedTensors state_dict() const { return saved_state(*this); }
+///       Commit prepare_load(NamedTensors state, At at = At::here()) {
+///         return prepare_state(*this, std::move(state), "Plateau", at);
+///       }
 ///
 /// A StateVisitor is a list of names, each with a variable of the object. The variables must live
 /// as long as the visitor is used.
@@ -43,10 +57,10 @@ class StateVisitor {
 
   /// Copies of all parts that are defined.
   [[nodiscard]] NamedTensors state_dict() const;
-  /// Puts copies of what `state` has into all variables. ValueError that names `who` and lists all
-  /// names that are missing or unexpected, and all other dtypes and shapes; ValueError also for a
-  /// count out of range. After an error nothing has changed.
-  void load(const NamedTensors& state, const std::string& who, At at) const;
+  /// Prepares to put what `state` has into all variables: tensors that nobody else has, and copies
+  /// of others. ValueError that names `who` and lists all names that are missing or unexpected, and
+  /// all other dtypes and shapes; ValueError also for a count out of range.
+  [[nodiscard]] Commit prepare(NamedTensors state, const std::string& who, At at);
 
  private:
   template <class T> void number(std::string name, T& place);
@@ -67,26 +81,20 @@ template <class T> NamedTensors saved_state(const T& object) {
   const_cast<T&>(object).visit(v);  // it only names the parts: nothing changes
   return v.state_dict();
 }
-/// Loads the state of an object with a `visit`: see StateVisitor::load.
+/// Prepares to load the state of an object with a `visit`, or tensors by their own names: see
+/// StateVisitor::prepare.
 template <class T>
-void load_state(T& object, const NamedTensors& state, const std::string& who, At at) {
+[[nodiscard]] Commit prepare_state(T& object, NamedTensors state, const std::string& who, At at) {
   StateVisitor v;
-  object.visit(v);
-  v.load(state, who, at);
-}
-
-/// Loads tensors by their own names: see StateVisitor::load.
-inline void load_state(NamedTensors& tensors, const NamedTensors& state, const std::string& who,
-                       At at) {
-  StateVisitor v;
-  v(tensors);
-  v.load(state, who, at);
+  if constexpr (std::is_same_v<T, NamedTensors>) v(object);
+  else object.visit(v);
+  return v.prepare(std::move(state), who, at);
 }
 
 /// A copy of `object` with this state, so that the caller can check it before it changes `object`.
 template <class T>
-[[nodiscard]] T with_state(T object, const NamedTensors& state, const std::string& who, At at) {
-  load_state(object, state, who, at);
+[[nodiscard]] T with_state(T object, NamedTensors state, const std::string& who, At at) {
+  prepare_state(object, std::move(state), who, at)();
   return object;
 }
 
