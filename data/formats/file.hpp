@@ -19,6 +19,9 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 /// grows more was made to fill the memory of its reader.
 [[nodiscard]] std::size_t most_inflated(std::size_t compressed);
 
+/// A text from a file as errors show it: shortened, and without control characters.
+[[nodiscard]] std::string printable(std::string_view text);
+
 /// Reads a regular file from front to back, and inflates it if it begins as a gzip file does.
 ///
 /// Opening anything else (a folder, a FIFO, a device) is an IoError and never blocks. A gzip stream
@@ -36,7 +39,8 @@ class InputFile {
   /// Reads the next `count` bytes; returns how many there were: fewer only at the end.
   std::size_t read(void* to, std::size_t count);
   /// Reads `count` bytes that begin at byte `offset` of the file as it is stored, wherever `read`
-  /// is. FormatError if it ends before. Several threads may call it at once.
+  /// is. FormatError if it ends before. Several threads may call it at once, and many bytes are
+  /// read by several threads.
   void read_at(std::size_t offset, void* to, std::size_t count) const;
 
   /// The size of the file as it is stored, in bytes, when it was opened.
@@ -50,6 +54,7 @@ class InputFile {
   [[noreturn]] void refuse(std::size_t offset, const std::string& what) const;
 
  private:
+  void read_tile(std::size_t offset, char* to, std::size_t count) const;
   std::size_t read_stored(void* to, std::size_t count);
   std::size_t inflate(char* to, std::size_t count);
   [[noreturn]] void refuse_gzip(const char* what) const;
