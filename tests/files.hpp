@@ -29,20 +29,29 @@ struct Folder {
   std::filesystem::path path;
 };
 
-/// `content` as one gzip member.
-inline std::string gzipped(const std::string& content) {
+/// The bytes of a file.
+inline std::string content_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// `content` as a raw deflate stream, which may go on afterwards unless it is the last part.
+inline std::string deflated(std::string content, bool last = true, int window_bits = -MAX_WBITS) {
   z_stream stream{};
-  deflateInit2(&stream, 9, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY);
+  deflateInit2(&stream, 9, Z_DEFLATED, window_bits, 8, Z_DEFAULT_STRATEGY);
   std::string out(deflateBound(&stream, content.size()) + 64, '\0');
-  std::string in = content;
-  stream.next_in = reinterpret_cast<Bytef*>(in.data());
-  stream.avail_in = static_cast<uInt>(in.size());
+  stream.next_in = reinterpret_cast<Bytef*>(content.data());
+  stream.avail_in = static_cast<uInt>(content.size());
   stream.next_out = reinterpret_cast<Bytef*>(out.data());
   stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
+  deflate(&stream, last ? Z_FINISH : Z_FULL_FLUSH);
   out.resize(stream.total_out);
   deflateEnd(&stream);
   return out;
+}
+/// `content` as one gzip member.
+inline std::string gzipped(const std::string& content, bool last = true) {
+  return deflated(content, last, MAX_WBITS + 16);
 }
 
 /// An IDX file: type, big-endian sizes, and the elements' bytes.

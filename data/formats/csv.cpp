@@ -18,16 +18,6 @@ namespace {
 constexpr std::size_t kLongestRowBytes = 1 << 20, kLongestFileBytes = std::size_t{4} << 30;
 constexpr std::size_t kChunkBytes = 1 << 16;
 
-/// A text as errors show it: shortened, and without control characters.
-std::string printable(std::string_view text) {
-  std::string shown(text.substr(0, 40));
-  for (char& c : shown)
-    if (static_cast<unsigned char>(c) < ' ') c = '?';
-  return text.size() > 40 ? shown + "..." : shown;
-}
-
-std::string quote(std::string_view text) { return fmt::format("\"{}\"", printable(text)); }
-
 /// The number in a field: NaN for a missing value, infinity for a number that is not finite or out
 /// of range, nothing for any other text.
 std::optional<double> parse(std::string_view field, const std::vector<std::string>& missing) {

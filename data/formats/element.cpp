@@ -120,4 +120,8 @@ int64_t decode(Element element, const void* bytes, std::endian order, const Tens
 
 char* bytes_of(const Tensor& tensor) { return reinterpret_cast<char*>(Peek::header(tensor)->data); }
 
+std::size_t byte_count(const Tensor& tensor) {
+  return static_cast<std::size_t>(tensor.numel() * itemsize(tensor.dtype()));
+}
+
 }}  // namespace descent::data

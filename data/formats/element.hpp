@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The types that elements have in files.
+/// The elements of tensors as they are in files.
 
 #include <bit>
 #include <cstddef>
@@ -45,6 +45,13 @@ struct ConvertOptions {
 /// Whether a tensor's elements can be read and written as they are: float32, float64, int64, bool.
 [[nodiscard]] bool is_native(Element element);
 
+/// Which elements a reader accepts.
+struct ConvertOptions {
+  /// Reads types that are no dtype, such as uint8 and float16, as the smallest dtype that holds all
+  /// their values, and uint64 as int64. A reader refuses them otherwise.
+  bool convert = false;
+};
+
 /// Converts the elements that are at `bytes`, in this byte order, to those of `out`, which is
 /// contiguous: as C++ does, so that in bool, only zero becomes false. Returns the index of the
 /// first element that is no value of its type (a boolean that is neither 0 nor 1), or that int64
@@ -54,5 +61,7 @@ struct ConvertOptions {
 
 /// The elements of a contiguous tensor as bytes.
 [[nodiscard]] char* bytes_of(const Tensor& tensor);
+/// How many bytes the elements of a contiguous tensor have.
+[[nodiscard]] std::size_t byte_count(const Tensor& tensor);
 
 }}  // namespace descent::data

@@ -13,6 +13,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "descent/core/runtime/threads.hpp"
+
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
@@ -20,6 +22,7 @@ constexpr std::size_t kFirstChunkBytes = 1 << 16, kLargestChunkBytes = 1 << 30;
 constexpr std::size_t kInputBytes = 1 << 16;  // of the compressed file, read at a time
 constexpr std::size_t kFreelyInflatedBytes = std::size_t{4} << 20, kMostRatio = 256;
 constexpr std::size_t kInflatedAtOnceBytes = 1 << 20;
+constexpr std::size_t kTileBytes = std::size_t{4} << 20;  // that one thread reads
 constexpr std::size_t kWrittenAtOnceBytes = 1 << 16;
 constexpr std::size_t kLongestStemBytes = 200;  // a name has at most 255 bytes
 constexpr unsigned char kMagic[] = {0x1f, 0x8b};
@@ -33,6 +36,31 @@ void end_inflation(z_stream* stream) {
 
 std::size_t most_inflated(std::size_t compressed) {
   return std::max(kFreelyInflatedBytes, kMostRatio * std::min(compressed, SIZE_MAX / kMostRatio));
+}
+
+std::string printable(std::string_view text) {
+  std::string shown(text.substr(0, 40));
+  for (char& c : shown)
+    if (static_cast<unsigned char>(c) < ' ') c = '?';
+  return text.size() > 40 ? shown + "..." : shown;
+}
+
+std::string quote(std::string_view text) { return "\"" + printable(text) + "\""; }
+
+bool is_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i++]);
+    const unsigned more = lead < 0x80 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+    uint32_t point = more == 0 ? lead : lead & (0x3fU >> more);
+    for (unsigned k = 0; k < more; ++k, ++i) {
+      if (i == text.size() || (text[i] & 0xc0) != 0x80) return false;
+      point = point << 6 | (static_cast<unsigned char>(text[i]) & 0x3fU);
+    }
+    constexpr uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+    const bool no_lead = lead >> 6 == 2 || lead > 0xf4, surrogate = point >> 11 == 0x1b;
+    if (no_lead || surrogate || point < least[more] || point > 0x10ffff) return false;
+  }
+  return true;
 }
 
 // ---- reading
@@ -78,9 +106,16 @@ std::size_t InputFile::read(void* to, std::size_t count) {
 }
 
 void InputFile::read_at(std::size_t offset, void* to, std::size_t count) const {
+  parallel_for(static_cast<int64_t>((count + kTileBytes - 1) / kTileBytes), [=, this](int64_t t) {
+    const std::size_t begin = static_cast<std::size_t>(t) * kTileBytes;
+    read_tile(offset + begin, static_cast<char*>(to) + begin, std::min(count - begin, kTileBytes));
+  });
+}
+
+void InputFile::read_tile(std::size_t offset, char* to, std::size_t count) const {
   for (std::size_t have = 0; have < count;) {
-    const ssize_t n = ::pread(::fileno(file_.get()), static_cast<char*>(to) + have, count - have,
-                              static_cast<off_t>(offset + have));
+    const ssize_t n =
+        ::pread(::fileno(file_.get()), to + have, count - have, static_cast<off_t>(offset + have));
     if (n < 0 && errno != EINTR) refuse_file("read", std::strerror(errno));
     if (n == 0) refuse(offset + have, "the file ends here: it has become shorter");
     have += n < 0 ? 0 : static_cast<std::size_t>(n);

@@ -19,6 +19,13 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 /// grows more was made to fill the memory of its reader.
 [[nodiscard]] std::size_t most_inflated(std::size_t compressed);
 
+/// A text from a file as errors show it: shortened, and without control characters.
+[[nodiscard]] std::string printable(std::string_view text);
+/// The same in quotes.
+[[nodiscard]] std::string quote(std::string_view text);
+/// Whether a text is UTF-8.
+[[nodiscard]] bool is_utf8(std::string_view text);
+
 /// What a reader does about a file that begins as a gzip file does.
 enum class Gzip { inflate, ignore };
 
@@ -39,7 +46,8 @@ class InputFile {
   /// Reads the next `count` bytes; returns how many there were: fewer only at the end.
   std::size_t read(void* to, std::size_t count);
   /// Reads `count` bytes that begin at byte `offset` of the file as it is stored, wherever `read`
-  /// is. FormatError if it ends before. Several threads may call it at once.
+  /// is. FormatError if it ends before. Several threads may call it at once, and many bytes are
+  /// read by several threads.
   void read_at(std::size_t offset, void* to, std::size_t count) const;
 
   /// The size of the file as it is stored, in bytes, when it was opened.
@@ -53,6 +61,7 @@ class InputFile {
   [[noreturn]] void refuse(std::size_t offset, const std::string& what) const;
 
  private:
+  void read_tile(std::size_t offset, char* to, std::size_t count) const;
   std::size_t read_stored(void* to, std::size_t count);
   std::size_t inflate(char* to, std::size_t count);
   [[noreturn]] void refuse_gzip(const char* what) const;

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <fmt/format.h>
+#include <limits>
+#include <utility>
 
 #include "descent/core/ops/factory.hpp"
 #include "descent/data/formats/file.hpp"
@@ -13,34 +16,14 @@ namespace {
 
 constexpr std::size_t kMostBytes = std::size_t{4} << 30;
 
-/// Calls f(T{}) for the type T that this byte of a header stands for; does nothing if there is
-/// none.
-template <class F> void visit_type(int type, F f) {
-  switch (type) {
-    case 0x08: f(uint8_t{}); break;
-    case 0x09: f(int8_t{}); break;
-    case 0x0b: f(int16_t{}); break;
-    case 0x0c: f(int32_t{}); break;
-    case 0x0d: f(float{}); break;
-    case 0x0e: f(double{}); break;
-  }
-}
+constexpr std::pair<int, Element> kTypes[] = {{0x08, Element::uint8},   {0x09, Element::int8},
+                                              {0x0b, Element::int16},   {0x0c, Element::int32},
+                                              {0x0d, Element::float32}, {0x0e, Element::float64}};
 
-/// The number of bytes per element; 0 if there is no such type.
-std::size_t item_size(int type) {
-  std::size_t size = 0;
-  visit_type(type, [&size](auto zero) { size = sizeof zero; });
-  return size;
-}
-
-// Files are read and written on machines that store the lowest byte first. No other was ever tried.
-static_assert(std::endian::native == std::endian::little);
-
-/// A number that is stored with its highest byte first.
-template <class T> T big_endian(const char* bytes) {
-  std::array<char, sizeof(T)> own;
-  std::reverse_copy(bytes, bytes + sizeof(T), own.begin());
-  return std::bit_cast<T>(own);
+/// The type of elements that this byte of a header stands for; null if there is none.
+const Element* element_for(int type) {
+  const auto* found = std::ranges::find(kTypes, type, &std::pair<int, Element>::first);
+  return found == std::end(kTypes) ? nullptr : &found->second;
 }
 
 /// Reads everything in front of the elements.
@@ -50,7 +33,7 @@ Idx read_header(InputFile& file, const std::string& path) {
     file.refuse(head.size(), "the file ends in the 4 bytes that an IDX file begins with");
   const auto* h = reinterpret_cast<const unsigned char*>(head.data());
   const int type = h[2], rank = h[3];
-  if (h[0] != 0 || h[1] != 0 || item_size(type) == 0 || rank < 1 || rank > kMaxRank)
+  if (h[0] != 0 || h[1] != 0 || !element_for(type) || rank < 1 || rank > kMaxRank)
     file.refuse(0, fmt::format("{:02x} {:02x} {:02x} {:02x} is not how an IDX file begins: need 00 "
                                "00, a type (08, 09, 0b, 0c, 0d or 0e), a rank (01 to 08)",
                                h[0], h[1], h[2], h[3]));
@@ -59,9 +42,11 @@ Idx read_header(InputFile& file, const std::string& path) {
     file.refuse(4 + sizes.size(), fmt::format("the file ends in its header: need {} sizes", rank));
 
   Idx idx{path, type, {}, {}};
-  std::size_t extent = item_size(type);  // in bytes
+  std::size_t extent = item_size(*element_for(type));  // in bytes
   for (std::size_t i = 0; i < sizes.size(); i += 4) {
-    const std::size_t size = big_endian<uint32_t>(&sizes[i]);
+    uint32_t size = 0;
+    std::memcpy(&size, &sizes[i], sizeof size);
+    size = __builtin_bswap32(size);
     if (size > kMostBytes / extent)
       file.refuse(4 + i, fmt::format("size {} of axis {} makes more than 4 GiB", size, i / 4));
     extent *= std::max<std::size_t>(size, 1);  // a 0 must not hide other sizes that are too large
@@ -76,7 +61,7 @@ Idx load_idx(const std::string& path, At at) {
   InputFile file("read_idx", path, at);
   Idx idx = read_header(file, path);
   const std::size_t start = 4 + 4 * static_cast<std::size_t>(idx.shape.rank());
-  std::size_t need = item_size(idx.type);
+  std::size_t need = item_size(*element_for(idx.type));
   for (int64_t size : idx.shape) need *= static_cast<std::size_t>(size);
   idx.bytes = file.take(need);
   const bool more = !file.take(1).empty();
@@ -88,24 +73,66 @@ Idx load_idx(const std::string& path, At at) {
 }
 
 Tensor Idx::to(DType dtype, At at) const {
-  const bool floating = type == 0x0d || type == 0x0e;
-  if (floating && dtype == int64)
+  const Element element = *element_for(type);
+  if (is_floating(element) && dtype == int64)
     fail<DtypeError>(
         at, "read_idx: {} holds floating numbers: read them as float32 or float64, not as int64",
         path);
-  Tensor out = empty(shape, dtype, at);
-  visit<Kinds::any>("read_idx", dtype, at, [&]<class To>(To) {
-    visit_type(type, [&]<class From>(From) {
-      To* p = out.mutable_data<To>();
-      for (std::size_t i = 0; i < bytes.size(); i += sizeof(From))
-        *p++ = static_cast<To>(big_endian<From>(&bytes[i]));
-    });
-  });
+  const Tensor out = empty(shape, dtype, at);
+  static_cast<void>(decode(element, bytes.data(), std::endian::big, out));  // all of them fit
   return out;
 }
 
 Tensor read_idx(const std::string& path, DType dtype, At at) {
   return load_idx(path, at).to(dtype, at);
+}
+
+namespace {
+
+/// Writes elements that are Froms as Ts, the highest byte first.
+template <class T, class From> void write_elements(OutputFile& file, const Tensor& x, At at) {
+  const From* p = x.data<From>();
+  for (int64_t i = 0; i < x.numel(); ++i) {
+    if constexpr (sizeof(T) < sizeof(From))
+      if (!std::in_range<T>(p[i]))
+        fail<ValueError>(at, "write_idx: element {} in row-major order is {}: need {} to {}", i,
+                         p[i], int64_t{std::numeric_limits<T>::min()},
+                         int64_t{std::numeric_limits<T>::max()});
+    auto bytes = std::bit_cast<std::array<char, sizeof(T)>>(static_cast<T>(p[i]));
+    std::ranges::reverse(bytes);
+    file.write(bytes.data(), bytes.size());
+  }
+}
+
+}  // namespace
+
+void write_idx(const std::string& path, const Tensor& x, std::optional<Element> element, At at) {
+  if (!x.defined()) fail<ValueError>(at, "write_idx: the tensor is undefined");
+  const bool integers = x.dtype() == int64, truth = x.dtype() == boolean;
+  const Element to = element.value_or(truth ? Element::uint8 : element_of(x.dtype()));
+  const auto* type = std::ranges::find(kTypes, to, &std::pair<int, Element>::second);
+  if (integers ? is_floating(to) || type == std::end(kTypes) : element.has_value())
+    fail<DtypeError>(at, "write_idx: {} elements {}", x.dtype(),
+                     integers ? "need an element type: uint8, int8, int16 or int32"
+                              : "are written as they are: name no element type");
+  std::string head{'\0', '\0', static_cast<char>(type->first), static_cast<char>(x.dim())};
+  for (const int64_t size : x.shape()) {
+    if (size > UINT32_MAX)
+      fail<ShapeError>(at, "write_idx: shape {} has a size above 2^32 - 1", x.shape());
+    for (const int shift : {24, 16, 8, 0}) head += static_cast<char>(size >> shift & 255);
+  }
+  if (x.dim() == 0) fail<ShapeError>(at, "write_idx: a scalar: need a rank of 1 to 8");
+  const Tensor elements = x.detach().contiguous(at);
+  OutputFile file("write_idx", path, at);
+  file.write(head);
+  if (to == Element::float32) write_elements<float, float>(file, elements, at);
+  else if (to == Element::float64) write_elements<double, double>(file, elements, at);
+  else if (to == Element::int8) write_elements<int8_t, int64_t>(file, elements, at);
+  else if (to == Element::int16) write_elements<int16_t, int64_t>(file, elements, at);
+  else if (to == Element::int32) write_elements<int32_t, int64_t>(file, elements, at);
+  else if (truth) write_elements<uint8_t, bool>(file, elements, at);
+  else write_elements<uint8_t, int64_t>(file, elements, at);
+  file.commit();
 }
 
 }}  // namespace descent::data

@@ -4,9 +4,11 @@
 /// two zero bytes, the elements' type, the rank, the sizes as big-endian uint32, then the elements
 /// in row-major order, big-endian. Whatever its name is, a file may be compressed by gzip.
 
+#include <optional>
 #include <string>
 
 #include "descent/core/tensor/tensor.hpp"
+#include "descent/data/formats/element.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
@@ -32,5 +34,14 @@ struct Idx {
 /// The elements of an IDX file: load_idx(path).to(dtype), with the errors of both.
 [[nodiscard]] Tensor read_idx(const std::string& path, DType dtype = descent::float32,
                               At at = At::here());
+
+/// Writes a tensor of rank 1 to 8 as an IDX file: float32 and float64 as they are, bool as uint8,
+/// and int64 as `element`, which is uint8, int8, int16 or int32. Other programs see the old file or
+/// the new one, never a part. (`read_idx` reads at most 4 GiB.)
+/// DtypeError if int64 has no `element`, or others have one; ValueError that names the first
+/// element that does not fit, or if x is undefined; ShapeError for a scalar and for sizes above
+/// 2^32 - 1; IoError if the file cannot be written.
+void write_idx(const std::string& path, const Tensor& x,
+               std::optional<Element> element = std::nullopt, At at = At::here());
 
 }}  // namespace descent::data

@@ -124,7 +124,7 @@ class Reader {
           at_,
           "load: {}: tensor {} is {}, which is no dtype: load(path, {.convert = true}) "
           "reads it as {}",
-          path_, printable(e.name), type_of(e), dtype_for(e.element));
+          path_, quote(e.name), type_of(e), dtype_for(e.element));
     return empty(e.shape, dtype_for(e.element), at_);
   }
 
@@ -136,14 +136,14 @@ class Reader {
     if (none) return false;
     if (format == header_.metadata.end()) refuse_header("checksums, but no {}", kFormat);
     if (format->second != "1")
-      refuse_header("format {}: this version reads format 1", printable(format->second));
+      refuse_header("format {}: this version reads format 1", quote(format->second));
     const std::size_t place = find_checksum(text_);
     if (sum == header_.metadata.end() || sum->second.size() != 8 || place == std::string::npos)
       refuse_header("{} is missing, or not written as it should be", kChecksum);
     if (const std::string right = hexadecimal(sum_header(length_, text_, place));
         sum->second != right)
       refuse_header("the header is damaged: its CRC-32C is {}, not {}", right,
-                    printable(sum->second));
+                    quote(sum->second));
     return true;
   }
   template <class... A>
@@ -174,7 +174,7 @@ class Reader {
       if (refused >= 0)
         file_.refuse(
             start_ + entries[i].begin + static_cast<std::size_t>(refused) * item_size(element),
-            fmt::format("tensor {} has an element there that is no {}", printable(entries[i].name),
+            fmt::format("tensor {} has an element there that is no {}", quote(entries[i].name),
                         element == Element::boolean ? "boolean" : "number below 2^63"));
     }
     return sums;
@@ -187,11 +187,11 @@ class Reader {
   void check_sum(const Entry& e, uint32_t sum) const {
     const auto saved = header_.metadata.find(checksum_name(e.name));
     if (saved == header_.metadata.end())
-      refuse_header("tensor {} has no checksum", printable(e.name));
+      refuse_header("tensor {} has no checksum", quote(e.name));
     if (saved->second != hexadecimal(sum))
       file_.refuse(start_ + e.begin,
-                   fmt::format("tensor {} is damaged: its CRC-32C is {}, not {}", printable(e.name),
-                               hexadecimal(sum), printable(saved->second)));
+                   fmt::format("tensor {} is damaged: its CRC-32C is {}, not {}", quote(e.name),
+                               hexadecimal(sum), quote(saved->second)));
   }
 
   const ConvertOptions& options_;
@@ -226,9 +226,9 @@ Header describe(const NamedTensors& tensors, const SaveOptions& options,
   std::set<std::string_view> names;
   for (const auto& [name, tensor] : tensors) {
     check_name(name, "save", "tensor", at);
-    if (!tensor.defined()) fail<ValueError>(at, "save: tensor {} is undefined", printable(name));
+    if (!tensor.defined()) fail<ValueError>(at, "save: tensor {} is undefined", quote(name));
     if (!names.insert(name).second)
-      fail<ValueError>(at, "save: tensor {}: there are two of this name", printable(name));
+      fail<ValueError>(at, "save: tensor {}: there are two of this name", quote(name));
     header.entries.push_back({name, element_of(tensor.dtype()), tensor.shape(), contents.size()});
     contents.push_back(tensor.detach().contiguous(at));
   }

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "descent/core/base/checked.hpp"
+#include "descent/data/formats/file.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
@@ -37,11 +38,11 @@ class Receiver : public nlohmann::json_sax<json> {
     (depth_ == 1 ? name_ : field_) = name;
     if (depth_ == 2 && !in_metadata_) {
       const auto known = std::find(std::begin(kFields), std::end(kFields), name);
-      if (known == std::end(kFields)) refuse(printable(name) + " is none of the format");
+      if (known == std::end(kFields)) refuse(quote(name) + " is none of the format");
       if (std::exchange(seen_.at(static_cast<std::size_t>(known - kFields)), true))
-        refuse(printable(name) + " is there twice");
+        refuse(quote(name) + " is there twice");
     } else if (depth_ == 2) {
-      if (!header.metadata.emplace(name, "").second) refuse(printable(name) + " is there twice");
+      if (!header.metadata.emplace(name, "").second) refuse(quote(name) + " is there twice");
     } else {
       in_metadata_ = name == kMetadata;
       if (name.size() > kLongestNameBytes) refuse("its name has more than 1024 bytes");
@@ -59,7 +60,7 @@ class Receiver : public nlohmann::json_sax<json> {
     if (depth_ != 2 || field_ != kFields[0]) refuse_value("a text");
     const auto known = std::find(std::begin(kTypes), std::end(kTypes), text);
     if (known == std::end(kTypes))
-      refuse(fmt::format("dtype {} is not supported", printable(text)));
+      refuse(fmt::format("dtype {} is not supported", quote(text)));
     header.entries.back().element = static_cast<Element>(known - kTypes);
     return true;
   }
@@ -100,7 +101,7 @@ class Receiver : public nlohmann::json_sax<json> {
   bool boolean(bool) override { refuse_value("true or false"); }
   bool number_integer(int64_t) override { refuse_value("a negative number"); }
   bool number_float(double, const std::string& text) override {
-    refuse_value(printable(text) + ", which is no integer below 2^63");
+    refuse_value(quote(text) + ", which is no integer below 2^63");
   }
   bool binary(json::binary_t&) override { return false; }  // JSON has none
   bool parse_error(std::size_t at, const std::string&, const json::exception&) override {
@@ -112,12 +113,12 @@ class Receiver : public nlohmann::json_sax<json> {
   static constexpr const char* kFields[] = {"dtype", "shape", "data_offsets"};
 
   [[noreturn]] void refuse(const std::string& what) const {
-    refuse_(0, printable(name_) + ": " + what);
+    refuse_(0, quote(name_) + ": " + what);
     std::abort();  // never: it throws
   }
   [[noreturn]] void refuse_value(const std::string& what) const {
     refuse(depth_ < 2 || field_.empty() ? what + " in place of a tensor"
-                                        : fmt::format("{} is {}", printable(field_), what));
+                                        : fmt::format("{} is {}", quote(field_), what));
   }
 
   const Refuse& refuse_;
@@ -141,18 +142,11 @@ std::optional<std::size_t> extent_of(const Entry& e) {
   return empty ? 0 : static_cast<std::size_t>(extent);
 }
 
-std::string quote(const std::string& text) { return json(text).dump(); }
+std::string json_of(const std::string& text) { return json(text).dump(); }
 
 }  // namespace
 
 const char* type_of(const Entry& e) { return kTypes[static_cast<std::size_t>(e.element)]; }
-
-std::string printable(std::string_view name) {
-  std::string shown(name.substr(0, 80));
-  for (char& c : shown)
-    if (static_cast<unsigned char>(c) < ' ') c = '?';
-  return "\"" + shown + (name.size() > 80 ? "..." : "") + "\"";
-}
 
 Header parse_header(std::string_view text, std::size_t bytes, const Refuse& refuse) {
   const std::size_t last = text.find_last_not_of(' ');
@@ -168,11 +162,11 @@ Header parse_header(std::string_view text, std::size_t bytes, const Refuse& refu
   std::size_t end = 0;
   for (const Entry& e : header.entries) {
     if (extent_of(e) != e.bytes())
-      refuse(0, fmt::format("{}: {} {} is not {} bytes", printable(e.name), type_of(e),
+      refuse(0, fmt::format("{}: {} {} is not {} bytes", quote(e.name), type_of(e),
                             str(e.shape), e.bytes()));
     if (e.begin != end)
       refuse(0, fmt::format("{}: begins at {}, but the tensors before it end at {}",
-                            printable(e.name), e.begin, end));
+                            quote(e.name), e.begin, end));
     end = e.end;
   }
   if (end != bytes)
@@ -183,14 +177,12 @@ Header parse_header(std::string_view text, std::size_t bytes, const Refuse& refu
 
 void check_name(const std::string& name, const char* op, const char* what, At at) {
   const auto refuse = [&](const char* why) {
-    fail<ValueError>(at, "{}: {} {}: {}", op, what, printable(name), why);
+    fail<ValueError>(at, "{}: {} {}: {}", op, what, quote(name), why);
   };
   if (name.size() > kLongestNameBytes) refuse("its name has more than 1024 bytes");
   if (name.find('\0') != std::string::npos) refuse("its name has a NUL byte");
   if (name == kMetadata) refuse("the format needs this name for itself");
-  try {
-    quote(name);
-  } catch (const json::exception&) { refuse("it is not UTF-8"); }
+  if (!is_utf8(name)) refuse("it is not UTF-8");
 }
 
 void arrange(Header& header, const char* op, At at) {
@@ -208,15 +200,15 @@ void arrange(Header& header, const char* op, At at) {
 std::string write_header(const Header& header) {
   std::string text = "{";
   if (!header.metadata.empty()) {
-    text += quote(kMetadata) + ":{";
+    text += json_of(kMetadata) + ":{";
     for (const auto& [name, content] : header.metadata)
-      text += quote(name) + ":" + quote(content) + ",";
+      text += json_of(name) + ":" + json_of(content) + ",";
     text.back() = '}';
     text += ",";
   }
   for (const Entry& e : header.entries)
     text += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}},",
-                        quote(e.name), type_of(e), fmt::join(e.shape.begin(), e.shape.end(), ","),
+                        json_of(e.name), type_of(e), fmt::join(e.shape.begin(), e.shape.end(), ","),
                         e.begin, e.end);
   if (text.size() > 1) text.pop_back();
   text += "}";

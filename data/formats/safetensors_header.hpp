@@ -44,7 +44,4 @@ void arrange(Header& header, const char* op, At at);
 /// The text of a header, filled up with spaces to a multiple of 8 bytes.
 std::string write_header(const Header& header);
 
-/// A name as errors show it: quoted, shortened, and without control characters.
-std::string printable(std::string_view name);
-
 }}  // namespace descent::data

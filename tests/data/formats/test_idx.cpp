@@ -180,6 +180,90 @@ TEST_CASE("a header that is not one, or promises too much, is refused before mem
         "stream");
 }
 
+TEST_CASE("what is written is read again, and has the highest byte first") {
+  const Folder folder("written");
+  const std::string path = (folder.path / "x").string();
+  using data::Element;
+  Shape shape;
+  for (int rank = 1; rank <= 8; ++rank) {
+    shape.push_back(rank % 2 + 1);
+    CAPTURE(rank);
+    for (const Placement placement : placements) {
+      if (rank == 8 && placement == Placement::every_second) continue;  // needs a ninth axis
+      for (const DType dtype : {float32, float64}) {
+        data::write_idx(path, numbered(shape, placement, dtype));
+        CHECK(same_bits(data::read_idx(path, dtype), numbered(shape, placement, dtype)));
+      }
+      const Tensor whole = numbered(shape, placement, int64) - 1;
+      for (const Element element : {Element::int8, Element::int16, Element::int32}) {
+        data::write_idx(path, whole, element);
+        CHECK(same_bits(data::read_idx(path, int64), whole));
+      }
+      data::write_idx(path, whole + 1, Element::uint8);
+      CHECK(same_bits(data::read_idx(path, int64), whole + 1));
+      data::write_idx(path, whole > 0);
+      CHECK(same_bits(data::read_idx(path, boolean), whole > 0));
+    }
+  }
+  const auto written = [&](const Tensor& x, std::optional<Element> element = {}) {
+    data::write_idx(path, x, element);
+    return content_of(path);
+  };
+  const std::string one("\x3f\xf8\0\0\0\0\0\0", 8);
+  CHECK(written(tensor({true, false})) == idx(8, {2}, std::string("\1\0", 2)));
+  CHECK(written(tensor({0, 255}), Element::uint8) == idx(8, {2}, std::string("\0\xff", 2)));
+  CHECK(written(tensor({-128, 127}), Element::int8) == idx(9, {2}, "\x80\x7f"));
+  CHECK(written(tensor({-32768, 258}), Element::int16) ==
+        idx(0xb, {2}, std::string("\x80\0\1\2", 4)));
+  CHECK(written(tensor({16909060}), Element::int32) == idx(0xc, {1}, "\1\2\3\4"));
+  CHECK(written(tensor({1.5}).requires_grad_()) == idx(0xd, {1}, std::string("\x3f\xc0\0\0", 4)));
+  CHECK(written(full({1, 1}, 1.5, float64)) == idx(0xe, {1, 1}, one));
+  CHECK(written(zeros({0, 70000})) == idx(0xd, {0, 70000}, ""));
+  CHECK(written(zeros({0, UINT32_MAX})) == idx(0xd, {0, UINT32_MAX}, ""));
+}
+
+TEST_CASE("a tensor that IDX cannot hold is refused, and the old file stays") {
+  const Folder folder("unwritten");
+  const std::string path = folder.write("x", "as it was");
+  using data::Element;
+  const auto values_refused = [&](const Tensor& x, Element element) {
+    return refusal<ValueError>([&] { data::write_idx(path, x, element); });
+  };
+  const std::string element = "write_idx: element ";
+  CHECK(values_refused(tensor({{0, 1}, {2, 256}}), Element::uint8) ==
+        element + "3 in row-major order is 256: need 0 to 255");
+  CHECK(values_refused(tensor({{0, 1}, {-1, 256}}).t(), Element::uint8) ==
+        element + "1 in row-major order is -1: need 0 to 255");
+  CHECK(values_refused(tensor({128}), Element::int8) ==
+        element + "0 in row-major order is 128: need -128 to 127");
+  CHECK(values_refused(tensor({0, -32769}), Element::int16) ==
+        element + "1 in row-major order is -32769: need -32768 to 32767");
+  CHECK(values_refused(tensor({0x80000000}), Element::int32) ==
+        element + "0 in row-major order is 2147483648: need -2147483648 to 2147483647");
+  const auto types_refused = [&](const Tensor& x, std::optional<Element> type = {}) {
+    return refusal<DtypeError>([&] { data::write_idx(path, x, type); });
+  };
+  const std::string need =
+                        "write_idx: int64 elements need an element type: uint8, int8, int16 or "
+                        "int32",
+                    none = " elements are written as they are: name no element type";
+  CHECK(types_refused(tensor({1})) == need);
+  for (const Element type : {Element::boolean, Element::uint16, Element::uint32, Element::int64,
+                             Element::uint64, Element::float16, Element::float32, Element::float64})
+    CHECK(types_refused(tensor({1}), type) == need);
+  CHECK(types_refused(ones({1}), Element::uint8) == "write_idx: float32" + none);
+  CHECK(types_refused(ones({1}), Element::float64) == "write_idx: float32" + none);
+  CHECK(types_refused(ones({1}, float64), Element::float32) == "write_idx: float64" + none);
+  CHECK(types_refused(ones({1}, boolean), Element::uint8) == "write_idx: bool" + none);
+  CHECK(refusal<ShapeError>([&] { data::write_idx(path, ones({})); }) ==
+        "write_idx: a scalar: need a rank of 1 to 8");
+  CHECK(refusal<ShapeError>([&] { data::write_idx(path, ones({1}).expand({int64_t{1} << 32})); }) ==
+        "write_idx: shape [4294967296] has a size above 2^32 - 1");
+  CHECK(refusal<ValueError>([&] { data::write_idx(path, Tensor()); }) ==
+        "write_idx: the tensor is undefined");
+  CHECK(content_of(path) == "as it was");
+}
+
 TEST_CASE("gzip members that follow one another are one file") {
   const Folder folder("members");
   const std::string raw = idx(8, {4}, "abcd");
