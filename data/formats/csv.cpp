@@ -366,6 +366,9 @@ struct Writer {
     const Shape shape = table.values.defined() ? table.values.shape() : Shape{};
     if (width == 0 || shape.rank() != 2 || shape[1] != width)
       fail<ShapeError>(at, "write_csv: values {}, {} columns: need [rows, columns]", shape, width);
+    if (!table.categories.empty() && std::ssize(table.categories) != width)
+      fail<ValueError>(at, "write_csv: categories of {} columns: there are {}",
+                       table.categories.size(), width);
     bool header = options.header == Header::present, numbered = true;
     if (options.header == Header::automatic)
       header = looks_like_header(table.columns, options.missing) == true;
