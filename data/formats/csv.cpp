@@ -23,7 +23,7 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
 constexpr std::size_t kLongestRowBytes = 1 << 20, kLongestFileBytes = std::size_t{4} << 30;
-constexpr std::size_t kReadAtOnceBytes = 2 << 20, kPieceBytes = 1 << 18, kBlockNumbers = 1 << 18;
+constexpr std::size_t kReadAtOnceBytes = 2 << 20, kPieceBytes = 1 << 18, kBlockNumbers = 1 << 16;
 
 using Names = std::vector<std::string>;
 
@@ -393,7 +393,11 @@ struct Writer {
     const auto number = static_cast<double>(value);
     const Names& names = categories_of(table, column);
     char buffer[32];
-    const std::string_view digits(buffer, std::to_chars(buffer, std::end(buffer), +value).ptr);
+    const char* end = std::to_chars(buffer, std::end(buffer), +value).ptr;
+    // One float32's shortest digits have a nearest double that rounds to the next float32.
+    if (std::is_same_v<T, float> && static_cast<float>(*parse({buffer, end})) != number)
+      end = std::to_chars(buffer, std::end(buffer), number).ptr;
+    const std::string_view digits(buffer, end);
     const char* wrong = nullptr;
     if (std::isnan(number)) wrong = options.missing.empty() ? "name a missing value" : nullptr;
     else if (!names.empty()) wrong = is_code(number, names) ? nullptr : "there is no such category";
