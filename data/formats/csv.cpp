@@ -108,8 +108,6 @@ struct Block {
     if (p == MAP_FAILED) throw std::bad_alloc();
     numbers = {static_cast<double*>(p), [bytes](double* q) { ::munmap(q, bytes); }};
   }
-  void add(double number) { numbers.get()[count++] = number; }
-
   std::shared_ptr<double[]> numbers;
   std::size_t capacity, count = 0;
 };
@@ -185,8 +183,9 @@ class Reader {
     for (std::size_t i = 0; i < width; ++i) {
       if (blocks_.empty() || blocks_.back().count == blocks_.back().capacity)
         blocks_.emplace_back(kBlockNumbers);
+      Block& block = blocks_.back();
       const bool missing = contains(options_.missing, row_[i]);
-      blocks_.back().add(missing ? NAN : codes_[i] ? code(i) : number(i));
+      block.numbers.get()[block.count++] = missing ? NAN : codes_[i] ? code(i) : number(i);
     }
   }
 
@@ -379,8 +378,9 @@ struct Writer {
       std::set<std::string_view> others(options.missing.begin(), options.missing.end());
       for (const std::string& name : names)
         if (!others.insert(name).second)
-          fail<ValueError>(at, "write_csv: {} of column {} is another category, or missing too",
-                           quote(name), quote(table.columns[i]));
+          fail<ValueError>(
+              at, "write_csv: {} of column {} is there twice, or stands for a missing value",
+              quote(name), quote(table.columns[i]));
     }
     if (!header && (shape[0] == 0 || (options.header == Header::automatic && !numbered)))
       fail<ValueError>(at,
@@ -406,9 +406,9 @@ struct Writer {
     if (wrong)
       fail<ValueError>(at, "write_csv: values[{}, {}] in column {} is {}: {}", row, column,
                        quote(table.columns[column]), std::string(digits), wrong);
-    add(std::isnan(number) ? options.missing.front()
-        : names.empty()    ? digits
-                           : names[static_cast<std::size_t>(number)]);
+    if (std::isnan(number)) add(options.missing.front());
+    else if (!names.empty()) add(names[static_cast<std::size_t>(number)]);
+    else line.append(digits) += options.delimiter;
   }
 
   /// Adds a field to the line, in quotes if it needs them; also if the file could begin like gzip's

@@ -63,20 +63,21 @@ struct Csv {
 [[nodiscard]] Csv read_csv(const std::string& path, const CsvOptions& options = {},
                            At at = At::here());
 
-/// Writes a table that `read_csv` reads back with the same options and its columns of texts named
-/// in `text`: `write_csv("xy.csv", {{"x", "y"}, values})`. A crash leaves no half a file.
+/// Writes a table that `read_csv` reads back with the same options, if `text` names its columns of
+/// texts: `write_csv("xy.csv", {{"x", "y"}, values})`. A crash leaves the old file or the new one.
 ///
-/// `values` may have any dtype. Numbers have the fewest digits that give the same number of that
-/// dtype, so that float64 has the same bits when it is read; a bool is 0 or 1. NaN is written as
-/// the first text of `missing`. Only texts that need quotes have them. The header is written
-/// unless it is `absent`, or `automatic` and the columns are called "0", "1", ... and have numbers.
-/// Codes are counted anew by the reader: they change if a category stands in no row, or comes
-/// later in the rows than in `categories`.
+/// `values` may have any dtype. Numbers have the fewest digits from which the same number of that
+/// dtype is read, so that float64 keeps its bits; a bool is 0 or 1. NaN is written as the first of
+/// `missing`. Only texts that need quotes have them. `present` writes the header, `absent` does
+/// not, and `automatic` does unless the columns are called "0", "1", ... and none has texts. The
+/// reader numbers categories anew: codes change where a category of no row precedes others, or
+/// where they do not come in the order of their rows.
 ///
-/// ShapeError unless `values` is [rows, columns]; ValueError for what the reader would refuse or
-/// take for something else, with the name or the index in `values`: an infinity, a code without a
-/// category, NaN where `missing` is empty, a number or a category that is a text of `missing`, a
-/// NUL byte, a row longer than 1 MiB; IoError if the file cannot be written.
+/// ShapeError unless `values` is [rows, columns]. IoError if the file cannot be written.
+/// ValueError, with the name or the place in `values`, for what the reader would refuse or take for
+/// something else: an infinity, a code without a category, NaN if `missing` is empty, a number or a
+/// category that stands for a missing value, equal categories, a NUL byte, a row longer than 1 MiB,
+/// a header that `automatic` would not find.
 void write_csv(const std::string& path, const Csv& table, const CsvOptions& options = {},
                At at = At::here());
 

@@ -341,6 +341,7 @@ TEST_CASE("hostile files are refused with their place") {
       {"1\r", "row 1, column 1: a carriage return that no line feed follows"},
       {"1\r\r\n", "row 1, column 1: a carriage return that no line feed follows"},
       {"a,b\r1,2\r", "row 1, column 2: a carriage return that no line feed follows"},
+      {"a,b\n1,2\n3\r,4\n", "row 3, column 1: a carriage return that no line feed follows"},
       {std::string(1, '\0'), "row 1, column 1: a NUL byte"},
       {std::string("a\n1\0\n", 5), "row 2, column 1: a NUL byte"},
       {std::string("a\n\"\0\"\n", 6), "row 2, column 1: a NUL byte"},
@@ -376,8 +377,8 @@ TEST_CASE("hostile files are refused with their place") {
       {gzipped("a\n1\n") + gzipped("x\n"), "row 3, column 1: (a): \"x\"" + not_number + hint},
   };
   CHECK(std::size(files) > 20);
-  for (const auto& [text, message] : files) {
-    CAPTURE(text.substr(0, 60));
-    CHECK(outcome(text).message == message);
+  for (const auto& file : files) {
+    CAPTURE(file.text.substr(0, 60));
+    CHECK(outcome(file.text).message == file.message);
   }
 }

@@ -114,9 +114,9 @@ TEST_CASE("what a reader would refuse, or take for something else, is not writte
     CHECK(refused({{"t"}, tensor(Values{code}, {1, 1}, float64), {{"a", "b"}}})
               .ends_with(": there is no such category"));
   CHECK(refused({{"t"}, tensor({{0.}}), {{"a", "b", "a"}}}) ==
-        "write_csv: \"a\" of column \"t\" is another category, or missing too");
+        "write_csv: \"a\" of column \"t\" is there twice, or stands for a missing value");
   CHECK(refused({{"t"}, tensor({{0.}}), {{"NA"}}}, {.missing = {"NA"}}) ==
-        "write_csv: \"NA\" of column \"t\" is another category, or missing too");
+        "write_csv: \"NA\" of column \"t\" is there twice, or stands for a missing value");
   CHECK(refused({{"t"}, tensor({{0.}}), {{std::string("a\0b", 3)}}}) ==
         "write_csv: \"a?b\" has a NUL byte");
   CHECK(refused({{std::string("a\0b", 3)}, tensor({{0.}})}) == "write_csv: \"a?b\" has a NUL byte");
