@@ -222,7 +222,7 @@ class Reader {
       end = std::find(begin + std::min<ptrdiff_t>(kPieceBytes, last - begin), last, '\n') + 1;
       pieces.push_back({begin, end, begin});
     }
-    parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    parallel_for(std::ssize(pieces), [&](int64_t i) {
       pieces[static_cast<std::size_t>(i)].read(codes_.size(), options_.delimiter);
     });
     for (Piece& piece : pieces) {
@@ -236,15 +236,16 @@ class Reader {
 
   /// Each block goes when its numbers are in the tensor, so that memory never holds all twice.
   void take_values() {
-    int64_t count = 0;
-    for (const Block& block : blocks_) count += static_cast<int64_t>(block.count);
+    std::vector<std::size_t> starts{0};
+    for (const Block& block : blocks_) starts.push_back(starts.back() + block.count);
     const auto width = static_cast<int64_t>(codes_.size());
-    csv_.values = empty({count / width, width}, float64, at_);
-    auto* to = csv_.values.mutable_data<double>();
-    for (Block& block : blocks_) {
-      to = std::copy_n(block.numbers.get(), block.count, to);
+    csv_.values = empty({static_cast<int64_t>(starts.back()) / width, width}, float64, at_);
+    auto* const to = csv_.values.mutable_data<double>();
+    parallel_for(std::ssize(blocks_), [&](int64_t i) {
+      Block& block = blocks_[static_cast<std::size_t>(i)];
+      std::copy_n(block.numbers.get(), block.count, to + starts[static_cast<std::size_t>(i)]);
       block.numbers.reset();
-    }
+    });
   }
 
   /// Says that the current row, or else the first, ends in a delimiter; empty if neither does.
