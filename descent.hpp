@@ -47,6 +47,7 @@
 #include "descent/core/runtime/memory.hpp"
 #include "descent/core/runtime/threads.hpp"
 #include "descent/core/tensor/state.hpp"
+#include "descent/data/checkpoint.hpp"
 #include "descent/data/dataset.hpp"
 #include "descent/data/formats/csv.hpp"
 #include "descent/data/formats/idx.hpp"

@@ -45,13 +45,6 @@ struct ConvertOptions {
 /// Whether a tensor's elements can be read and written as they are: float32, float64, int64, bool.
 [[nodiscard]] bool is_native(Element element);
 
-/// Which elements a reader accepts.
-struct ConvertOptions {
-  /// Reads types that are no dtype, such as uint8 and float16, as the smallest dtype that holds all
-  /// their values, and uint64 as int64. A reader refuses them otherwise.
-  bool convert = false;
-};
-
 /// Converts the elements that are at `bytes`, in this byte order, to those of `out`, which is
 /// contiguous: as C++ does, so that in bool, only zero becomes false. Returns the index of the
 /// first element that is no value of its type (a boolean that is neither 0 nor 1), or that int64

@@ -20,8 +20,8 @@ constexpr std::size_t kLongestHeaderBytes = 64 << 10, kDecodedAtOnceBytes = 1 <<
 constexpr std::size_t kHeaderBytes = 128;
 constexpr std::string_view kMagic("\x93NUMPY", 6);
 // In the order of Element. No text in a header has the line feed, which stands for bfloat16.
-constexpr std::string_view kTypes[] = {"b1", "u1", "i1", "i2", "u2", "i4", "u4",
-                                       "i8", "u8", "f2", "\n", "f4", "f8"};
+constexpr std::string_view kTypes[] = {"b1", "u1", "i1", "i2", "u2", "f2", "\n",
+                                       "i4", "u4", "f4", "f8", "i8", "u8"};
 
 struct Header {
   std::string type;  // of the elements, as it is written there

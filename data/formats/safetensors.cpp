@@ -142,8 +142,7 @@ class Reader {
       refuse_header("{} is missing, or not written as it should be", kChecksum);
     if (const std::string right = hexadecimal(sum_header(length_, text_, place));
         sum->second != right)
-      refuse_header("the header is damaged: its CRC-32C is {}, not {}", right,
-                    quote(sum->second));
+      refuse_header("the header is damaged: its CRC-32C is {}, not {}", right, quote(sum->second));
     return true;
   }
   template <class... A>
@@ -186,8 +185,7 @@ class Reader {
 
   void check_sum(const Entry& e, uint32_t sum) const {
     const auto saved = header_.metadata.find(checksum_name(e.name));
-    if (saved == header_.metadata.end())
-      refuse_header("tensor {} has no checksum", quote(e.name));
+    if (saved == header_.metadata.end()) refuse_header("tensor {} has no checksum", quote(e.name));
     if (saved->second != hexadecimal(sum))
       file_.refuse(start_ + e.begin,
                    fmt::format("tensor {} is damaged: its CRC-32C is {}, not {}", quote(e.name),

@@ -59,8 +59,7 @@ class Receiver : public nlohmann::json_sax<json> {
     }
     if (depth_ != 2 || field_ != kFields[0]) refuse_value("a text");
     const auto known = std::find(std::begin(kTypes), std::end(kTypes), text);
-    if (known == std::end(kTypes))
-      refuse(fmt::format("dtype {} is not supported", quote(text)));
+    if (known == std::end(kTypes)) refuse(fmt::format("dtype {} is not supported", quote(text)));
     header.entries.back().element = static_cast<Element>(known - kTypes);
     return true;
   }
@@ -162,11 +161,11 @@ Header parse_header(std::string_view text, std::size_t bytes, const Refuse& refu
   std::size_t end = 0;
   for (const Entry& e : header.entries) {
     if (extent_of(e) != e.bytes())
-      refuse(0, fmt::format("{}: {} {} is not {} bytes", quote(e.name), type_of(e),
-                            str(e.shape), e.bytes()));
+      refuse(0, fmt::format("{}: {} {} is not {} bytes", quote(e.name), type_of(e), str(e.shape),
+                            e.bytes()));
     if (e.begin != end)
-      refuse(0, fmt::format("{}: begins at {}, but the tensors before it end at {}",
-                            quote(e.name), e.begin, end));
+      refuse(0, fmt::format("{}: begins at {}, but the tensors before it end at {}", quote(e.name),
+                            e.begin, end));
     end = e.end;
   }
   if (end != bytes)

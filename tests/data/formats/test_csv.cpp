@@ -11,6 +11,7 @@ using namespace descent;
 namespace {
 
 using Names = std::vector<std::string>;
+#define HINT ": the option text is for columns of texts"
 
 data::Csv read(const std::string& text, const data::CsvOptions& options = {}) {
   const Folder folder("csv");
@@ -56,9 +57,9 @@ TEST_CASE("a header is found by itself, or as the options say") {
   CHECK(read("a,b\n").values.shape() == Shape{0, 2});
   CHECK(refusal<ValueError>([] { read("a,b,a\n1,2,3\n").column("a"); }) ==
         "column: 2 columns are called \"a\": there are [a, b, a]");
-  CHECK(
-      refused("a,b\n1,2\n", {.header = data::Header::absent}) ==
-      "table.csv: row 1, column 1: (0): \"a\" is not a number, nor a missing value of the options");
+  CHECK(refused("a,b\n1,2\n", {.header = data::Header::absent}) ==
+        "table.csv: row 1, column 1: (0): \"a\" is not a number, nor a missing value of the "
+        "options" HINT);
   CHECK(refused("a,1\n") ==
         "table.csv: row 1: numbers beside other text: say in the options whether this is a header");
 }
@@ -132,7 +133,7 @@ TEST_CASE("rows of any length lie across the chunks that a file is read in") {
     const std::string text = zeros + "1,2\r\n\"" + zeros + "\"\"\"," + "x\n";
     CHECK(refused(text) ==
           "table.csv: row 2, column 1: (0): \"0000000000000000000000000000000000000000...\" is not "
-          "a number, nor a missing value of the options");
+          "a number, nor a missing value of the options" HINT);
     CHECK(numbers(zeros + "1,2\r\n\"" + zeros + "3\",4\r\n5,6\r\n") == Values{1, 2, 3, 4, 5, 6});
     CHECK(numbers(gzipped(zeros + "1,2\n3,4")) == Values{1, 2, 3, 4});
   }
@@ -143,9 +144,9 @@ TEST_CASE("quotes, line ends and a byte order mark are those of RFC 4180") {
   CHECK(numbers("\xEF\xBB\xBF"
                 "1,2\n3,4") == Values{1, 2, 3, 4});
   CHECK(read("\"two\nlines\",c\n1,2\n").columns == Names{"two\nlines", "c"});
-  CHECK(
-      refused("\"two\nlines\",c\n1,x\n") ==
-      "table.csv: row 2, column 2: (c): \"x\" is not a number, nor a missing value of the options");
+  CHECK(refused("\"two\nlines\",c\n1,x\n") ==
+        "table.csv: row 2, column 2: (c): \"x\" is not a number, nor a missing value of the "
+        "options" HINT);
   CHECK(refused("1,2\"\n") == "table.csv: row 1, column 2: a quote inside an unquoted field");
   CHECK(refused("\"1\"2\n") ==
         "table.csv: row 1, column 1: a quoted field goes on after its closing quote");
@@ -175,7 +176,7 @@ TEST_CASE("rows and numbers that do not fit are refused with their place") {
       "table.csv: row 2, column 1: (0): \"\" is not a number, nor a missing value of the options");
   CHECK(refused("1,2\n3,4x\n") ==
         "table.csv: row 2, column 2: (1): \"4x\" is not a number, nor a missing value of the "
-        "options");
+        "options" HINT);
   CHECK(refused(std::string("1,\0002\n", 5)) == "table.csv: row 1, column 2: a NUL byte");
   CHECK(refused("") == "table.csv: row 1: the file is empty");
   CHECK(refused(std::string(2 << 20, '1')) ==
@@ -191,6 +192,75 @@ TEST_CASE("missing values are an error, or NaN where the options name them") {
   CHECK(std::isnan(v[1]));
   CHECK(std::isnan(v[2]));
   CHECK(v[3] == 4);
+}
+
+TEST_CASE("the texts of a column become codes in the order in which they come first") {
+  const data::Csv table =
+      read("size,species,city\n1,setosa,Rome\n2,virginica,\n3,setosa,Oslo\n4,?,\"Bad, Ems\"\n",
+           {.missing = {"?"}, .text = {"city", "species"}});
+  CHECK(table.columns == Names{"size", "species", "city"});
+  CHECK(table.categories ==
+        std::vector<Names>{{}, {"setosa", "virginica"}, {"Rome", "", "Oslo", "Bad, Ems"}});
+  CHECK(values(table.column("size")) == Values{1, 2, 3, 4});
+  CHECK(values(table.column("city")) == Values{0, 1, 2, 3});
+  const Values species = values(table.column("species"));
+  CHECK(std::vector(species.begin(), species.begin() + 3) == Values{0, 1, 0});
+  CHECK(std::isnan(species[3]));
+  CHECK(table.labels("city").dtype() == int64);
+  CHECK(ints(table.labels("city")) == Ints{0, 1, 2, 3});
+  CHECK(table.one_hot("species").dtype() == float64);
+  CHECK(table.one_hot("species").shape() == Shape{4, 2});
+  CHECK(values(table.one_hot("species")) == Values{1, 0, 0, 1, 1, 0, 0, 0});
+  CHECK(read("1,2\n").categories == std::vector<Names>{{}, {}});
+  const data::Csv single{{"s"}, tensor({{1.}, {0.}}), {{"a", "b"}}};
+  CHECK(single.one_hot("s").dtype() == float32);
+}
+
+TEST_CASE("a text is what the file says, with its blanks and whatever it looks like") {
+  const data::Csv table =
+      read("x\n 7\n\"7\"\n7\n\"\"\n\"a\nb\"\n", {.header = data::Header::present, .text = {"x"}});
+  CHECK(table.categories[0] == Names{" 7", "7", "", "a\nb"});
+  CHECK(ints(table.labels("x")) == Ints{0, 1, 1, 2, 3});
+  const data::CsvOptions missing{.missing = {"", "-999"}, .text = {"t"}};
+  const data::Csv gaps = read("n,t\n-999,-999\n\"-999\",\"\"\n-999.0,-999.0\n", missing);
+  CHECK(std::isnan(values(gaps.column("n"))[1]));
+  CHECK(values(gaps.column("n"))[2] == -999);
+  CHECK(std::isnan(values(gaps.column("t"))[1]));
+  CHECK(gaps.categories[1] == Names{"-999.0"});
+  CHECK(read("n,t\n1,-999\n", missing).categories[1].empty());
+}
+
+TEST_CASE("columns of texts change nothing about what a header is") {
+  CHECK(read("a,b\nc,d\n", {.text = {"a", "b"}}).values.shape() == Shape{1, 2});
+  const data::CsvOptions absent{.header = data::Header::absent, .text = {"1"}};
+  CHECK(read("1,x\n2,y\n", absent).categories[1] == Names{"x", "y"});
+  CHECK(refused("1,x\n2,y\n", {.text = {"1"}}) ==
+        "table.csv: row 1: numbers beside other text: say in the options whether this is a header");
+  CHECK(read("1,x\n2,y\n", {.header = data::Header::present, .text = {"x"}}).columns ==
+        Names{"1", "x"});
+}
+
+TEST_CASE("columns that are not there, or hold no texts, are refused") {
+  CHECK(refusal<ValueError>([] { read("a,b\n1,2\n", {.text = {"c"}}); }) ==
+        "read_csv: 0 columns are called \"c\": there are [a, b]");
+  CHECK(refusal<ValueError>([] { read("a,a\n1,2\n", {.text = {"a"}}); }) ==
+        "read_csv: 2 columns are called \"a\": there are [a, a]");
+  const data::Csv table = read("a,b\n1,x\n2,?\n", {.missing = {"?"}, .text = {"b"}});
+  CHECK(refusal<ValueError>([&] { table.labels("b"); }) ==
+        "labels: row 1 of column \"b\" is nan: need the code of one of its categories");
+  CHECK(refusal<ValueError>([&] { table.labels("a"); }) ==
+        "labels: column \"a\" has no categories: name it in the option text");
+  CHECK(refusal<ValueError>([&] { table.one_hot("a"); }) ==
+        "one_hot: column \"a\" has no categories: name it in the option text");
+  CHECK(refusal<ValueError>([&] { table.one_hot("c"); }) ==
+        "one_hot: 0 columns are called \"c\": there are [a, b]");
+  const data::Csv made{{"b"}, tensor({{0.5}}), {{"x"}}};
+  CHECK(refusal<ValueError>([&] { made.labels("b"); }) ==
+        "labels: row 0 of column \"b\" is 0.5: need the code of one of its categories");
+  CHECK(refused("x\na\n\nb\n", {.text = {"x"}}) == "table.csv: row 3: an empty line");
+  CHECK(refused("x,y\na,1\nb,z\n", {.text = {"x"}}) ==
+        "table.csv: row 3, column 2: (y): \"z\" is not a number, nor a missing value of the "
+        "options" HINT);
 }
 
 TEST_CASE("no locale changes what a number is") {
@@ -210,6 +280,8 @@ TEST_CASE("bad options, and files that cannot be read, are refused") {
         "read_csv: delimiter \"\"\" could be part of a field");
   CHECK(refusal<ValueError>([&] { read("1\n", {.delimiter = '7'}); }) ==
         "read_csv: delimiter \"7\" could be part of a field");
+  CHECK(refusal<ValueError>([&] { read("1\n", {.delimiter = '\xA7'}); }) ==
+        "read_csv: delimiter \"\xA7\" could be part of a field");
   CHECK(refusal<IoError>([&] { data::read_csv("/none"); }) ==
         "read_csv: cannot open /none: No such file or directory");
   CHECK(refusal<IoError>([&] { data::read_csv("/"); }) ==

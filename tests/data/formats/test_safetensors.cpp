@@ -24,10 +24,6 @@ template <class T> std::string bytes_of(std::initializer_list<T> values) {
   for (const T& v : values) bytes.append(reinterpret_cast<const char*>(&v), sizeof v);
   return bytes;
 }
-std::string content_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 /// One tensor of each dtype, and of odd shapes and names.
 NamedTensors mixed() {
