@@ -53,6 +53,7 @@
 #include "descent/data/loader.hpp"
 #include "descent/data/mnist.hpp"
 #include "descent/data/progress.hpp"
+#include "descent/data/transforms.hpp"
 #include "descent/nn/init.hpp"
 #include "descent/nn/layers.hpp"
 #include "descent/nn/loss.hpp"

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <iterator>
+#include <memory>
 
 #include "descent/core/tensor/state.hpp"
 #include "descent/data/dataset.hpp"
@@ -19,6 +20,7 @@ struct LoaderOptions {
   bool shuffle = false;    ///< a new random order in each epoch, from the seed and its number
   bool drop_last = false;  ///< leave out a last batch that is not full
   uint64_t seed = 0;       ///< of the random orders
+  int workers = 0;         ///< threads that compute batches ahead of the loop: 0 to 256
 };
 
 /// The position of a loader: the next batch that it will give.
@@ -31,11 +33,23 @@ struct LoaderState {
   }
 };
 
+class Prefetcher;
+
 /// Batches of a dataset: `for (auto [x, y] : loader)` is one epoch.
 ///
 /// Each such loop is a new epoch, also if the last loop was left early. Only one loop may run at a
 /// time. The order of epoch k depends on the options and k alone. Without shuffling, batches of a
 /// TensorDataset are views of its tensors: clone() one before you change it in place.
+///
+/// With `workers` above 0, each loop has that many threads, which compute the next batches while
+/// the loop's body runs, up to 2 * workers of them beyond the loop's. Batches, their order, errors
+/// and the position are those of workers = 0; an error of a batch arrives when its turn comes. It
+/// pays if examples take long to get: files, decoding, `augment`. Several threads then call `get`
+/// at once: it must be able to stand that, and it must not draw from `default_generator()`, because
+/// the threads would do so in any order. The workers' operations run on one thread each, and are
+/// recorded if those of the loop's thread are when the loop begins. The end of the loop, also by an
+/// exception, waits for calls of `get` that are in progress. Where the system refuses threads, the
+/// loop goes on with fewer or with none.
 class DataLoader {
  public:
   /// ValueError for a negative batch size, or if there would be no batch at all.
@@ -44,15 +58,18 @@ class DataLoader {
       : DataLoader(dataset.size(), options, at) {
     if constexpr (std::same_as<D, TensorDataset>) {
       if (!options.shuffle) {  // rows that follow each other need no copy
-        load_ = [dataset, at](const Tensor&, int64_t start, int64_t count) -> Batch {
+        load_ = std::make_shared<Load>([dataset, at](const Tensor&, int64_t start, int64_t count,
+                                                     int64_t) -> Batch {
           return {dataset.x().narrow(0, start, count, at), dataset.y().narrow(0, start, count, at)};
-        };
+        });
         return;
       }
     }
-    load_ = [dataset = std::move(dataset), at](const Tensor& order, int64_t start, int64_t count) {
-      return batch(dataset, order.narrow(0, start, count, at), at);
-    };
+    load_ = std::make_shared<Load>([dataset = std::move(dataset), at](const Tensor& order,
+                                                                      int64_t start, int64_t count,
+                                                                      int64_t epoch) {
+      return batch(dataset, order.narrow(0, start, count, at), epoch, at);
+    });
   }
 
   /// The loop over one epoch.
@@ -70,7 +87,8 @@ class DataLoader {
    private:
     DataLoader& loader_;
     LoaderState place_;
-    Tensor order_;  // the examples in the order of the epoch: int64 [examples]
+    std::function<Batch(int64_t batch)> load_;  // of the epoch
+    std::shared_ptr<Prefetcher> ahead_;         // null without workers; copies share it
   };
   /// Begins the next epoch, or continues where `load_state_dict` or `set_epoch` says.
   Iterator begin() { return Iterator(*this); }
@@ -98,12 +116,16 @@ class DataLoader {
  private:
   DataLoader(int64_t examples, const LoaderOptions& options, At at);
   void go_to(const LoaderState& state, At at);
+  Tensor order(int64_t epoch) const;
 
   LoaderOptions options_;
   At at_;
   int64_t examples_, batch_size_, batches_;
   LoaderState state_, next_loop_;
-  std::function<Batch(const Tensor& order, int64_t start, int64_t count)> load_;
+  // `order` is int64 [examples]. Threads of a loop share it: it may outlive the loader.
+  using Load =
+      std::function<Batch(const Tensor& order, int64_t start, int64_t count, int64_t epoch)>;
+  std::shared_ptr<const Load> load_;
 };
 
 }}  // namespace descent::data
