@@ -50,6 +50,8 @@
 #include "descent/data/formats/csv.hpp"
 #include "descent/data/dataset.hpp"
 #include "descent/data/formats/idx.hpp"
+#include "descent/data/formats/image.hpp"
+#include "descent/data/image_folder.hpp"
 #include "descent/data/loader.hpp"
 #include "descent/data/mnist.hpp"
 #include "descent/data/progress.hpp"
