@@ -5,6 +5,7 @@
 #include <csignal>
 #include <exception>
 #include <mutex>
+#include <sys/resource.h>
 #include <thread>
 
 #include "descent/core/graph/graph.hpp"
@@ -15,6 +16,10 @@
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
 static constexpr int kMostWorkers = 256, kBatchesPerWorker = 2;
+// An operation waits for the slowest of its threads: with the same priority, a worker would take
+// the processor of one of them in the middle of it. With a much lower one, it would starve beside
+// other programs.
+static constexpr int kNicer = 5;
 
 static std::string describe(const Tensor& x) { return x.defined() ? str(x.shape()) : "undefined"; }
 
@@ -78,6 +83,7 @@ class Prefetcher : Pinned {
 
   void work(bool recording) {
     const GradModeGuard mode(recording);
+    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + kNicer);  // of this thread alone
     const SerialGuard alone;  // the pool is for the thread that trains
     const auto most = static_cast<int64_t>(results_.size());
     std::unique_lock lock(mutex_);

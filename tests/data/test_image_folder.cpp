@@ -19,10 +19,10 @@ namespace fs = std::filesystem;
 namespace {
 
 /// A number of an image, which depends on its place.
-int number(int y, int x, int c) { return (37 * y + 11 * x + 5 * c + 3) % 256; }
+[[maybe_unused]] int number(int y, int x, int c) { return (37 * y + 11 * x + 5 * c + 3) % 256; }
 
 /// The most memory that this process has had so far, in KiB.
-int64_t most_memory() {
+[[maybe_unused]] int64_t most_memory() {
   std::ifstream file("/proc/self/status");
   for (std::string word; file >> word;)
     if (int64_t number = 0; word == "VmHWM:" && file >> number) return number;
