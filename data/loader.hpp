@@ -46,13 +46,15 @@ class Prefetcher;
 /// and the position are those of workers = 0; an error of a batch arrives when its turn comes. It
 /// pays if examples take long to get: files, decoding, `augment`. Several threads then call `get`
 /// at once: it must be able to stand that, and it must not draw from `default_generator()`, because
-/// the threads would do so in any order. The workers' operations run on one thread each, and are
-/// recorded if those of the loop's thread are when the loop begins. The end of the loop, also by an
+/// the threads would do so in any order. The workers' operations run on one thread each, with a
+/// lower priority, and are recorded if those of the loop's thread are when the loop begins. If
+/// examples take computing, as many workers as processors are best. The end of the loop, also by an
 /// exception, waits for calls of `get` that are in progress. Where the system refuses threads, the
 /// loop goes on with fewer or with none.
 class DataLoader {
  public:
-  /// ValueError for a negative batch size, or if there would be no batch at all.
+  /// ValueError for a negative batch size, for a number of workers out of range, or if there would
+  /// be no batch at all.
   template <Dataset D>
   explicit DataLoader(D dataset, const LoaderOptions& options = {}, At at = At::here())
       : DataLoader(dataset.size(), options, at) {

@@ -274,20 +274,21 @@ TEST_CASE("an error in a worker names the line that made the loader") {
 TEST_CASE("the operations of workers leave the pool's threads to the loop") {
   const NumThreads two(2);
   struct Large {
-    std::thread::id trainer = std::this_thread::get_id();
-    std::shared_ptr<std::atomic<int>> elsewhere = std::make_shared<std::atomic<int>>(0);
+    std::shared_ptr<std::atomic<int>> tiles = std::make_shared<std::atomic<int>>(0);
     int64_t size() const { return 8; }
     data::Example get(int64_t i) const {
-      const auto me = std::this_thread::get_id();
-      parallel_for(32, [&](int64_t) { *elsewhere += std::this_thread::get_id() != me; });
-      CHECK(me != trainer);
+      parallel_for(32, [&](int64_t) { ++*tiles; });
       return {tensor(i), tensor(i)};
     }
   };
-  const Large dataset;
-  data::DataLoader loader(dataset, {.batch_size = 2, .workers = 2});
-  for (auto [x, y] : loader) CHECK(x.size(0) == 2);
-  CHECK(*dataset.elsewhere == 0);
+  for (const int workers : {0, 2}) {
+    const Large dataset;
+    data::DataLoader loader(dataset, {.batch_size = 2, .workers = workers});
+    detail::reset_pool_stats();
+    for (auto [x, y] : loader) CHECK(x.size(0) == 2);
+    CHECK(*dataset.tiles == 8 * 32);
+    CHECK(detail::pool_stats().jobs == (workers == 0 ? 8 : 0));
+  }
 }
 
 TEST_CASE("memory that runs out in a worker arrives at the loop, and the next loop is whole") {
