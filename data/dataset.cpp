@@ -29,6 +29,16 @@ Batch TensorDataset::batch(const Tensor& index, At at) const {
   return {index_select(In(x_, at), 0, rows), index_select(In(y_, at), 0, rows)};
 }
 
+Generator example_generator(uint64_t seed, int64_t epoch, int64_t i, At at) {
+  if (epoch < 0 || epoch > UINT32_MAX || i < 0 || i > UINT32_MAX)
+    fail<IndexError>(at, "example_generator: epoch {}, example {}: need 0 to {} for both", epoch, i,
+                     UINT32_MAX);
+  Generator generator;
+  generator.set_state({seed, ~static_cast<uint64_t>(epoch)});
+  generator.set_state({generator.next(), static_cast<uint64_t>(i) << 32});
+  return generator;
+}
+
 std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes, uint64_t seed, At at) {
   int64_t left = size;
   for (int64_t n : sizes) left = n < 0 || n > left ? -1 : left - n;

@@ -2,14 +2,17 @@
 /// @file
 /// A dataset is any class with `int64_t size() const` and `Example get(int64_t i) const`. If it can
 /// give many examples at once faster than one by one, it has `Batch batch(const Tensor& index)
-/// const` as well. Datasets are values: loaders, maps and subsets keep copies of them, which are
-/// cheap, because copies of a tensor share its elements.
+/// const` as well. If its examples are others in each epoch, both take the number of the epoch as
+/// well: `get(int64_t i, int64_t epoch)`, `batch(const Tensor& index, int64_t epoch)`. Datasets are
+/// values: loaders, maps and subsets keep copies of them, which are cheap, because copies of a
+/// tensor share its elements.
 
 #include <array>
 #include <concepts>
 
 #include "descent/core/ops/indexing.hpp"
 #include "descent/core/ops/join.hpp"
+#include "descent/core/ops/random.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
@@ -27,25 +30,42 @@ struct Batch {
   [[nodiscard]] int64_t size() const { return x.size(0); }
 };
 
-/// A class with `size()`, the number of its examples, and `get(i)`, example i.
+/// A dataset with `get(i, epoch)`: example i as it is in an epoch, which counts from 0. (The braces
+/// leave out a second parameter that would narrow the number, such as a bool with a default.)
+template <class D>
+concept ByEpoch = requires(const D& dataset, int64_t i) {
+  { dataset.get(i, {i}) } -> std::convertible_to<Example>;
+};
+
+/// A class with `size()`, the number of its examples, and `get(i)` or `get(i, epoch)`, example i.
 template <class D>
 concept Dataset = requires(const D& dataset, int64_t i) {
   { dataset.size() } -> std::convertible_to<int64_t>;
-  { dataset.get(i) } -> std::convertible_to<Example>;
+  requires ByEpoch<D> || requires { Example(dataset.get(i)); };
 };
 
-/// The examples index[0], index[1], ... of a dataset; `index` is int64 [N]. If the dataset has no
-/// `batch` of its own, its examples are stacked: ShapeError or DtypeError if their shapes or dtypes
-/// differ, ValueError if there are none.
+/// Example i of a dataset in an epoch: `get(i, epoch)` if the dataset has it, else `get(i)`.
 template <Dataset D>
-[[nodiscard]] Batch batch(const D& dataset, const Tensor& index, At at = At::here()) {
+[[nodiscard]] Example get_example(const D& dataset, int64_t i, int64_t epoch = 0) {
+  if constexpr (ByEpoch<D>) return dataset.get(i, epoch);
+  else return dataset.get(i);
+}
+
+/// The examples index[0], index[1], ... of a dataset in an epoch; `index` is int64 [N]. If the
+/// dataset has no `batch` of its own (with the epoch, if `get` has it), its examples are stacked:
+/// ShapeError or DtypeError if their shapes or dtypes differ, ValueError if there are none.
+template <Dataset D>
+[[nodiscard]] Batch batch(const D& dataset, const Tensor& index, int64_t epoch = 0,
+                          At at = At::here()) {
   const Frame frame(at);
-  if constexpr (requires { Batch(dataset.batch(index)); }) {
+  if constexpr (requires { Batch(dataset.batch(index, {epoch})); }) {
+    return dataset.batch(index, epoch);
+  } else if constexpr (!ByEpoch<D> && requires { Batch(dataset.batch(index)); }) {
     return dataset.batch(index);
   } else {
     std::vector<Tensor> x, y;
     for (int64_t i : index.to_vector<int64_t>(at)) {
-      const Example example = dataset.get(i);
+      const Example example = get_example(dataset, i, epoch);
       x.push_back(example.x);
       y.push_back(example.y);
     }
@@ -78,11 +98,39 @@ class TensorDataset {
 template <Dataset D, std::invocable<Example> F> auto map(D dataset, F f) {
   struct Mapped {
     int64_t size() const { return dataset.size(); }
-    Example get(int64_t i) const { return f(dataset.get(i)); }
+    Example get(int64_t i, int64_t epoch = 0) const { return f(get_example(dataset, i, epoch)); }
     D dataset;
     F f;
   };
   return Mapped{std::move(dataset), std::move(f)};
+}
+
+/// The generator that belongs to example i in an epoch. Its numbers follow from (seed, epoch, i)
+/// alone: 64 bits of the stream of `seed`, block 2^64 - 1 - epoch, are the seed of a stream for the
+/// epoch, of which example i has the 2^32 blocks from i 2^32 on. (A loader with the same seed takes
+/// its orders from other blocks.) IndexError unless epoch and i are at least 0 and below 2^32.
+[[nodiscard]] Generator example_generator(uint64_t seed, int64_t epoch, int64_t i,
+                                          At at = At::here());
+
+/// A dataset with f(example, generator) in place of each example, where the generator is that of
+/// `example_generator(seed, epoch, i)`: another one in each epoch, but the same whatever the order,
+/// the batch size and the number of workers and threads are. Of several around one another, each
+/// needs a seed of its own, because equal seeds give equal numbers; `compose` makes one of them.
+///
+///     augment(dataset, compose(random_crop(32, 4), random_horizontal_flip()), 1)
+template <Dataset D, std::invocable<Example, Generator&> F>
+auto augment(D dataset, F f, uint64_t seed) {
+  struct Augmented {
+    int64_t size() const { return dataset.size(); }
+    Example get(int64_t i, int64_t epoch = 0) const {
+      Generator generator = example_generator(seed, epoch, i);
+      return f(get_example(dataset, i, epoch), generator);
+    }
+    D dataset;
+    F f;
+    uint64_t seed;
+  };
+  return Augmented{std::move(dataset), std::move(f), seed};
 }
 
 /// Some examples of a dataset: example i of the subset is example index[i] of the dataset.
@@ -94,16 +142,16 @@ template <Dataset D> class Subset {
   [[nodiscard]] const Tensor& index() const { return index_; }
   /// The number of examples.
   [[nodiscard]] int64_t size() const { return index_.size(0); }
-  /// The dataset's example index[i]. IndexError outside [0, size()).
-  [[nodiscard]] Example get(int64_t i, At at = At::here()) const {
+  /// The dataset's example index[i] in an epoch. IndexError outside [0, size()).
+  [[nodiscard]] Example get(int64_t i, int64_t epoch = 0, At at = At::here()) const {
     if (i < 0 || i >= size())
       fail<IndexError>(at, "Subset: example {}: need at least 0 and below {}", i, size());
     const Frame frame(at);
-    return dataset_.get(index_.select(0, i).item<int64_t>());
+    return get_example(dataset_, index_.select(0, i).item<int64_t>(), epoch);
   }
   /// Several examples, by their places in this subset.
-  [[nodiscard]] Batch batch(const Tensor& index, At at = At::here()) const {
-    return data::batch(dataset_, index_select(In(index_, at), 0, In(index, at)), at);
+  [[nodiscard]] Batch batch(const Tensor& index, int64_t epoch = 0, At at = At::here()) const {
+    return data::batch(dataset_, index_select(In(index_, at), 0, In(index, at)), epoch, at);
   }
 
  private:

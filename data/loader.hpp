@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <iterator>
+#include <memory>
 
 #include "descent/core/tensor/state.hpp"
 #include "descent/data/dataset.hpp"
@@ -19,36 +20,54 @@ struct LoaderOptions {
   bool shuffle = false;    ///< a new random order in each epoch, from the seed and its number
   bool drop_last = false;  ///< leave out a last batch that is not full
   uint64_t seed = 0;       ///< of the random orders
+  int workers = 0;         ///< threads that compute batches ahead of the loop: 0 to 256
 };
 
 /// The position of a loader: the next batch that it will give.
 struct LoaderState {
   int64_t epoch = 0;  ///< counts from 0
-  int64_t batch = 0;  ///< in the epoch, counts from 0
+  int64_t batch = 0;  ///< in the epoch, counts from 0; behind the last one, their number
 };
+
+class Prefetcher;
 
 /// Batches of a dataset: `for (auto [x, y] : loader)` is one epoch.
 ///
 /// Each such loop is a new epoch, also if the last loop was left early. Only one loop may run at a
 /// time. The order of epoch k depends on the options and k alone. Without shuffling, batches of a
 /// TensorDataset are views of its tensors: clone() one before you change it in place.
+///
+/// With `workers` above 0, each loop has that many threads, which compute the next batches while
+/// the loop's body runs, up to 2 * workers of them beyond the loop's. Batches, their order, errors
+/// and the position are those of workers = 0; an error of a batch arrives when its turn comes. It
+/// pays if examples take long to get: files, decoding, `augment`. Several threads then call `get`
+/// at once: it must be able to stand that, and it must not draw from `default_generator()`, because
+/// the threads would do so in any order. The workers' operations run on one thread each, with a
+/// lower priority, and are recorded if those of the loop's thread are when the loop begins. If
+/// examples take computing, as many workers as processors are best. The end of the loop, also by an
+/// exception, waits for calls of `get` that are in progress. Where the system refuses threads, the
+/// loop goes on with fewer or with none.
 class DataLoader : public Loadable<DataLoader> {
  public:
-  /// ValueError for a negative batch size, or if there would be no batch at all.
+  /// ValueError for a negative batch size, for a number of workers out of range, or if there
+  /// would be no batch at all.
   template <Dataset D>
   explicit DataLoader(D dataset, const LoaderOptions& options = {}, At at = At::here())
       : DataLoader(dataset.size(), options, at) {
     if constexpr (std::same_as<D, TensorDataset>) {
       if (!options.shuffle) {  // rows that follow each other need no copy
-        load_ = [dataset, at](const Tensor&, int64_t start, int64_t count) -> Batch {
+        load_ = std::make_shared<Load>([dataset, at](const Tensor&, int64_t start, int64_t count,
+                                                     int64_t) -> Batch {
           return {dataset.x().narrow(0, start, count, at), dataset.y().narrow(0, start, count, at)};
-        };
+        });
         return;
       }
     }
-    load_ = [dataset = std::move(dataset), at](const Tensor& order, int64_t start, int64_t count) {
-      return batch(dataset, order.narrow(0, start, count, at), at);
-    };
+    load_ = std::make_shared<Load>([dataset = std::move(dataset), at](const Tensor& order,
+                                                                      int64_t start, int64_t count,
+                                                                      int64_t epoch) {
+      return batch(dataset, order.narrow(0, start, count, at), epoch, at);
+    });
   }
 
   /// The loop over one epoch.
@@ -58,7 +77,7 @@ class DataLoader : public Loadable<DataLoader> {
     explicit Iterator(DataLoader& loader);
     Batch operator*() const;
     Iterator& operator++() {
-      ++place_.batch;
+      if (++place_.batch >= loader_.batches_) loader_.end_epoch(place_.epoch);
       return *this;
     }
     bool operator==(std::default_sentinel_t) const { return place_.batch >= loader_.batches_; }
@@ -66,7 +85,8 @@ class DataLoader : public Loadable<DataLoader> {
    private:
     DataLoader& loader_;
     LoaderState place_;
-    Tensor order_;  // the examples in the order of the epoch: int64 [examples]
+    std::function<Batch(int64_t batch)> load_;  // of the epoch
+    std::shared_ptr<Prefetcher> ahead_;         // null without workers; copies share it
   };
   /// Begins the next epoch, or continues where `load_state_dict` or `set_epoch` says.
   Iterator begin() { return Iterator(*this); }
@@ -77,15 +97,18 @@ class DataLoader : public Loadable<DataLoader> {
   /// The number of batches per epoch.
   [[nodiscard]] int64_t size() const { return batches_; }
 
-  /// The position after the current batch, which counts as used.
+  /// The position after the current batch, which counts as used. Behind the last batch, until the
+  /// loop ends, it is the end of this epoch: a loop that continues there has no batches left, so
+  /// that what follows a loop over an epoch is neither left out nor done twice.
   [[nodiscard]] LoaderState state() const { return state_; }
-  /// The position, as "DataLoader/epoch" and "DataLoader/batch" (int64), and "DataLoader/options",
-  /// on which the order of the examples depends. A loop that was left early, or that an exception
-  /// of the dataset ended, is continued after `load_state_dict(state_dict())`.
+  /// The position, as "DataLoader/epoch" and "DataLoader/batch" (int64), and
+  /// "DataLoader/options", on which the order of the examples depends. A loop that was left
+  /// early, or that an exception of the dataset ended, is continued after
+  /// `load_state_dict(state_dict())`.
   [[nodiscard]] NamedTensors state_dict() const { return saved_state(*this); }
   /// Prepares to continue from this position, which may be in the middle of an epoch, in the next
-  /// loop. ValueError if the state does not fit, if there is no such batch, or if it was saved with
-  /// other options or another number of examples.
+  /// loop. ValueError if the state does not fit, if there is no such batch, or if it was saved
+  /// with other options or another number of examples.
   [[nodiscard]] Commit prepare_load(NamedTensors state, At at = At::here());
   /// The next loop is epoch k. ValueError unless 0 <= k < 2^32 - 1.
   void set_epoch(int64_t k, At at = At::here());
@@ -99,13 +122,17 @@ class DataLoader : public Loadable<DataLoader> {
  private:
   DataLoader(int64_t examples, const LoaderOptions& options, At at);
   void check(const LoaderState& state, At at) const;
+  void end_epoch(int64_t epoch) { state_ = next_loop_ = {epoch + 1, 0}; }
   [[nodiscard]] std::vector<int64_t> order_options() const;
+  Tensor order(int64_t epoch) const;
 
   LoaderOptions options_;
   At at_;
   int64_t examples_, batch_size_, batches_;
   LoaderState state_, next_loop_;
-  std::function<Batch(const Tensor& order, int64_t start, int64_t count)> load_;
+  // `order` is int64 [examples]. Threads of a loop share it: it may outlive the loader.
+  using Load =
+      std::function<Batch(const Tensor& order, int64_t start, int64_t count, int64_t epoch)>;
+  std::shared_ptr<const Load> load_;
 };
-
 }}  // namespace descent::data

@@ -16,6 +16,7 @@
 #include <sys/auxv.h>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 
 #include "descent/core/base/context.hpp"
 
@@ -59,6 +60,8 @@ constinit Pool pool;
 static_assert(std::is_trivially_destructible_v<Pool>);
 
 constinit std::atomic<int> wanted_threads = 0;  // 0: not yet known
+
+constinit thread_local bool serial = false;  // see SerialGuard
 
 constinit std::atomic<int64_t> stat_jobs = 0, stat_tiles = 0;
 constinit std::atomic<int> stat_participants = 0;
@@ -182,7 +185,8 @@ int default_threads() {
 
 void run_tiles(int64_t tiles, void (*tile)(void* context, int64_t t), void* context) {
   const int threads = num_threads();
-  if (pool.busy || pool.busy.exchange(true)) {  // this is inside a job, or another caller runs one
+  // This may be inside a job, or another caller may run one.
+  if (serial || pool.busy || pool.busy.exchange(true)) {
     for (int64_t t = 0; t < tiles; ++t) tile(context, t);
     return;
   }
@@ -213,6 +217,9 @@ void reset_pool_stats() {
 }
 
 }  // namespace detail
+
+SerialGuard::SerialGuard() : before_(std::exchange(detail::serial, true)) {}
+SerialGuard::~SerialGuard() { detail::serial = before_; }
 
 void set_num_threads(int n, At at) {
   if (n < 1 || n > detail::max_threads)

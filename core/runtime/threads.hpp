@@ -35,6 +35,17 @@ void reset_pool_stats();
 
 }  // namespace detail
 
+/// While it lives, each `parallel_for` of this thread runs on this thread alone: for a thread that
+/// works beside another one, to which the pool's threads shall be left.
+class SerialGuard : Pinned {
+ public:
+  SerialGuard();
+  ~SerialGuard();
+
+ private:
+  bool before_;
+};
+
 /// Calls f(t) once for each t in [0, tiles), in any order and on several threads at once. The
 /// problem alone must decide how work is cut into tiles, otherwise results would depend on the
 /// number of threads. The exception of the first tile that throws, in the order of tiles, is

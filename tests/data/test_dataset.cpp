@@ -37,8 +37,11 @@ struct Halves {
 };
 
 /// A loader's state dict.
-NamedTensors place(int64_t epoch, int64_t batch) {
-  return {{"DataLoader/epoch", tensor(epoch)}, {"DataLoader/batch", tensor(batch)}};
+NamedTensors place(const data::DataLoader& loader, int64_t epoch, int64_t batch) {
+  NamedTensors state = loader.state_dict();
+  state[0].second = tensor(epoch);
+  state[1].second = tensor(batch);
+  return state;
 }
 
 }  // namespace
@@ -101,9 +104,23 @@ TEST_CASE("a state that is set inside a loop leaves nothing behind") {
   data::DataLoader loader(numbered(9), {.batch_size = 3});
   for (auto [x, y] : loader) {
     if (values(x)[0] == 3) break;
-    loader.load_state_dict(place(7, 2));
+    loader.load_state_dict(place(loader, 7, 2));
   }
   CHECK(epoch(loader).size() == 3);
+}
+
+TEST_CASE("behind the last batch a loop goes on with the end of its epoch") {
+  data::DataLoader loader(numbered(4), {.batch_size = 2}), resumed(numbered(4), {.batch_size = 2});
+  NamedTensors last;
+  for (auto [x, y] : loader) last = loader.state_dict();
+  CHECK(loader.state().epoch == 1);
+  CHECK(loader.state().batch == 0);
+  resumed.load_state_dict(last);
+  CHECK(resumed.state().epoch == 0);
+  CHECK(resumed.state().batch == 2);
+  CHECK(epoch(resumed).empty());
+  CHECK(resumed.state().epoch == 1);
+  CHECK(epoch(resumed).size() == 2);
 }
 
 TEST_CASE("batches in order are views, shuffled ones are copies") {
@@ -311,12 +328,12 @@ TEST_CASE("what cannot be loaded is refused") {
         }) == "split: fractions [0.5, 0.4]: need fractions of at least 0 that add up to 1");
   CHECK(refusal<ValueError>([] {
           data::DataLoader loader(numbered(3));
-          loader.load_state_dict(place(0, 3));
-        }) == "DataLoader: epoch 0, batch 3: need epoch 0 to 4294967294 and batch 0 to 2");
+          loader.load_state_dict(place(loader, 0, 4));
+        }) == "DataLoader: epoch 0, batch 4: need epoch 0 to 4294967294 and batch 0 to 3");
   CHECK(refusal<ValueError>([] {
           data::DataLoader loader(numbered(3));
           loader.set_epoch(UINT32_MAX);
-        }) == "DataLoader: epoch 4294967295, batch 0: need epoch 0 to 4294967294 and batch 0 to 2");
+        }) == "DataLoader: epoch 4294967295, batch 0: need epoch 0 to 4294967294 and batch 0 to 3");
   struct Negative : Halves {
     int64_t size() const { return -1; }
   };

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -185,6 +186,30 @@ TEST_CASE("nested calls run on the thread that makes them") {
   });
   CHECK(calls == 64);
   CHECK(elsewhere == 0);
+}
+
+TEST_CASE("under a SerialGuard a thread calls all tiles itself, in order") {
+  NumThreads guard(3);
+  const auto order = [] {
+    std::vector<int64_t> tiles;
+    parallel_for(100, [&](int64_t t) { tiles.push_back(t); });
+    return tiles;
+  };
+  const SerialGuard outer;
+  {
+    const SerialGuard inner;
+    CHECK(order().size() == 100);
+  }
+  detail::reset_pool_stats();
+  const std::vector<int64_t> tiles = order();
+  CHECK(std::is_sorted(tiles.begin(), tiles.end()));
+  CHECK(tiles.size() == 100);
+  CHECK(detail::pool_stats().jobs == 0);
+  std::thread([] {  // others share their loops
+    detail::reset_pool_stats();
+    CHECK(sum_below(100) == 4950);
+    CHECK(detail::pool_stats().jobs == 1);
+  }).join();
 }
 
 TEST_CASE("several threads may call at once") {
