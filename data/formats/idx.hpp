@@ -7,8 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "descent/core/kernels/element.hpp"
 #include "descent/core/tensor/tensor.hpp"
-#include "descent/data/formats/element.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 

@@ -2,7 +2,8 @@
 #include <functional>
 #include <string>
 
-#include "descent/data/formats/element.hpp"
+#include "descent/core/kernels/element.hpp"
+#include "descent/data/formats/convert.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 

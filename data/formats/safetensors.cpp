@@ -5,9 +5,9 @@
 #include <fmt/format.h>
 #include <set>
 
+#include "descent/core/kernels/crc32c.hpp"
 #include "descent/core/ops/factory.hpp"
 #include "descent/core/runtime/threads.hpp"
-#include "descent/data/formats/crc32c.hpp"
 #include "descent/data/formats/file.hpp"
 #include "descent/data/formats/safetensors_header.hpp"
 

@@ -6,8 +6,9 @@
 
 #include <map>
 
+#include "descent/core/kernels/element.hpp"
 #include "descent/core/tensor/named.hpp"
-#include "descent/data/formats/element.hpp"
+#include "descent/data/formats/convert.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 

@@ -183,7 +183,6 @@ TEST_CASE("a header that is not one, or promises too much, is refused before mem
 TEST_CASE("what is written is read again, and has the highest byte first") {
   const Folder folder("written");
   const std::string path = (folder.path / "x").string();
-  using data::Element;
   Shape shape;
   for (int rank = 1; rank <= 8; ++rank) {
     shape.push_back(rank % 2 + 1);
@@ -225,7 +224,6 @@ TEST_CASE("what is written is read again, and has the highest byte first") {
 TEST_CASE("a tensor that IDX cannot hold is refused, and the old file stays") {
   const Folder folder("unwritten");
   const std::string path = folder.write("x", "as it was");
-  using data::Element;
   const auto values_refused = [&](const Tensor& x, Element element) {
     return refusal<ValueError>([&] { data::write_idx(path, x, element); });
   };

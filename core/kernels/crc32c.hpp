@@ -2,7 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace [[gnu::visibility("default")]] descent { namespace data {
+namespace [[gnu::visibility("default")]] descent {
 
 /// The CRC-32C (Castagnoli) of some bytes, or of all bytes so far if `crc` is that of the bytes in
 /// front of them. It uses the processor's instruction if there is one.
@@ -15,4 +15,4 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 /// The same as crc32c, from tables: what a processor without the instruction runs.
 [[nodiscard]] uint32_t crc32c_by_tables(const void* bytes, std::size_t count, uint32_t crc = 0);
 
-}}  // namespace descent::data
+}  // namespace descent

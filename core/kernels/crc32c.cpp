@@ -1,4 +1,4 @@
-#include "descent/data/formats/crc32c.hpp"
+#include "descent/core/kernels/crc32c.hpp"
 
 #include <array>
 #include <cstring>
@@ -7,7 +7,7 @@
 #include <sys/auxv.h>
 #endif
 
-namespace [[gnu::visibility("default")]] descent { namespace data {
+namespace [[gnu::visibility("default")]] descent {
 namespace {
 
 // A CRC is a polynomial over GF(2) modulo this one; the highest bit is the coefficient of x^0.
@@ -109,4 +109,4 @@ uint32_t crc32c_of_both(uint32_t first, uint32_t second, std::size_t second_byte
   return multiply(first, shift_by(second_bytes)) ^ second;
 }
 
-}}  // namespace descent::data
+}  // namespace descent

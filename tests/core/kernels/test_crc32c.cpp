@@ -1,10 +1,10 @@
 #include <string>
 
-#include "descent/data/formats/crc32c.hpp"
+#include "descent/core/kernels/crc32c.hpp"
 
 #include "support.hpp"
 
-using namespace descent::data;
+using namespace descent;
 
 namespace {
 

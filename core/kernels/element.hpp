@@ -7,7 +7,7 @@
 
 #include "descent/core/tensor/tensor.hpp"
 
-namespace [[gnu::visibility("default")]] descent { namespace data {
+namespace [[gnu::visibility("default")]] descent {
 
 /// The types that elements have in files, in the order in which safetensors sorts them.
 enum class Element : uint8_t {
@@ -24,13 +24,6 @@ enum class Element : uint8_t {
   float64,
   int64,
   uint64
-};
-
-/// What readers do about element types that are no dtype.
-struct ConvertOptions {
-  /// Read int32, float16 and others into the smallest dtype that holds them: see `dtype_for`. If
-  /// not, they are a DtypeError.
-  bool convert = false;
 };
 
 /// The number of bytes per element.
@@ -57,4 +50,4 @@ struct ConvertOptions {
 /// How many bytes the elements of a contiguous tensor have.
 [[nodiscard]] std::size_t byte_count(const Tensor& tensor);
 
-}}  // namespace descent::data
+}  // namespace descent

@@ -1,9 +1,9 @@
-#include "descent/data/formats/element.hpp"
+#include "descent/core/kernels/element.hpp"
 
 #include <algorithm>
 #include <array>
 
-namespace [[gnu::visibility("default")]] descent { namespace data {
+namespace [[gnu::visibility("default")]] descent {
 namespace {
 
 // Files are read and written on machines that store the lowest byte first. No other was ever tried.
@@ -124,4 +124,4 @@ std::size_t byte_count(const Tensor& tensor) {
   return static_cast<std::size_t>(tensor.numel() * itemsize(tensor.dtype()));
 }
 
-}}  // namespace descent::data
+}  // namespace descent
