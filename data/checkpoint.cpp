@@ -35,27 +35,10 @@ void rename_if_there(const std::string& from, const std::string& to, At at) {
 
 }  // namespace
 
-Checkpoint::Checkpoint(CheckpointPath path, int)
-    : path_(std::move(path.path)), best_(std::nan("")), names_{"best"} {
-  values_.push_back([this](StateVisitor& v) { v("best", best_); });
-  parts_.push_back({"Checkpoint/", this,
-                    [this] {
-                      StateVisitor v;
-                      visit(v);
-                      return v.state_dict();
-                    },
-                    [this](NamedTensors state, IncompatibleKeys*) {
-                      StateVisitor v;
-                      visit(v);
-                      return v.prepare(std::move(state), "Checkpoint", At::unknown());
-                    }});
+Checkpoint::Checkpoint(CheckpointPath path, int) : path_(std::move(path.path)), best_(NAN) {
+  add("best", best_, path.at);
+  add_part("", values_);
   add_part("", default_generator());
-}
-
-void Checkpoint::add_part(Part part) {
-  const bool known = std::any_of(parts_.begin(), parts_.end(),
-                                 [&](const Part& p) { return p.object == part.object; });
-  if (!known) parts_.push_back(std::move(part));
 }
 
 void Checkpoint::check_name(const std::string& name, At at) {

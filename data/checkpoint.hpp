@@ -63,20 +63,14 @@ class Checkpoint : Pinned {
     (add_part("", parts), ...);
   }
 
-  /// Adds a part whose entries are called "NAME/...": the second model or loader of a run needs
-  /// such a name. ValueError if the name is empty, has a "/" or is taken.
-  template <class Part> void add(const std::string& name, Part& part, At at = At::here()) {
+  /// Adds a part whose entries are called "NAME/...", as the second model or loader of a run needs
+  /// it; or a variable (a count from 0 to 2^53, a double, a flag, a tensor), which is called
+  /// "Checkpoint/NAME". ValueError if the name is empty, has a "/" or is taken.
+  template <class T> void add(const std::string& name, T& object, At at = At::here()) {
     check_name(name, at);
-    add_part(name + "/", part);
-  }
-  /// Adds a variable, which is called "Checkpoint/NAME". A count is from 0 to 2^53.
-  void add(const std::string& name, int64_t& count, At at = At::here()) {
-    add_value(name, count, at);
-  }
-  void add(const std::string& name, double& x, At at = At::here()) { add_value(name, x, at); }
-  void add(const std::string& name, bool& flag, At at = At::here()) { add_value(name, flag, at); }
-  void add(const std::string& name, Tensor& tensor, At at = At::here()) {
-    add_value(name, tensor, at);
+    if constexpr (requires(StateVisitor & v) { v(name, object); })
+      values_.all.push_back([name, &object](StateVisitor& v) { v("Checkpoint/" + name, object); });
+    else add_part(name + "/", object);
   }
 
   /// How many files `save` keeps: the last one, and those before it as "run.1.safetensors",
@@ -101,42 +95,43 @@ class Checkpoint : Pinned {
     std::function<NamedTensors()> save;
     std::function<Commit(NamedTensors, IncompatibleKeys*)> prepare;
   };
+  struct Values {
+    std::vector<std::function<void(StateVisitor&)>> all;
+    template <class V> void visit(V& v) {
+      for (const auto& value : all) value(v);
+    }
+  };
 
   Checkpoint(CheckpointPath path, int);
   void check_name(const std::string& name, At at);
-  template <class T> void add_value(const std::string& name, T& value, At at) {
-    check_name(name, at);
-    values_.push_back([name, &value](StateVisitor& v) { v(name, value); });
-  }
   template <class T> void add_part(const std::string& prefix, T& part) {
-    Part p{prefix, &part, nullptr, nullptr};
-    if constexpr (requires { part.state_dict(); }) p.save = [&part] { return part.state_dict(); };
-    else p.save = [&part] { return saved_state(part); };
-    p.prepare = [&part](NamedTensors state, IncompatibleKeys* left_out) {
-      const At none = At::unknown();
-      if constexpr (requires { part.prepare_load(state, left_out, none); })
-        return part.prepare_load(state, left_out, none);
-      else if constexpr (requires { part.prepare_load(std::move(state), none); })
-        return part.prepare_load(std::move(state), none);
-      else return prepare_state(part, std::move(state), "a part of this run", none);
-    };
-    add_part(std::move(p));
+    for (const Part& p : parts_)
+      if (p.object == &part) return;
+    parts_.push_back({prefix, &part,
+                      [&part] {
+                        if constexpr (requires { part.state_dict(); }) return part.state_dict();
+                        else return saved_state(part);
+                      },
+                      [&part](NamedTensors state, IncompatibleKeys* left_out) {
+                        const At none = At::unknown();
+                        if constexpr (requires { part.prepare_load(state, left_out, none); })
+                          return part.prepare_load(state, left_out, none);
+                        else if constexpr (requires { part.prepare_load(std::move(state), none); })
+                          return part.prepare_load(std::move(state), none);
+                        else return prepare_state(part, std::move(state), "this run", none);
+                      }});
   }
-  void add_part(Part part);
   [[nodiscard]] std::vector<NamedTensors> states() const;
   [[nodiscard]] std::map<std::string, std::size_t> owners(const std::vector<NamedTensors>& states,
                                                           At at) const;
   void write(const std::string& path, At at) const;
   [[nodiscard]] std::string path_with(const std::string& word) const;
-  void visit(StateVisitor& v) const {
-    for (const auto& value : values_) value(v);
-  }
 
   std::string path_;
   int64_t kept_ = 1;
   double best_;
-  std::vector<std::string> names_;
-  std::vector<std::function<void(StateVisitor&)>> values_;
+  Values values_;
+  std::vector<std::string> names_;  // that `add` has been given
   std::vector<Part> parts_;
 };
 

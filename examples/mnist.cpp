@@ -2,7 +2,7 @@
 #include <chrono>
 #include <memory>
 
-#include "options.hpp"
+#include "saving.hpp"
 
 using namespace descent;
 
@@ -61,14 +61,23 @@ static void train(const Options& options) {
   optim::Scheduler schedule(opt, optim::schedule::exponential(0.7));
   data::DataLoader loader(
       train_set, {.batch_size = options.batch_size, .shuffle = true, .seed = options.seed});
-  double accuracy = 0;
+  int64_t epoch = 0, step = 0;
+  double total = 0;  // of the losses of this epoch
+  Checkpoint run(options.checkpoint, net, opt, schedule, loader);
+  run.add("epoch", epoch);
+  run.add("step", step);
+  run.add("total", total);
+  Saving saving(options, run);
+  Log log(options);
+
+  double accuracy = epoch < options.epochs ? 0 : test(net, test_set);
   std::chrono::duration<double> training{};
-  for (int64_t epoch = 1; epoch <= options.epochs; ++epoch) {
+  while (epoch < options.epochs) {
     const auto start = std::chrono::steady_clock::now();
     const std::string title =
-        "epoch " + std::to_string(epoch) + "/" + std::to_string(options.epochs);
+        "epoch " + std::to_string(epoch + 1) + "/" + std::to_string(options.epochs);
     data::Progress bar(loader.size(), title, options.progress_options());
-    double total = 0;
+    bar.update(loader.state().batch);
     for (auto [x, y] : loader) {
       opt.zero_grad();
       Tensor output = net(x);
@@ -78,16 +87,24 @@ static void train(const Options& options) {
       total += loss.item();
       bar.postfix("loss", loss.item());
       bar.update();
+      if (++step % 50 == 0) log.scalars(step, {{"loss/train", loss.item()}, {"lr", opt.lr()}});
+      saving.after_step();
     }
     bar.close();
     schedule.step();
     training += std::chrono::steady_clock::now() - start;
     if (!std::isfinite(total)) throw NumericError("the loss is not finite: a smaller --lr?");
     accuracy = test(net, test_set);
+    ++epoch;
     if (!options.quiet)
       std::printf("epoch %ld: training loss %.4f, test accuracy %.2f %%\n", epoch,
                   total / static_cast<double>(loader.size()), 100 * accuracy);
+    log.scalars(step, {{"accuracy/test", accuracy}});
+    log.histograms(step, net.named_parameters());
+    total = 0;
+    saving.save();
   }
+  if (!options.export_to.empty()) save(options.export_to, net.state_dict());
 
   int64_t parameters = 0;
   for (const Tensor& p : net.parameters()) parameters += p.numel();
@@ -99,7 +116,8 @@ static void train(const Options& options) {
 }
 
 int main(int argc, char** argv) {
-  return run_example(argc, argv, "mnist", "Trains a network on handwritten digits.",
-                     {.data = DESCENT_DATA "/mnist", .model = "mlp", .models = {"mlp", "cnn"}},
-                     train);
+  return run_example(
+      argc, argv, "mnist", "Trains a network on handwritten digits.",
+      {.data = DESCENT_DATA "/mnist", .model = "mlp", .models = {"mlp", "cnn"}, .trains = true},
+      train);
 }

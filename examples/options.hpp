@@ -20,6 +20,10 @@ struct Options {
   std::string model = "", optimizer = "", schedule = "";
   std::vector<std::string> models = {}, optimizers = {}, schedules = {};  // none: no such option
   bool explain = false;
+  bool trains = false;  // whether there is a run that can be saved and logged
+  std::string checkpoint = "", export_to = "", log = "", weights = "";
+  int64_t save_every = 0;  // steps; 0: when a run ends, and at a signal
+  bool resume = false, takes_weights = false;
 
   descent::data::ProgressOptions progress_options() const {
     using enum descent::data::ProgressMode;
@@ -44,8 +48,18 @@ template <class T> CLI::Validator within(T low, T high) {
   return CLI::Validator(refused, "");
 }
 
+/// The command line asks for something that cannot be.
+struct UsageError : std::runtime_error {
+  using runtime_error::runtime_error;
+};
+/// A signal has ended the training, which was saved if that was asked for.
+struct Stopped {
+  int signal;
+};
+
 /// Parses the command line over `options` (the defaults), says what is in effect, and runs the
-/// example. Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 data missing or corrupt.
+/// example. Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 data missing or corrupt, 128 + the
+/// number of a signal that ended it.
 inline int run_example(int argc, char** argv, const std::string& name, const std::string& about,
                        Options options, void (*example)(const Options&)) try {
   std::signal(SIGPIPE, SIG_IGN);                   // a closed pipe does not stop the training
@@ -77,6 +91,19 @@ inline int run_example(int argc, char** argv, const std::string& name, const std
         ->check(CLI::IsMember(options.schedules));
     app.add_flag("--explain", options.explain, "show what a step does, number by number");
   }
+  if (options.trains) {
+    app.add_option("--checkpoint", options.checkpoint,
+                   "file that the run is saved to after each epoch, and when SIGINT or SIGTERM "
+                   "stops it");
+    app.add_option("--save-every", options.save_every, "steps after which to save too; 0: none")
+        ->transform(within<int64_t>(0, 1000000000));
+    app.add_flag("--resume", options.resume, "go on from the checkpoint, if there is one");
+    app.add_option("--export", options.export_to, "file for the trained weights (safetensors)");
+    app.add_option("--log", options.log, "folder for metrics: TensorBoard's events, JSON lines");
+  }
+  if (options.takes_weights)
+    app.add_option("--weights", options.weights, "file that mnist --export has written")
+        ->required();
   app.add_flag("-q,--quiet", options.quiet, "print the last line only");
   app.set_version_flag("--version", "descent " + descent::version());
   try {
@@ -99,6 +126,12 @@ inline int run_example(int argc, char** argv, const std::string& name, const std
   if (std::fflush(stdout) != 0 || std::ferror(stdout))
     throw std::runtime_error("cannot write to stdout");
   return 0;
+} catch (const Stopped& stopped) {
+  std::fprintf(stderr, "%s: stopped by a signal\n", name.c_str());
+  return 128 + stopped.signal;
+} catch (const UsageError& e) {
+  std::fprintf(stderr, "%s: %s; try --help\n", name.c_str(), e.what());
+  return 2;
 } catch (const descent::IoError& e) {
   std::fprintf(stderr, "error: %s\n", e.what());
   return 3;

@@ -15,7 +15,7 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
 constexpr std::size_t kTileBytes = 1 << 20;  // read and summed while it is in a core's cache
-constexpr std::size_t kLengthBytes = 8;
+constexpr std::size_t kLengthBytes = sizeof(uint64_t);
 constexpr const char *kFormat = "descent.format", *kChecksum = "descent.crc32c",
                      *kZeros = "00000000";
 
@@ -30,20 +30,16 @@ std::string hexadecimal(uint32_t crc) { return fmt::format("{:08x}", crc); }
 struct Tile {
   std::size_t tensor, begin, bytes;
 };
-std::vector<Tile> cut(const std::vector<Entry>& entries) {
-  std::vector<Tile> tiles;
-  for (std::size_t i = 0; i < entries.size(); ++i)
-    for (std::size_t at = 0, all = entries[i].bytes(); at < all; at += kTileBytes)
-      tiles.push_back({i, at, std::min(kTileBytes, all - at)});
-  return tiles;
-}
 
 /// The checksums of all tensors, where `read(tile)` returns the bytes of a tile, on several
 /// threads.
 template <class F> std::vector<uint32_t> sum_tiles(const std::vector<Entry>& entries, F read) {
-  const std::vector<Tile> tiles = cut(entries);
+  std::vector<Tile> tiles;
+  for (std::size_t i = 0; i < entries.size(); ++i)
+    for (std::size_t at = 0, all = entries[i].bytes(); at < all; at += kTileBytes)
+      tiles.push_back({i, at, std::min(kTileBytes, all - at)});
   std::vector<uint32_t> parts(tiles.size()), sums(entries.size());
-  parallel_for(static_cast<int64_t>(tiles.size()), [&](int64_t t) {
+  parallel_for(std::ssize(tiles), [&](int64_t t) {
     const auto i = static_cast<std::size_t>(t);
     if (const char* bytes = read(tiles[i])) parts[i] = crc32c(bytes, tiles[i].bytes);
   });
@@ -54,10 +50,10 @@ template <class F> std::vector<uint32_t> sum_tiles(const std::vector<Entry>& ent
   return sums;
 }
 
-/// The checksum of the length and the text of a header whose own checksum stands at `place`.
-uint32_t sum_header(std::string_view length, std::string_view text, std::size_t place) {
-  uint32_t crc = crc32c(length.data(), length.size());
-  crc = crc32c(text.data(), place, crc);
+/// The checksum of a header and its length; `place` is where in the text the checksum itself is.
+uint32_t sum_header(std::string_view text, std::size_t place) {
+  const uint64_t length = text.size();
+  uint32_t crc = crc32c(text.data(), place, crc32c(&length, sizeof length));
   crc = crc32c(kZeros, 8, crc);
   return crc32c(text.data() + place + 8, text.size() - place - 8, crc);
 }
@@ -67,13 +63,6 @@ std::size_t find_checksum(std::string_view text) {
   const std::string key = fmt::format("\"{}\":\"", kChecksum);
   const std::size_t found = text.find(key);
   return found == std::string_view::npos ? found : found + key.size();
-}
-
-std::string length_of(const std::string& text) {
-  std::string length(kLengthBytes, '\0');
-  for (std::size_t i = 0; i < kLengthBytes; ++i)
-    length[i] = static_cast<char>(text.size() >> 8 * i);
-  return length;
 }
 
 // ---- reading
@@ -100,11 +89,8 @@ class Reader {
   void read_header() {
     if (file_.size() < kLengthBytes)
       file_.refuse(file_.size(), "the file ends in the 8 bytes that say how long its header is");
-    length_.resize(kLengthBytes);
-    file_.read_at(0, length_.data(), kLengthBytes);
-    std::size_t bytes = 0;
-    for (std::size_t i = kLengthBytes; i-- > 0;)
-      bytes = bytes << 8 | static_cast<unsigned char>(length_[i]);
+    uint64_t bytes = 0;
+    file_.read_at(0, &bytes, sizeof bytes);
     if (bytes > kLongestHeaderBytes)
       file_.refuse(
           0, fmt::format("a header of {} bytes: the format allows {}", bytes, kLongestHeaderBytes));
@@ -140,8 +126,7 @@ class Reader {
     const std::size_t place = find_checksum(text_);
     if (sum == header_.metadata.end() || sum->second.size() != 8 || place == std::string::npos)
       refuse_header("{} is missing, or not written as it should be", kChecksum);
-    if (const std::string right = hexadecimal(sum_header(length_, text_, place));
-        sum->second != right)
+    if (const std::string right = hexadecimal(sum_header(text_, place)); sum->second != right)
       refuse_header("the header is damaged: its CRC-32C is {}, not {}", right, quote(sum->second));
     return true;
   }
@@ -196,7 +181,7 @@ class Reader {
   At at_;
   const std::string& path_;
   InputFile file_;
-  std::string length_, text_;
+  std::string text_;
   std::size_t start_ = 0;  // of the elements
   Header header_;
 };
@@ -253,13 +238,13 @@ void save(const std::string& path, const NamedTensors& tensors, const SaveOption
   if (text.size() > kLongestHeaderBytes)
     fail<SizeError>(at, "save: the header would have {} bytes: the format allows {}", text.size(),
                     kLongestHeaderBytes);
-  const std::string length = length_of(text);
+  const uint64_t length = text.size();
   if (options.checksums) {
     const std::size_t place = find_checksum(text);
-    text.replace(place, 8, hexadecimal(sum_header(length, text, place)));
+    text.replace(place, 8, hexadecimal(sum_header(text, place)));
   }
   OutputFile file("save", path, at);
-  file.write(length);
+  file.write(&length, sizeof length);
   file.write(text);
   for (const Entry& e : header.entries) file.write(content(e), e.bytes());
   file.commit();

@@ -148,7 +148,7 @@ TEST_CASE("what does not fit is listed for all parts in one message, and changes
             "  Scheduler/step is missing\n\n"
             "load_state_dict: the state does not fit this average:\n"
             "  WeightAverage/head.bias/average is float32 [2] here and float64 [2] there\n\n"
-            "load_state_dict: the state does not fit a part of this run:\n"
+            "load_state_dict: the state does not fit this run:\n"
             "  Counter/calls is missing\n");
   // A model with another head takes the rest, and what was left is named.
   const NamedTensors before = second.state();
