@@ -210,9 +210,11 @@ OutputFile::OutputFile(const char* op, const std::string& path, At at)
   open_temporary();
 }
 
-OutputFile::~OutputFile() {
-  if (fd_ >= 0) ::close(fd_);
+OutputFile::~OutputFile() { discard(); }
+
+void OutputFile::discard() noexcept {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (fd_ >= 0) ::close(fd_);
 }
 
 /// Whoever writes a temporary file has it locked, and the lock ends with the process.
@@ -246,7 +248,11 @@ void OutputFile::open_temporary() {
     }
     retry([this] { return ::flock(fd_, LOCK_EX); });
   } while (::fstat(fd_, &info) == 0 && info.st_nlink == 0);
-  if (mode_ != 0 && ::fchmod(fd_, mode_) != 0) refuse("set the permissions of");
+  if (mode_ == 0 || ::fchmod(fd_, mode_) == 0) return;
+  const int error = errno;
+  discard();
+  errno = error;
+  refuse("set the permissions of");
 }
 
 void OutputFile::write(const void* bytes, std::size_t count) {

@@ -103,6 +103,7 @@ class OutputFile : Pinned {
  private:
   void remove_stale() const;
   void open_temporary();
+  void discard() noexcept;
   void flush();
   void write_through(const char* bytes, std::size_t count);
   [[noreturn]] void refuse(const char* what) const;
