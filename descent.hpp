@@ -50,6 +50,7 @@
 #include "descent/data/checkpoint.hpp"
 #include "descent/data/dataset.hpp"
 #include "descent/data/formats/csv.hpp"
+#include "descent/data/formats/events.hpp"
 #include "descent/data/formats/idx.hpp"
 #include "descent/data/formats/image.hpp"
 #include "descent/data/formats/npy.hpp"
