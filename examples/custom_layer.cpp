@@ -1,5 +1,5 @@
 // Your own layer, differentiable function and update rule, in a few lines each.
-#include "options.hpp"
+#include "saving.hpp"
 
 using namespace descent;
 
@@ -48,27 +48,40 @@ static void train(const Options& options) {
   data::DataLoader loader(
       data::TensorDataset(x, y),
       {.batch_size = options.batch_size, .shuffle = true, .seed = options.seed});
-  Tensor loss;
-  for (int64_t epoch = 0; epoch < options.epochs; ++epoch) {
+  int64_t epoch = 0;
+  Checkpoint run(options.checkpoint, net, opt, schedule, loader);
+  double loss = 0;  // of the last batch
+  run.add("epoch", epoch);
+  run.add("loss", loss);
+  Saving saving(options, run);
+  Log log(options);
+  for (; epoch < options.epochs; saving.save()) {
     for (auto [u, v] : loader) {
       opt.zero_grad();
       Tensor output = net(u);
-      loss = nn::mse_loss(output, v);
-      loss.backward();
+      Tensor l = nn::mse_loss(output, v);
+      l.backward();
       opt.step();
+      loss = l.item();
+      saving.after_step();
     }
-    if (!isfinite(loss).item<bool>()) throw NumericError("the loss is not finite: a smaller --lr?");
+    if (!std::isfinite(loss)) throw NumericError("the loss is not finite: a smaller --lr?");
+    log.scalars(epoch, {{"loss", loss}, {"lr", opt.lr()}});
     schedule.step();
-    if (!options.quiet && (epoch + 1) % 50 == 0)
-      std::printf("epoch %4ld: loss %.5f, lr %.2e\n", epoch + 1, loss.item(), opt.lr());
+    ++epoch;
+    if (!options.quiet && epoch % 50 == 0)
+      std::printf("epoch %4ld: loss %.5f, lr %.2e\n", epoch, loss, opt.lr());
   }
+  if (!options.export_to.empty()) save(options.export_to, net.state_dict());
   // A new optimizer continues from the state of the first one, takes one more step and explains it.
   Signum resumed(net.named_parameters());
   resumed.load_state_dict(opt.state_dict());
   optim::Scheduler(resumed, decay).load_state_dict(schedule.state_dict());
   optim::Ledger ledger({.parameters = "2.bias"});
   resumed.trace(ledger);
-  resumed.step();  // the gradients are those of the last batch
+  net.zero_grad();
+  nn::mse_loss(net(x), y).backward();
+  resumed.step();
   if (!options.quiet) std::printf("\n%s\n", ledger.explain("2.bias[0]", resumed.steps()).c_str());
 
   NoGradGuard no_grad;
@@ -78,5 +91,5 @@ static void train(const Options& options) {
 
 int main(int argc, char** argv) {
   return run_example(argc, argv, "custom_layer", "Fits a sine with a layer and a rule of our own.",
-                     {.epochs = 300, .batch_size = 32, .lr = 0.003}, train);
+                     {.epochs = 300, .batch_size = 32, .lr = 0.003, .trains = true}, train);
 }

@@ -70,6 +70,7 @@ static void train(const Options& options) {
   Saving saving(options, run);
   Log log(options);
 
+  const int64_t first = epoch;
   double accuracy = epoch < options.epochs ? 0 : test(net, test_set);
   std::chrono::duration<double> training{};
   while (epoch < options.epochs) {
@@ -106,13 +107,14 @@ static void train(const Options& options) {
   }
   if (!options.export_to.empty()) save(options.export_to, net.state_dict());
 
+  const int64_t trained = std::max<int64_t>(1, epoch - first);
   int64_t parameters = 0;
   for (const Tensor& p : net.parameters()) parameters += p.numel();
   std::printf(
       "mnist: data=%s model=%s test_accuracy=%.2f epochs=%ld seconds_per_epoch=%.2f "
       "parameters=%ld\n",
       digits.name.c_str(), options.model.c_str(), 100 * accuracy, options.epochs,
-      training.count() / static_cast<double>(options.epochs), parameters);
+      training.count() / static_cast<double>(trained), parameters);
 }
 
 int main(int argc, char** argv) {

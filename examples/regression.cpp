@@ -4,7 +4,7 @@
 #include <functional>
 #include <memory>
 
-#include "options.hpp"
+#include "saving.hpp"
 
 using namespace descent;
 
@@ -88,6 +88,7 @@ static optim::Schedule make_schedule(const std::string& name, int64_t steps) {
 struct Line {
   explicit Line(const Tensor& x, const Tensor& y) : sx(x), sy(y), u(sx(x)), v(sy(y)) {}
   NamedTensors parameters() const { return {{"w", w}, {"b", b}}; }
+  void visit(StateVisitor& visitor) { visitor("w", w), visitor("b", b); }
   Tensor loss(const Tensor& x, const Tensor& y) const { return nn::mse_loss(w * x + b, y); }
   double loss() const {
     NoGradGuard no_grad;
@@ -117,9 +118,10 @@ struct Run {
   optim::Schedule schedule = optim::schedule::constant(1);  // per epoch
 };
 
-/// Fits the line from w = b = 0, by calls of `step()` alone.
+/// Fits the line from w = b = 0, by calls of `step()` alone. It is saved and logged if there are
+/// `options`.
 static Line fit(const Tensor& x, const Tensor& y, const Run& run, uint64_t seed,
-                optim::Ledger* ledger = nullptr) {
+                optim::Ledger* ledger = nullptr, const Options& options = {}) {
   Line line(x, y);
   const Optimizer opt = find_rule(run.rule).make(line.parameters(), run.lr);
   opt->set_nonfinite(optim::NonFinite::skip);  // show a run that diverges
@@ -127,12 +129,21 @@ static Line fit(const Tensor& x, const Tensor& y, const Run& run, uint64_t seed,
   optim::Scheduler schedule(*opt, run.schedule);
   data::DataLoader loader(data::TensorDataset(line.u, line.v),
                           {.batch_size = run.batch_size, .shuffle = true, .seed = seed});
-  for (int64_t epoch = 0; epoch < run.epochs; ++epoch) {
+  int64_t epoch = 0;
+  Checkpoint checkpoint(options.checkpoint, line, *opt, schedule, loader);
+  checkpoint.add("epoch", epoch);
+  Saving saving(options, checkpoint);
+  Log log(options);
+  for (; epoch < run.epochs; saving.save()) {
     for (auto [u, v] : loader) {
       take_step(*opt, [&, &u = u, &v = v] { return line.loss(u, v); });
+      saving.after_step();
     }
+    log.scalars(epoch, {{"loss", line.loss()}, {"lr", opt->lr()}});
     schedule.step();
+    ++epoch;
   }
+  if (!options.export_to.empty()) save(options.export_to, line.parameters());
   return line;
 }
 
@@ -282,7 +293,7 @@ static void train(const Options& options) {
     if (all) race(x, y);
     else if (!options.explain) compare_runs(x, y, chosen, options.seed);
   }
-  const Line line = fit(x, y, chosen, options.seed);
+  const Line line = fit(x, y, chosen, options.seed, nullptr, options);
   std::printf("regression: data=norris digits=%.1f b0=%.13g b1=%.13g epochs=%ld lr=%g\n",
               line.digits(), line.b0(), line.b1(), options.epochs, chosen.lr);
   if (line.digits() < 9 && name == "sgd" && constant)
@@ -301,6 +312,7 @@ int main(int argc, char** argv) {
                       .schedule = "constant",
                       .optimizers = names,
                       .schedules = {"constant", "exponential", "staircase", "inverse_time",
-                                    "linear", "cosine", "restarts", "warmup", "one_cycle"}},
+                                    "linear", "cosine", "restarts", "warmup", "one_cycle"},
+                      .trains = true},
                      train);
 }

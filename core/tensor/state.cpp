@@ -36,8 +36,13 @@ void StateVisitor::operator()(std::string name, double& x) { number(std::move(na
 void StateVisitor::operator()(std::string name, bool& flag) { number(std::move(name), flag); }
 
 void StateVisitor::operator()(std::string name, Tensor& tensor, const Tensor& like) {
-  entries_.push_back({name, tensor.defined() ? tensor : like, like, true,
-                      [&tensor](const Tensor& t) { tensor = t; }});
+  // Whoever trains a parameter has a handle of its own on it.
+  const Tensor in_place = tensor.defined() && tensor.requires_grad() ? tensor.detach() : Tensor();
+  entries_.push_back(
+      {name, tensor.defined() ? tensor : like, like, true, [&tensor, in_place](const Tensor& t) {
+         if (in_place.defined()) in_place.copy_(t);
+         else tensor = t;
+       }});
   if (like.dtype() == int64 && like.dim() == 0) entries_.back().check = make_count_check(name);
 }
 

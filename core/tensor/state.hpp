@@ -41,7 +41,8 @@ class StateVisitor {
   void operator()(std::string name, double& x);
   /// A flag, saved as bool [].
   void operator()(std::string name, bool& flag);
-  /// A tensor, which keeps its dtype and shape. If it is int64 [], it is a count.
+  /// A tensor, which keeps its dtype and shape. If it requires a gradient, a load changes its
+  /// elements; otherwise it puts another tensor in its place. If it is int64 [], it is a count.
   void operator()(std::string name, Tensor& tensor) { (*this)(std::move(name), tensor, tensor); }
   /// A tensor with the dtype and shape of `like`. If it is undefined, `like` is saved in its place.
   void operator()(std::string name, Tensor& tensor, const Tensor& like);
