@@ -7,8 +7,6 @@
 #include "support.hpp"
 
 using namespace descent;
-using data::format_bar;
-using data::format_line;
 
 namespace {
 
@@ -27,7 +25,7 @@ template <class F> std::string written(F f) {
 }  // namespace
 
 TEST_CASE("a bar reads as tqdm's does") {
-  const data::ProgressView view{"epoch 1/5", 394, 938, 1.3, 310.52, {{"loss", 0.28414}}};
+  const ProgressView view{"epoch 1/5", 394, 938, 1.3, 310.52, {{"loss", 0.28414}}};
   CHECK(format_bar(view, {.width = 80}) ==
         "epoch 1/5:  42%|██████▎        | 394/938 [00:01<00:01, 310.52it/s, loss=0.2841]");
   CHECK(format_bar(view, {.width = 80, .unicode = false}) ==
@@ -74,27 +72,27 @@ TEST_CASE("a bar is never wider than the terminal, and full where there is room 
 }
 
 TEST_CASE("off a terminal there is one line at the end, and nothing if none is asked for") {
-  auto run = [](data::ProgressMode mode) {
+  auto run = [](ProgressMode mode) {
     return written([mode](int fd) {
-      data::Progress bar(3, "a", {.mode = mode, .fd = fd});
+      Progress bar(3, "a", {.mode = mode, .fd = fd});
       for (int i = 0; i < 3; ++i) {
         bar.postfix("loss", 0.5 * i);
         bar.update();
       }
     });
   };
-  for (data::ProgressMode mode : {data::ProgressMode::automatic, data::ProgressMode::lines}) {
+  for (ProgressMode mode : {ProgressMode::automatic, ProgressMode::lines}) {
     const std::string text = run(mode);
     CHECK(text.starts_with("a: step=3 total=3 seconds="));
     CHECK(text.ends_with(" loss=1\n"));
     CHECK(text.find('\r') == std::string::npos);
   }
   CHECK(written([](int fd) {
-          data::Progress bar(3, "a", {.mode = data::ProgressMode::none, .fd = fd});
+          Progress bar(3, "a", {.mode = ProgressMode::none, .fd = fd});
           bar.update(3);
           if (::write(fd, "x", 1) != 1) throw 1;
         }) == "x");
-  const std::string drawn = run(data::ProgressMode::bar);
+  const std::string drawn = run(ProgressMode::bar);
   CHECK(drawn.starts_with("\ra:   0%|"));
   CHECK(drawn.find("100%") != std::string::npos);
   CHECK(drawn.ends_with("\x1b[K\n"));
@@ -102,7 +100,7 @@ TEST_CASE("off a terminal there is one line at the end, and nothing if none is a
 
 TEST_CASE("more steps than can be counted stay the most that can") {
   const std::string text = written([](int fd) {
-    data::Progress bar(0, "", {.mode = data::ProgressMode::lines, .fd = fd});
+    Progress bar(0, "", {.mode = ProgressMode::lines, .fd = fd});
     bar.update(INT64_MAX);
     bar.update(5);
   });
@@ -111,7 +109,7 @@ TEST_CASE("more steps than can be counted stay the most that can") {
 }
 
 TEST_CASE("a negative total is refused, and a closed descriptor does no harm") {
-  CHECK(refusal<ValueError>([&] { data::Progress(-1); }) == "Progress: total -1 is negative");
-  data::Progress bar(2, "", {.mode = data::ProgressMode::bar, .fd = 9999});
+  CHECK(refusal<ValueError>([&] { Progress(-1); }) == "Progress: total -1 is negative");
+  Progress bar(2, "", {.mode = ProgressMode::bar, .fd = 9999});
   bar.update(2);
 }

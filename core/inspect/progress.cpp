@@ -1,4 +1,4 @@
-#include "descent/data/progress.hpp"
+#include "descent/core/inspect/progress.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -10,7 +10,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-namespace [[gnu::visibility("default")]] descent { namespace data {
+namespace [[gnu::visibility("default")]] descent {
 namespace {
 
 using enum ProgressMode;
@@ -178,4 +178,4 @@ void Progress::draw(bool last) {
   if (::write(fd_, text.data(), text.size()) < 0) return;
 }
 
-}}  // namespace descent::data
+}  // namespace descent
