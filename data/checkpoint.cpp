@@ -35,8 +35,8 @@ void rename_if_there(const std::string& from, const std::string& to, At at) {
 
 }  // namespace
 
-Checkpoint::Checkpoint(CheckpointPath path, int) : path_(std::move(path.path)), best_(NAN) {
-  add("best", best_, path.at);
+Checkpoint::Checkpoint(std::string path, int) : path_(std::move(path)), best_(NAN) {
+  add("best", best_);
   add_part("", values_);
   add_part("", default_generator());
 }

@@ -9,15 +9,6 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// The path of a file, and the place of the call.
-struct CheckpointPath {
-  /// From any text: Checkpoint("run.safetensors", ...).
-  template <std::convertible_to<std::string> T>
-  CheckpointPath(const T& path_, At at_ = At::here()) : path(path_), at(at_) {}
-  std::string path;  ///< the path
-  At at;             ///< the place of the call
-};
-
 /// Which metric `keep_best` takes for the better one.
 enum class Better { lower, higher };
 
@@ -59,7 +50,7 @@ class Checkpoint : Pinned {
  public:
   /// Names the file and the parts. Nothing is read or written.
   template <class... Parts>
-  explicit Checkpoint(CheckpointPath path, Parts&... parts) : Checkpoint(std::move(path), 0) {
+  explicit Checkpoint(std::string path, Parts&... parts) : Checkpoint(std::move(path), 0) {
     (add_part("", parts), ...);
   }
 
@@ -102,7 +93,7 @@ class Checkpoint : Pinned {
     }
   };
 
-  Checkpoint(CheckpointPath path, int);
+  Checkpoint(std::string path, int);
   void check_name(const std::string& name, At at);
   template <class T> void add_part(const std::string& prefix, T& part) {
     for (const Part& p : parts_)

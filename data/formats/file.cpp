@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <new>
+#include <nlohmann/json.hpp>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -47,21 +48,10 @@ std::string printable(std::string_view text) {
 
 std::string quote(std::string_view text) { return "\"" + printable(text) + "\""; }
 
-bool is_utf8(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i++]);
-    const unsigned more = lead < 0x80 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
-    uint32_t point = more == 0 ? lead : lead & (0x3fU >> more);
-    for (unsigned k = 0; k < more; ++k, ++i) {
-      if (i == text.size() || (text[i] & 0xc0) != 0x80) return false;
-      point = point << 6 | (static_cast<unsigned char>(text[i]) & 0x3fU);
-    }
-    constexpr uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-    const bool no_lead = lead >> 6 == 2 || lead > 0xf4, surrogate = point >> 11 == 0x1b;
-    if (no_lead || surrogate || point < least[more] || point > 0x10ffff) return false;
-  }
+bool is_utf8(std::string_view text) try {
+  (void)nlohmann::json(text).dump();
   return true;
-}
+} catch (const nlohmann::json::type_error&) { return false; }
 
 // ---- reading
 

@@ -151,10 +151,8 @@ class Reader {
     });
     for (std::size_t i = 0; i < entries.size(); ++i) {
       const Element element = entries[i].element;
-      int64_t refused = -1;
-      if (!is_native(element))
-        refused = decode(element, foreign[i].data(), std::endian::little, all[i].second);
-      else if (element == Element::boolean) refused = find_no_boolean(to[i], entries[i].bytes());
+      if (is_native(element) && element != Element::boolean) continue;
+      const int64_t refused = decode(element, to[i], std::endian::little, all[i].second);
       if (refused >= 0)
         file_.refuse(
             start_ + entries[i].begin + static_cast<std::size_t>(refused) * item_size(element),
@@ -162,10 +160,6 @@ class Reader {
                         element == Element::boolean ? "boolean" : "number below 2^63"));
     }
     return sums;
-  }
-  static int64_t find_no_boolean(const char* bytes, std::size_t count) {
-    const char* found = std::find_if(bytes, bytes + count, [](char c) { return c != 0 && c != 1; });
-    return found == bytes + count ? -1 : found - bytes;
   }
 
   void check_sum(const Entry& e, uint32_t sum) const {

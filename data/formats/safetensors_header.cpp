@@ -93,7 +93,7 @@ class Receiver : public nlohmann::json_sax<json> {
   bool end_object() override {
     if (--depth_ == 1 && !in_metadata_)
       for (std::size_t i = 0; i < seen_.size(); ++i)
-        if (!seen_[i]) refuse(fmt::format("{} is missing", kFields[i]));
+        if (!seen_[i]) refuse(std::string(kFields[i]) + " is missing");
     return true;
   }
   bool null() override { refuse_value("null"); }
