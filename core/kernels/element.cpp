@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {
@@ -114,6 +115,31 @@ int64_t decode(Element element, const void* bytes, std::endian order, const Tens
     return visit_element(element, [&]<class From>(From) {
       return decode_all<To, From>(static_cast<const char*>(bytes), order, out.numel(),
                                   out.mutable_data<To>());
+    });
+  });
+}
+
+/// Stores values as Ts.
+template <class T, class From>
+static int64_t encode_all(const From* values, int64_t count, std::endian order, char* out) {
+  for (int64_t i = 0; i < count; ++i, out += sizeof(T)) {
+    if constexpr (std::is_class_v<T> || (std::is_floating_point_v<From> && std::is_integral_v<T>)) {
+      return i;
+    } else {
+      if constexpr (std::is_same_v<From, int64_t> && std::is_integral_v<T>)
+        if (!std::in_range<T>(values[i])) return i;
+      auto bytes = std::bit_cast<std::array<char, sizeof(T)>>(static_cast<T>(values[i]));
+      if (order == std::endian::big) std::reverse(bytes.begin(), bytes.end());
+      std::copy_n(bytes.begin(), sizeof(T), out);
+    }
+  }
+  return -1;
+}
+
+int64_t encode(const Tensor& tensor, Element element, std::endian order, void* bytes) {
+  return visit<Kinds::any>("encode", tensor.dtype(), At::unknown(), [&]<class From>(From) {
+    return visit_element(element, [&]<class T>(T) {
+      return encode_all<T>(tensor.data<From>(), tensor.numel(), order, static_cast<char*>(bytes));
     });
   });
 }

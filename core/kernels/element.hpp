@@ -45,6 +45,11 @@ enum class Element : uint8_t {
 [[nodiscard]] int64_t decode(Element element, const void* bytes, std::endian order,
                              const Tensor& out);
 
+/// Converts the elements of a contiguous tensor to those of another type, which are not float16 or
+/// bfloat16, and puts them at `bytes` in this byte order. Returns the index of the first element
+/// that the type cannot hold; -1 if there is none. What is floating fits in floating types only.
+[[nodiscard]] int64_t encode(const Tensor& tensor, Element element, std::endian order, void* bytes);
+
 /// The elements of a contiguous tensor as bytes.
 [[nodiscard]] char* bytes_of(const Tensor& tensor);
 /// How many bytes the elements of a contiguous tensor have.

@@ -1,11 +1,8 @@
 #include "descent/data/formats/idx.hpp"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cstring>
 #include <fmt/format.h>
-#include <limits>
 #include <utility>
 
 #include "descent/core/ops/factory.hpp"
@@ -87,25 +84,6 @@ Tensor read_idx(const std::string& path, DType dtype, At at) {
   return load_idx(path, at).to(dtype, at);
 }
 
-namespace {
-
-/// Writes elements that are Froms as Ts, the highest byte first.
-template <class T, class From> void write_elements(OutputFile& file, const Tensor& x, At at) {
-  const From* p = x.data<From>();
-  for (int64_t i = 0; i < x.numel(); ++i) {
-    if constexpr (sizeof(T) < sizeof(From))
-      if (!std::in_range<T>(p[i]))
-        fail<ValueError>(at, "write_idx: element {} in row-major order is {}: need {} to {}", i,
-                         p[i], int64_t{std::numeric_limits<T>::min()},
-                         int64_t{std::numeric_limits<T>::max()});
-    auto bytes = std::bit_cast<std::array<char, sizeof(T)>>(static_cast<T>(p[i]));
-    std::ranges::reverse(bytes);
-    file.write(bytes.data(), bytes.size());
-  }
-}
-
-}  // namespace
-
 void write_idx(const std::string& path, const Tensor& x, std::optional<Element> element, At at) {
   if (!x.defined()) fail<ValueError>(at, "write_idx: the tensor is undefined");
   const bool integers = x.dtype() == int64, truth = x.dtype() == boolean;
@@ -123,15 +101,14 @@ void write_idx(const std::string& path, const Tensor& x, std::optional<Element> 
   }
   if (x.dim() == 0) fail<ShapeError>(at, "write_idx: a scalar: need a rank of 1 to 8");
   const Tensor elements = x.detach().contiguous(at);
+  std::string bytes(static_cast<std::size_t>(elements.numel()) * item_size(to), '\0');
+  if (const int64_t i = encode(elements, to, std::endian::big, bytes.data()); i >= 0)
+    fail<ValueError>(at,
+                     "write_idx: element {} in row-major order is {}: the type does not hold it", i,
+                     elements.data<int64_t>()[i]);
   OutputFile file("write_idx", path, at);
   file.write(head);
-  if (to == Element::float32) write_elements<float, float>(file, elements, at);
-  else if (to == Element::float64) write_elements<double, double>(file, elements, at);
-  else if (to == Element::int8) write_elements<int8_t, int64_t>(file, elements, at);
-  else if (to == Element::int16) write_elements<int16_t, int64_t>(file, elements, at);
-  else if (to == Element::int32) write_elements<int32_t, int64_t>(file, elements, at);
-  else if (truth) write_elements<uint8_t, bool>(file, elements, at);
-  else write_elements<uint8_t, int64_t>(file, elements, at);
+  file.write(bytes);
   file.commit();
 }
 
