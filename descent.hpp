@@ -48,6 +48,7 @@
 #include "descent/core/runtime/threads.hpp"
 #include "descent/core/tensor/state.hpp"
 #include "descent/data/formats/csv.hpp"
+#include "descent/data/formats/events.hpp"
 #include "descent/data/dataset.hpp"
 #include "descent/data/formats/idx.hpp"
 #include "descent/data/loader.hpp"
