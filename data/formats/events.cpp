@@ -1,7 +1,9 @@
 #include "descent/data/formats/events.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cfloat>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <fcntl.h>

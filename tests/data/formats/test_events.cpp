@@ -162,6 +162,14 @@ struct Buckets {
   float nonfinite = 0;
 };
 
+/// Lets this process write files of at most `bytes` bytes.
+bool limit_files(rlim_t bytes) {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_FSIZE, &limit);
+  limit.rlim_cur = bytes;
+  return ::setrlimit(RLIMIT_FSIZE, &limit) == 0;
+}
+
 /// What f says on standard error in a process that may write files of at most `bytes` bytes.
 template <class F> std::string with_full_disk(rlim_t bytes, F f) {
   return standard_error([&] {
@@ -169,8 +177,7 @@ template <class F> std::string with_full_disk(rlim_t bytes, F f) {
     REQUIRE(child >= 0);
     if (child == 0) {
       std::signal(SIGXFSZ, SIG_IGN);
-      const rlimit limit{bytes, bytes};
-      bool good = ::setrlimit(RLIMIT_FSIZE, &limit) == 0;
+      bool good = limit_files(bytes);
       try {
         f();
       } catch (...) { good = false; }
@@ -525,6 +532,22 @@ TEST_CASE("a full disk ends a log with one report, and never the program") {
         "descent: EventWriter: cannot write " + path + ": File too large: the log ends here\n");
   CHECK(file.size() == 100000);
   CHECK(records(file, false).size() > 2000);
+}
+
+TEST_CASE("nothing is written behind half a record, even if there is room again") {
+  const Folder folder("log");
+  const std::string path = (folder.path / "x").string();
+  const std::string text = with_full_disk(1000, [&] {
+    data::JsonLines log(path);
+    log.write({{"a", std::string(2000, 'x')}});
+    REQUIRE(limit_files(1 << 20));
+    log.write({{"a", 1}});
+    log.flush();
+    log.write({{"a", std::string(200000, 'x')}});
+  });
+  CHECK(text ==
+        "descent: JsonLines: cannot write " + path + ": File too large: the log ends here\n");
+  CHECK(content(path) == "{\"a\":\"" + std::string(994, 'x'));
 }
 
 TEST_CASE("JSON lines go on behind a full disk") {
