@@ -50,9 +50,9 @@ std::string as_json(const char* op, const NamedValues& values, At at) {
     const std::string key = as_json(op, name, at);
     if (!names.insert(key).second) fail<ValueError>(at, "{}: the name {} occurs twice", op, key);
     object += (object.empty() ? "{" : ",") + key + ":";
-    if (const auto* flag = std::get_if<bool>(&value)) object += *flag ? "true" : "false";
-    else if (const auto* number = std::get_if<Number>(&value)) object += as_json(*number);
-    else object += as_json(op, std::get<std::string>(value), at);
+    if (value.kind == LogValue::Kind::text) object += as_json(op, value.text, at);
+    else if (value.kind == LogValue::Kind::number) object += as_json(value.number);
+    else object += value.number.to<bool>() ? "true" : "false";
   }
   return object + (object.empty() ? "{}" : "}");
 }
@@ -220,11 +220,11 @@ void EventWriter::hyperparameters(const NamedValues& values,
   std::string start, experiment;
   for (const auto& [name, value] : values) {
     std::string v;  // google.protobuf.Value
-    if (const auto* flag = std::get_if<bool>(&value)) v = integer(4, *flag);
-    else if (const auto* number = std::get_if<Number>(&value)) v = real(2, number->to<double>());
-    else v = bytes(3, std::get<std::string>(value));
+    if (value.kind == LogValue::Kind::text) v = bytes(3, value.text);
+    else if (value.kind == LogValue::Kind::number) v = real(2, value.number.to<double>());
+    else v = integer(4, value.number.to<bool>());
     start += bytes(1, bytes(1, name) + bytes(2, v));
-    experiment += bytes(4, bytes(1, name) + integer(4, value.index() + 1));
+    experiment += bytes(4, bytes(1, name) + integer(4, static_cast<uint64_t>(value.kind)));
   }
   for (const auto& tag : metrics) experiment += bytes(5, bytes(1, bytes(2, tag)));
   start += real(5, unix_seconds());
