@@ -30,7 +30,7 @@
 /// @namespace descent::optim
 /// Update rules, and the explanation of each step.
 /// @namespace descent::data
-/// Datasets, loaders and readers of files.
+/// Datasets, loaders, checkpoints, logs, and readers and writers of files.
 /// @namespace descent::vmath
 /// Functions of one number that a compiler vectorises.
 /// @namespace descent::simd

@@ -1,7 +1,9 @@
 #include "descent/data/formats/events.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cfloat>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <fcntl.h>
@@ -17,7 +19,7 @@ namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
 constexpr std::size_t kBufferBytes = 1 << 16;
-constexpr std::chrono::seconds kLongestWait{1};
+constexpr double kLongestWaitSeconds = 1;
 
 double unix_seconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -48,9 +50,9 @@ std::string as_json(const char* op, const NamedValues& values, At at) {
     const std::string key = as_json(op, name, at);
     if (!names.insert(key).second) fail<ValueError>(at, "{}: the name {} occurs twice", op, key);
     object += (object.empty() ? "{" : ",") + key + ":";
-    if (const auto* flag = std::get_if<bool>(&value)) object += *flag ? "true" : "false";
-    else if (const auto* number = std::get_if<Number>(&value)) object += as_json(*number);
-    else object += as_json(op, std::get<std::string>(value), at);
+    if (value.kind == LogValue::Kind::text) object += as_json(op, value.text, at);
+    else if (value.kind == LogValue::Kind::number) object += as_json(value.number);
+    else object += value.number.to<bool>() ? "true" : "false";
   }
   return object + (object.empty() ? "{}" : "}");
 }
@@ -82,9 +84,17 @@ std::string record(const std::string& what) {
   return with_crc(raw(uint64_t{event.size()})) + with_crc(event);
 }
 
+/// The record of a Summary.Value that has `tag` and `value`.
+std::string record(const char* op, const std::string& tag, int64_t step, const std::string& value,
+                   At at) {
+  if (as_json(op, tag, at) == "\"\"") fail<ValueError>(at, "{}: the tag is empty", op);
+  const std::string when = step == 0 ? "" : integer(2, static_cast<uint64_t>(step));
+  return record(when + bytes(5, bytes(1, bytes(1, tag) + value)));
+}
+
 /// Value.metadata: a SummaryMetadata whose plugin_data is for this plugin.
 std::string metadata(const std::string& plugin, const std::string& content) {
-  return bytes(9, bytes(1, bytes(1, plugin) + content));
+  return bytes(9, bytes(1, bytes(1, plugin) + (content.empty() ? "" : bytes(2, content))));
 }
 
 /// Makes the folder; the name of a new file in it.
@@ -133,13 +143,14 @@ LogFile::~LogFile() {
 
 void LogFile::append(const std::string& record) {
   if (!ended_) buffer_ += record;
-  const auto waited = std::chrono::steady_clock::now() - written_;
-  if (buffer_.size() >= kBufferBytes || waited >= kLongestWait) flush();
+  // A clock that was set back must not make records wait.
+  const bool waited = std::abs(unix_seconds() - written_) >= kLongestWaitSeconds;
+  if (buffer_.size() >= kBufferBytes || waited) flush();
 }
 
 void LogFile::flush() noexcept try {
   const std::string records = std::exchange(buffer_, "");
-  written_ = std::chrono::steady_clock::now();
+  written_ = unix_seconds();
   for (std::string_view rest = records; !rest.empty() && !ended_;) {
     const ssize_t n = ::write(fd_, rest.data(), rest.size());
     if (n > 0) rest.remove_prefix(static_cast<std::size_t>(n));
@@ -163,16 +174,8 @@ EventWriter::EventWriter(const std::string& folder, At at)
   append(record(bytes(3, "brain.Event:2")));  // file_version
 }
 
-/// Event.step and .summary; Summary.value; Value.tag and others.
-void EventWriter::add(const char* op, const std::string& tag, int64_t step,
-                      const std::string& value, At at) {
-  if (as_json(op, tag, at) == "\"\"") fail<ValueError>(at, "{}: the tag is empty", op);
-  const std::string when = step == 0 ? "" : integer(2, static_cast<uint64_t>(step));
-  append(record(when + bytes(5, bytes(1, bytes(1, tag) + value))));
-}
-
 void EventWriter::scalar(const std::string& tag, double value, int64_t step, At at) {
-  add("scalar", tag, step, real32(2, static_cast<float>(value)), at);
+  append(record("scalar", tag, step, real32(2, static_cast<float>(value)), at));
 }
 
 void EventWriter::histogram(const std::string& tag, const In& values, int64_t step) {
@@ -190,14 +193,16 @@ void EventWriter::histogram(const std::string& tag, const In& values, int64_t st
   if (count == 0) min = max = 0;
   std::string ends, counts;
   for (std::size_t i = 0; i < limits.size(); ++i) {
-    // A run of empty buckets is one bucket, as in TensorFlow's files.
-    if (buckets[i] == 0 && i + 1 < limits.size() && buckets[i + 1] == 0) continue;
+    // A run of empty buckets becomes one; none is at an end, where TensorBoard puts min and max.
+    const bool needless = ends.empty() || i + 1 == limits.size() || buckets[i + 1] == 0;
+    if (buckets[i] == 0 && needless) continue;
     ends += raw(limits[i]), counts += raw(buckets[i]);
   }
   // Value.histo: min, max, num, sum, sum_squares, bucket_limit, bucket.
   const auto numbers =
       real(1, min) + real(2, max) + real(3, count) + real(4, sum) + real(5, squares);
-  add("histogram", tag, step, bytes(5, numbers + bytes(6, ends) + bytes(7, counts)), values.at);
+  append(record("histogram", tag, step, bytes(5, numbers + bytes(6, ends) + bytes(7, counts)),
+                values.at));
   if (nonfinite > 0) scalar(tag + "/nonfinite", nonfinite, step, values.at);
 }
 
@@ -205,7 +210,7 @@ void EventWriter::text(const std::string& tag, const std::string& text, int64_t 
   as_json("text", text, at);  // refuses what is not UTF-8
   // Value.tensor: dtype DT_STRING, a shape without dimensions, string_val.
   const std::string tensor = bytes(8, integer(1, 7) + bytes(2, "") + bytes(8, text));
-  add("text", tag, step, tensor + metadata("text", ""), at);
+  append(record("text", tag, step, tensor + metadata("text", ""), at));
 }
 
 void EventWriter::hyperparameters(const NamedValues& values,
@@ -215,18 +220,17 @@ void EventWriter::hyperparameters(const NamedValues& values,
   std::string start, experiment;
   for (const auto& [name, value] : values) {
     std::string v;  // google.protobuf.Value
-    if (const auto* flag = std::get_if<bool>(&value)) v = integer(4, *flag);
-    else if (const auto* number = std::get_if<Number>(&value)) v = real(2, number->to<double>());
-    else v = bytes(3, std::get<std::string>(value));
+    if (value.kind == LogValue::Kind::text) v = bytes(3, value.text);
+    else if (value.kind == LogValue::Kind::number) v = real(2, value.number.to<double>());
+    else v = integer(4, value.number.to<bool>());
     start += bytes(1, bytes(1, name) + bytes(2, v));
-    constexpr uint64_t types[] = {2, 3, 1};  // DataType of the alternatives of LogValue
-    experiment += bytes(4, bytes(1, name) + integer(4, types[value.index()]));
+    experiment += bytes(4, bytes(1, name) + integer(4, static_cast<uint64_t>(value.kind)));
   }
   for (const auto& tag : metrics) experiment += bytes(5, bytes(1, bytes(2, tag)));
+  start += real(5, unix_seconds());
   if (!metrics.empty())
-    add(op, "_hparams_/experiment", 0, metadata("hparams", bytes(2, bytes(2, experiment))), at);
-  add(op, "_hparams_/session_start_info", 0,
-      metadata("hparams", bytes(2, bytes(3, start + real(5, unix_seconds())))), at);
+    append(record(op, "_hparams_/experiment", 0, metadata("hparams", bytes(2, experiment)), at));
+  append(record(op, "_hparams_/session_start_info", 0, metadata("hparams", bytes(3, start)), at));
 }
 
 }}  // namespace descent::data

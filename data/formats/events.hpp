@@ -2,15 +2,26 @@
 /// @file
 /// Logs of metrics that other programs show: TensorBoard's events, and JSON lines.
 
-#include <chrono>
-#include <variant>
-
 #include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// What a log says of a name: true or false, a number, or a text.
-using LogValue = std::variant<bool, Number, std::string>;
+/// What a log says of a name: a text, true or false, or a number.
+struct LogValue {
+  /// What it is. The numbers are those of TensorBoard's DataType.
+  enum class Kind : uint8_t { text = 1, flag = 2, number = 3 };
+  /// A text in UTF-8.
+  LogValue(const char* v) : text(v) {}
+  LogValue(std::string v) : text(std::move(v)) {}
+  /// True or false, or a number.
+  template <class T>
+  requires std::is_arithmetic_v<T> LogValue(T v)
+      : kind(std::is_same_v<T, bool> ? Kind::flag : Kind::number), number(v) {}
+
+  Kind kind = Kind::text;  ///< what it is
+  std::string text;        ///< the text, if it is one
+  Number number = 0;       ///< the number; of true, 1
+};
 /// Names and what a log says of them, in its order: `{{"step", 3}, {"loss", 0.25}}`.
 using NamedValues = std::vector<std::pair<std::string, LogValue>>;
 
@@ -22,9 +33,9 @@ struct JsonLinesOptions {
 /// A file to whose end a program adds records, and which never stops the program.
 ///
 /// Records wait in memory until there are 64 KiB of them, until `flush`, until the destructor, or
-/// until the first record that comes a second or more after the last write; then all are written
-/// by one call. A program that dies loses those that wait; nothing is synced to the disk, so a
-/// power cut may lose more.
+/// until a record comes a second or more after the last write; then all are written by one call.
+/// The first is written at once. A program that dies loses those that wait; nothing is synced to
+/// the disk, so a power cut may lose more.
 ///
 /// The first write that fails, as on a full disk, is reported on standard error, "EventWriter:
 /// cannot write PATH: No space left on device: the log ends here". After that records are dropped,
@@ -52,7 +63,7 @@ class LogFile : Pinned {
   std::string label_, buffer_;
   int fd_ = -1;
   bool ended_ = false;  // a write has failed
-  std::chrono::steady_clock::time_point written_ = std::chrono::steady_clock::now();
+  double written_ = 0;  // when, in seconds since 1970 began
 };
 
 /// Appends JSON objects to a file, one in a line, in UTF-8:
@@ -84,10 +95,11 @@ class JsonLines : public LogFile {
 ///     log.scalar("loss/train", loss.item(), step);
 ///
 /// `tensorboard --logdir runs` shows each folder below `runs` as a run. A tag is the title of a
-/// chart; what stands before its first slash is that of a section. Use a tag for values of
-/// one kind only: TensorBoard expects those of the first. Steps may be any numbers, and may repeat.
-/// Each value has the time of its call. ValueError if a tag is empty or not UTF-8. LogFile says
-/// when values reach the file and what a full disk does.
+/// chart; what stands before its first slash is that of a section. Use a tag for values of one kind
+/// only: TensorBoard hides those that are of another kind than the first. The steps of a tag should
+/// increase: where one does not, TensorBoard believes that training went back to it, and hides the
+/// earlier values from that step on. Each value has the time of its call. ValueError if a tag is
+/// empty or not UTF-8. LogFile says when values reach the file and what a full disk does.
 ///
 /// The file has the records of TFRecord, each a protocol buffer `Event`, as event.proto and
 /// summary.proto in tensorboard/compat/proto define it.
@@ -106,13 +118,14 @@ class EventWriter : public LogFile {
   ///
   /// NaN and infinities have no place in a histogram: it is that of all other elements, and the
   /// number of those that are not finite, if there are any, is written as a scalar of the tag
-  /// "TAG/nonfinite". An empty tensor has an empty
+  /// "TAG/nonfinite". While it counts, it takes 8 bytes per element. An empty tensor has an empty
   /// histogram. ValueError if the tensor is undefined.
   void histogram(const std::string& tag, const In& values, int64_t step);
   /// Writes a text, which TensorBoard shows as Markdown. ValueError if it is not UTF-8.
   void text(const std::string& tag, const std::string& text, int64_t step, At at = At::here());
   /// Writes the hyper-parameters of this run, for the table in which TensorBoard compares runs. It
-  /// takes integers for float64, and does not show NaN and infinities. Call this once.
+  /// takes integers for float64, and does not show NaN and infinities. Call this once:
+  /// TensorBoard ignores a second call.
   ///
   /// `metrics` are the tags of the scalars that the table has. Without any, it has all scalars.
   /// TensorBoard takes the names of hyper-parameters and metrics from one of the runs that state
@@ -121,9 +134,6 @@ class EventWriter : public LogFile {
   /// ValueError if a name occurs twice, or a name or text is not UTF-8.
   void hyperparameters(const NamedValues& values, const std::vector<std::string>& metrics = {},
                        At at = At::here());
-
- private:
-  void add(const char* op, const std::string& tag, int64_t step, const std::string& value, At at);
 };
 
 }}  // namespace descent::data

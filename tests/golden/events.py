@@ -24,11 +24,12 @@ def value(step, **fields):
 
 
 def histogram(values):
-    """The buckets around the values, where runs of empty ones are one."""
+    """The buckets from that of the least value to that of the largest; runs of empty ones are one."""
     counts = [0] * len(limits)
     for x in values:
         counts[next(i for i, limit in enumerate(limits) if x < limit)] += 1
-    kept = [i for i in range(len(limits)) if counts[i] or i + 1 == len(limits) or counts[i + 1]]
+    full = [i for i in range(len(limits)) if counts[i]]
+    kept = [i for i in range(full[0], full[-1] + 1) if counts[i] or counts[i + 1]]
     return HistogramProto(min=min(values), max=max(values), num=len(values), sum=sum(values),
                           sum_squares=sum(x * x for x in values),
                           bucket_limit=[limits[i] for i in kept], bucket=[counts[i] for i in kept])
@@ -39,9 +40,7 @@ show("scalar", value(300, tag="loss", simple_value=0.25))
 show("zero", value(0, tag="loss", simple_value=0.0))
 show("negative", value(-1, tag="é", simple_value=float("-inf")))
 show("histogram", value(7, tag="w", histo=histogram([0.5, 0.5, -2.0])))
-text = text_pb("note", "**warm-up**")
-text.value[0].metadata.plugin_data.ClearField("content")
-show("text", Event(step=2, summary=text))
+show("text", Event(step=2, summary=text_pb("note", "**warm-up**")))
 
 
 def hparams(tag, **content):

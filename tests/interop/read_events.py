@@ -1,6 +1,6 @@
 """Prints what TensorBoard reads in the runs below a folder, as JSON: read_events.py FOLDER.
 
-Histograms are [step, number of values, [[left, right, count], ...]]; empty buckets are left out.
+Histograms are [step, number of values, [[left, right, count], ...]] without empty buckets.
 Needs tensorboard: exits with 77 if there is none.
 """
 import json
@@ -8,7 +8,8 @@ import os
 import sys
 
 try:
-    from tensorboard.backend.event_processing import event_accumulator
+    from tensorboard.backend.event_processing.plugin_event_accumulator import (
+        TENSORS, EventAccumulator)
     from tensorboard.plugins.hparams import metadata
     from tensorboard.util import tensor_util
 except ImportError as error:
@@ -41,12 +42,9 @@ def hparams(contents):
 
 
 def read(folder):
-    log = event_accumulator.EventAccumulator(folder, size_guidance={
-        event_accumulator.TENSORS: 0, event_accumulator.SCALARS: 0})
+    log = EventAccumulator(folder, size_guidance={TENSORS: 0})
     log.Reload()
     run = {"scalars": {}, "histograms": {}, "texts": {}}
-    for tag in log.Tags()["scalars"]:
-        run["scalars"][tag] = [[e.step, number(e.value)] for e in log.Scalars(tag)]
     for tag in log.Tags()["tensors"]:
         plugin = log.SummaryMetadata(tag).plugin_data.plugin_name
         for event in log.Tensors(tag):

@@ -12,9 +12,9 @@ int main(int argc, char** argv) {
   data::EventWriter log(folder + "/runs/first");
   log.hyperparameters({{"lr", 0.5}, {"layers", 3}, {"rule", "Adam"}, {"nesterov", false}},
                       {"loss/train"});
+  log.scalar("loss/train", -INFINITY, -7);
   for (int step = 0; step < 4; ++step) log.scalar("loss/train", 1.0 / (1 << step), step);
   log.scalar("loss/train", NAN, 1000000000000);
-  log.scalar("loss/train", -INFINITY, -7);
   log.scalar("Verlust/größe 損失", 3, 1);
   log.histogram("weights", tensor({-2., 0., 0., 0.5, 1e30}), 5);
   log.histogram("weights", tensor({1., NAN, INFINITY}), 6);

@@ -150,16 +150,25 @@ struct Buckets {
     for (const double count : counts) sum += count;
     CHECK(sum == numbers[2]);
     for (std::size_t i = 1; i < counts.size(); ++i) CHECK(counts[i] + counts[i - 1] > 0);
+    if (!counts.empty()) CHECK(counts.front() * counts.back() > 0);
   }
   /// The lower and upper limit of the bucket that has this number of elements.
-  std::pair<double, double> around(double count) const {
-    const auto i = std::find(counts.begin(), counts.end(), count) - counts.begin();
-    REQUIRE(i > 0);
-    return {limits[static_cast<std::size_t>(i - 1)], limits.at(static_cast<std::size_t>(i))};
+  [[nodiscard]] std::pair<double, double> around(double count) const {
+    const auto found = std::find(counts.begin(), counts.end(), count);
+    const auto i = static_cast<std::size_t>(found - counts.begin());
+    return {i == 0 ? numbers[0] : limits[i - 1], limits.at(i)};
   }
   Values numbers, limits, counts;  // min, max, num, sum, sum_squares
   float nonfinite = 0;
 };
+
+/// Lets this process write files of at most `bytes` bytes.
+bool limit_files(rlim_t bytes) {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_FSIZE, &limit);
+  limit.rlim_cur = bytes;
+  return ::setrlimit(RLIMIT_FSIZE, &limit) == 0;
+}
 
 /// What f says on standard error in a process that may write files of at most `bytes` bytes.
 template <class F> std::string with_full_disk(rlim_t bytes, F f) {
@@ -168,8 +177,7 @@ template <class F> std::string with_full_disk(rlim_t bytes, F f) {
     REQUIRE(child >= 0);
     if (child == 0) {
       std::signal(SIGXFSZ, SIG_IGN);
-      const rlimit limit{bytes, bytes};
-      bool good = ::setrlimit(RLIMIT_FSIZE, &limit) == 0;
+      bool good = limit_files(bytes);
       try {
         f();
       } catch (...) { good = false; }
@@ -241,10 +249,9 @@ TEST_CASE("scalars, histograms and texts are the bytes of TensorBoard's own prot
   CHECK(hex(at_one(messages[2])) ==
         "09000000000000f03f10ffffffffffffffffff012a0b0a090a02c3a915000080ff");
   CHECK(hex(at_one(messages[3])) ==
-        "09000000000000f03f10072a8a010a87010a01772a81010900000000000000c011000000000000e03f19000000"
-        "000000084021000000000000f0bf2900000000000012403228e011f10c744d01c0dc94cd2e8d75ffbffae55a25"
-        "d31fde3fb03125ee8091e03fffffffffffffef7f3a280000000000000000000000000000f03f00000000000000"
-        "0000000000000000400000000000000000");
+        "09000000000000f03f10072a680a660a01772a610900000000000000c011000000000000e03f190000000000"
+        "00084021000000000000f0bf2900000000000012403218dc94cd2e8d75ffbffae55a25d31fde3fb03125ee80"
+        "91e03f3a18000000000000f03f00000000000000000000000000000040");
   CHECK(hex(at_one(messages[4])) ==
         "09000000000000f03f10022a250a230a046e6f7465421108071200420b2a2a7761726d2d75702a2a4a080a060a"
         "0474657874");
@@ -334,14 +341,14 @@ TEST_CASE("a histogram counts elements that are not finite apart") {
   CHECK(some.nonfinite == 3);
   const Buckets none(tensor({kNan, kInf}).to(float32));
   CHECK(none.numbers == Values{0, 0, 0, 0, 0});
-  CHECK(none.limits == Values{DBL_MAX});
+  CHECK(none.limits.empty());
   CHECK(none.nonfinite == 2);
 }
 
 TEST_CASE("a histogram takes every dtype and shape, also an empty one and a parameter") {
   CHECK(Buckets(tensor({1, 2, 2})).numbers == Values{1, 2, 3, 5, 9});
   CHECK(Buckets(tensor({1, 2, 2}) > 1).numbers == Values{0, 1, 3, 2, 2});
-  CHECK(Buckets(zeros({0, 3})).limits == Values{DBL_MAX});
+  CHECK(Buckets(zeros({0, 3})).limits.empty());
   CHECK(Buckets(zeros({0, 3})).nonfinite == 0);
   const Tensor parameter = ones({}).requires_grad_();
   CHECK(Buckets(parameter).numbers == Values{1, 1, 1, 1, 1});
@@ -385,6 +392,7 @@ TEST_CASE("JSON lines have the values in their order, with the fewest digits tha
     data::JsonLines log(path);
     log.write({{"step", 3}, {"loss", 0.25}, {"note", "text"}, {"good", true}, {"bad", false}});
     log.write({});
+    log.write({{"a", "b"}, {"c", "d"}});
     log.write({{"a", 0.1}, {"b", 1e300}, {"c", 5e-324}, {"d", -0.}, {"e", 1. / 3}, {"f", 0.1F}});
     log.write({{"a", INT64_MIN}, {"b", UINT64_MAX}, {"c", std::size_t{7}}, {"d", 100.}});
     log.write({{"a", kNan}, {"b", kInf}, {"c", -kInf}});
@@ -392,6 +400,7 @@ TEST_CASE("JSON lines have the values in their order, with the fewest digits tha
   CHECK(content(path) ==
         "{\"step\":3,\"loss\":0.25,\"note\":\"text\",\"good\":true,\"bad\":false}\n"
         "{}\n"
+        "{\"a\":\"b\",\"c\":\"d\"}\n"
         "{\"a\":0.1,\"b\":1e+300,\"c\":5e-324,\"d\":-0,\"e\":0.3333333333333333,"
         "\"f\":0.10000000149011612}\n"
         "{\"a\":-9223372036854775808,\"b\":18446744073709551615,\"c\":7,\"d\":100}\n"
@@ -490,18 +499,20 @@ TEST_CASE("records wait in memory until there are 64 KiB, a second is over or fl
     return std::chrono::steady_clock::now() - start < std::chrono::milliseconds(900);
   };
   log.write({{"a", 1}});
-  if (soon()) CHECK(fs::file_size(path) == 0);
-  log.flush();
-  CHECK(content(path) == "{\"a\":1}\n");
-  log.write({{"a", std::string(65519, 'x')}});  // 65,528 bytes
+  CHECK(fs::file_size(path) == 8);  // the first
+  log.write({{"a", 2}});
   if (soon()) CHECK(fs::file_size(path) == 8);
+  log.flush();
+  CHECK(content(path) == "{\"a\":1}\n{\"a\":2}\n");
+  log.write({{"a", std::string(65519, 'x')}});  // 65,528 bytes
+  if (soon()) CHECK(fs::file_size(path) == 16);
   log.write({{"a", 1}});
-  CHECK(fs::file_size(path) == 8 + 65528 + 8);
+  if (soon()) CHECK(fs::file_size(path) == 16 + 65528 + 8);
+  log.flush();
   log.write({{"a", 1}});
   std::this_thread::sleep_for(std::chrono::milliseconds(1050));
-  if (fs::file_size(path) != 65544) return;  // it took a second until here
   log.write({{"a", 1}});
-  CHECK(fs::file_size(path) == 65560);
+  CHECK(fs::file_size(path) == 16 + 65528 + 8 + 16);
 }
 
 TEST_CASE("a full disk ends a log with one report, and never the program") {
@@ -521,6 +532,22 @@ TEST_CASE("a full disk ends a log with one report, and never the program") {
         "descent: EventWriter: cannot write " + path + ": File too large: the log ends here\n");
   CHECK(file.size() == 100000);
   CHECK(records(file, false).size() > 2000);
+}
+
+TEST_CASE("nothing is written behind half a record, even if there is room again") {
+  const Folder folder("log");
+  const std::string path = (folder.path / "x").string();
+  const std::string text = with_full_disk(1000, [&] {
+    data::JsonLines log(path);
+    log.write({{"a", std::string(2000, 'x')}});
+    REQUIRE(limit_files(1 << 20));
+    log.write({{"a", 1}});
+    log.flush();
+    log.write({{"a", std::string(200000, 'x')}});
+  });
+  CHECK(text ==
+        "descent: JsonLines: cannot write " + path + ": File too large: the log ends here\n");
+  CHECK(content(path) == "{\"a\":\"" + std::string(994, 'x'));
 }
 
 TEST_CASE("JSON lines go on behind a full disk") {
