@@ -25,7 +25,7 @@ std::string current, crash_path;
 void keep_current() {
   const int fd = ::open(crash_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
   const bool kept = ::write(fd, current.data(), current.size()) >= 0;
-  ::dprintf(2, "fuzz: the input is %s in %s\n", kept ? "kept" : "lost, not", crash_path.c_str());
+  ::dprintf(2, "fuzz: the input is %s in %s\n", kept ? "kept" : "not kept", crash_path.c_str());
   ::close(fd);
 }
 void on_signal(int number) {
@@ -50,7 +50,7 @@ class Mutator {
 
   std::string next() {
     text_ = pick(corpus_);
-    for (std::size_t n = 1 + below(5); n > 0; --n) change();
+    for (std::size_t n = below(2) == 0 ? 1 : 1 + below(5); n > 0; --n) change();
     text_.resize(std::min(text_.size(), kLongestInputBytes));
     return text_;
   }
@@ -168,7 +168,7 @@ int main(int count, char** arguments) {
   if (count < 2) return std::fprintf(stderr, "fuzz: need a FILE, or a FOLDER and a number\n"), 2;
   const std::filesystem::path path = arguments[1];
   const std::string name = std::filesystem::path(arguments[0]).filename().string();  // fuzz_X
-  crash_path = name + "-crash";
+  crash_path = std::filesystem::absolute(name + "-crash").string();
   for (const int number : {SIGABRT, SIGALRM}) std::signal(number, on_signal);
   if (__sanitizer_set_death_callback) __sanitizer_set_death_callback(keep_current);
   else
