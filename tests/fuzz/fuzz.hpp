@@ -85,3 +85,8 @@ inline descent::NamedTensors by_name(descent::NamedTensors::vector all) {
   std::sort(all.begin(), all.end(), [](auto& a, auto& b) { return a.first < b.first; });
   return all;
 }
+/// Whether two of these, which are in the order of their names, have one name.
+inline bool has_twice(const descent::NamedTensors& sorted) {
+  return std::adjacent_find(sorted.begin(), sorted.end(),
+                            [](auto& a, auto& b) { return a.first == b.first; }) != sorted.end();
+}

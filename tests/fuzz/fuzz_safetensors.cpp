@@ -13,6 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
   const auto read = [&] { all = load(file_of(file), {.convert = (options & 1) != 0}); };
   if (!accepts<FormatError, DtypeError>(most_bytes, read)) return 0;
 
+  must(!has_twice(by_name(all)), "names differ");
   data::SaveOptions save_options{.checksums = (options & 2) != 0, .metadata = {}};
   const auto check = [&] {
     const data::SafeTensors again = load(path_to_write());
@@ -23,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
   save(path_to_write(), all, save_options);
   check();
   save_options.metadata = all.metadata;
-  // The reader accepts longer texts than the writer.
+  // The reader accepts longer names of texts than the writer.
   const auto write = [&] { save(path_to_write(), all, save_options); };
   if (accepts<ValueError>(most_bytes, write)) check();
   return 0;
