@@ -63,14 +63,19 @@ inline std::size_t most_content(std::string_view content) {
 
 // ---- what a reader may do
 
+/// While it lives, tensors may take `bytes` bytes more than they have.
+struct MemoryLimit {
+  explicit MemoryLimit(std::size_t bytes) {
+    descent::trim();
+    descent::set_memory_limit(descent::memory_stats().system_bytes + static_cast<int64_t>(bytes));
+  }
+  ~MemoryLimit() { descent::set_memory_limit(0); }
+};
+
 /// Whether f accepts its input: it may refuse it by one of these errors, and any other exception is
 /// a fault. Meanwhile tensors may take `most_bytes` more, and 1 MiB.
 template <class... Refusals, class F> bool accepts(std::size_t most_bytes, F f) {
-  descent::trim();
-  descent::set_memory_limit(descent::memory_stats().system_bytes + (1 << 20) +
-                            static_cast<int64_t>(most_bytes));
-  const auto unlimited =
-      std::shared_ptr<void>(nullptr, [](void*) { descent::set_memory_limit(0); });
+  const MemoryLimit limit(most_bytes + (1 << 20));
   try {
     f();
     return true;
