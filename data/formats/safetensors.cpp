@@ -196,7 +196,7 @@ Header describe(const NamedTensors& tensors, const SaveOptions& options,
   Header header{{}, options.metadata};
   for (const auto& [name, text] : options.metadata) {
     check_name(name, "save", "text", at);
-    check_name(text, "save", "text", at);
+    if (!is_utf8(text)) fail<ValueError>(at, "save: text {}: it is not UTF-8", quote(text));
     if (is_reserved(name))
       fail<ValueError>(at, "save: text \"{}\": save itself writes texts of this name", name);
   }

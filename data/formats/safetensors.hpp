@@ -37,8 +37,8 @@ struct SafeTensors : NamedTensors {
 ///
 /// The file is replaced as a whole or, after an error, not at all. ValueError for a name that is
 /// used twice, is not UTF-8, has a NUL byte or more than 1,024 bytes, or is "__metadata__" (for a
-/// text: one of the names above), and for an undefined tensor. IoError if the file cannot be
-/// written.
+/// text: one of the names above), for a text that is not UTF-8, and for an undefined tensor.
+/// IoError if the file cannot be written.
 void save(const std::string& path, const NamedTensors& tensors, const SaveOptions& options = {},
           At at = At::here());
 

@@ -355,3 +355,14 @@ TEST_CASE("names that a file cannot hold are refused by name") {
         }) == "save: text \"\xff\": it is not UTF-8");
   CHECK(load(path)[0].first == "a/b");  // what was refused has changed nothing
 }
+
+TEST_CASE("a text may have any length, any characters and the content of any name") {
+  const Folder folder("safetensors-texts");
+  const std::string path = folder.write("file.safetensors", "");
+  const data::Metadata texts{{"long", std::string(100'000, 't')},
+                             {"nul", "a\0b"s},
+                             {"name", "__metadata__"},
+                             {"none", ""}};
+  save(path, mixed(), {.metadata = texts});
+  CHECK(load(path).metadata == texts);
+}
