@@ -65,9 +65,9 @@ std::vector<NamedTensors> Checkpoint::states() const {
 }
 
 /// Which part has the entries whose names begin so.
-std::map<std::string, std::size_t> Checkpoint::owners(const std::vector<NamedTensors>& states,
-                                                      At at) const {
-  std::map<std::string, std::size_t> all;
+std::unordered_map<std::string, std::size_t> Checkpoint::owners(
+    const std::vector<NamedTensors>& states, At at) const {
+  std::unordered_map<std::string, std::size_t> all;
   for (std::size_t i = 0; i < states.size(); ++i)
     for (const auto& [name, tensor] : states[i])
       if (all.emplace(head_of(name), i).first->second != i)
@@ -128,7 +128,7 @@ Resumed Checkpoint::resume(const ResumeOptions& options, At at) {
   std::error_code error;
   if (fs::symlink_status(path_, error).type() == fs::file_type::not_found) return {};
   std::vector<NamedTensors> found(parts_.size());
-  const std::map<std::string, std::size_t> owner = owners(states(), at);
+  const std::unordered_map<std::string, std::size_t> owner = owners(states(), at);
   SafeTensors file = load(path_, {}, at);
   if (!file.verified || file.metadata.count(kFormat) == 0)
     fail<FormatError>(at, "Checkpoint: {}: byte 8: this is no checkpoint", path_);

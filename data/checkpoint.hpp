@@ -2,8 +2,6 @@
 /// @file
 /// A training run in one file, from which it goes on with the same bits.
 
-#include <map>
-
 #include "descent/core/tensor/state.hpp"
 #include "descent/data/formats/safetensors.hpp"
 
@@ -113,8 +111,8 @@ class Checkpoint : Pinned {
                       }});
   }
   [[nodiscard]] std::vector<NamedTensors> states() const;
-  [[nodiscard]] std::map<std::string, std::size_t> owners(const std::vector<NamedTensors>& states,
-                                                          At at) const;
+  [[nodiscard]] std::unordered_map<std::string, std::size_t> owners(
+      const std::vector<NamedTensors>& states, At at) const;
   void write(const std::string& path, At at) const;
   [[nodiscard]] std::string path_with(const std::string& word) const;
 

@@ -4,7 +4,7 @@
 /// comes a header in JSON that names each tensor, then the elements, little-endian and row-major.
 /// Source: the README and the reference reader of huggingface/safetensors.
 
-#include <map>
+#include <unordered_map>
 
 #include "descent/core/kernels/element.hpp"
 #include "descent/core/tensor/named.hpp"
@@ -13,7 +13,7 @@
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
 /// What a file holds beside its tensors: texts with names.
-using Metadata = std::map<std::string, std::string>;
+using Metadata = std::unordered_map<std::string, std::string>;
 
 /// What `save` writes beside the tensors.
 struct SaveOptions {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -200,7 +201,7 @@ std::string write_header(const Header& header) {
   std::string text = "{";
   if (!header.metadata.empty()) {
     text += json_of(kMetadata) + ":{";
-    for (const auto& [name, content] : header.metadata)
+    for (const auto& [name, content] : std::map(header.metadata.begin(), header.metadata.end()))
       text += json_of(name) + ":" + json_of(content) + ",";
     text.back() = '}';
     text += ",";
