@@ -107,10 +107,8 @@ class Reader {
   Tensor allocate(const Entry& e) const {
     if (!is_native(e.element) && !options_.convert)
       fail<DtypeError>(
-          at_,
-          "load: {}: tensor {} is {}, which is no dtype: load(path, {.convert = true}) "
-          "reads it as {}",
-          path_, quote(e.name), type_of(e), dtype_for(e.element));
+          at_, "load: {}: tensor {} is {}, which is no dtype: {.convert = true} makes it {}", path_,
+          quote(e.name), type_of(e), dtype_for(e.element));
     return empty(e.shape, dtype_for(e.element), at_);
   }
 

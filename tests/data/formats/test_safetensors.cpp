@@ -112,11 +112,11 @@ TEST_CASE("element types that are no dtype are converted on request only") {
     return load(path, {.convert = true})[0].second;
   };
   CHECK(complaint<DtypeError>(folder, file("F16", bytes_of<uint16_t>({0x3c00}), 1)) ==
-        "load: <path>: tensor \"x\" is F16, which is no dtype: load(path, {.convert = true}) reads "
-        "it as float32");
+        "load: <path>: tensor \"x\" is F16, which is no dtype: "
+        "{.convert = true} makes it float32");
   CHECK(complaint<DtypeError>(folder, file("I32", bytes_of<int32_t>({7}), 1)) ==
-        "load: <path>: tensor \"x\" is I32, which is no dtype: load(path, {.convert = true}) reads "
-        "it as int64");
+        "load: <path>: tensor \"x\" is I32, which is no dtype: "
+        "{.convert = true} makes it int64");
   CHECK(ints(converted("I32", bytes_of<int32_t>({7, -8, INT32_MIN}), 3)) == Ints{7, -8, INT32_MIN});
   CHECK(ints(converted("U32", bytes_of<uint32_t>({UINT32_MAX}), 1)) == Ints{UINT32_MAX});
   CHECK(ints(converted("U8", "\x00\xff"s, 2)) == Ints{0, 255});
