@@ -123,7 +123,7 @@ Tensor sum(const In& x, const Dims& dims, KeepDim keepdim) {
 
 Tensor sum_to(const In& x, const Shape& shape) {
   detail::check("sum_to", x);
-  if (shape == x.shape()) return x;
+  if (shape == x.shape()) return x.dtype() == boolean ? to(x, int64) : Tensor(x);
   if (!broadcasts_to(shape, x.shape()))
     fail<ShapeError>(x.at, "sum_to: {} does not broadcast to {}: only axes of size 1 repeat", shape,
                      x.shape());

@@ -241,6 +241,16 @@ TEST_CASE("whole numbers add up exactly, and bools are counted") {
   CHECK_FALSE(any(zeros({0})).item<bool>());
 }
 
+TEST_CASE("sum_to counts bools to whole numbers, whether or not the shape changes") {
+  const Tensor x = tensor({true, false, true});
+  for (const Shape& shape : {Shape{3}, Shape{1}, Shape{}}) {
+    CAPTURE(str(shape));
+    CHECK(sum_to(x, shape).dtype() == int64);
+  }
+  CHECK(ints(sum_to(x, {3})) == Ints{1, 0, 1});
+  CHECK(ints(sum_to(x, {1})) == Ints{2});
+}
+
 TEST_CASE("any number of threads gives the same bits") {
   const NumThreads restored(1);
   for (const Shape& shape : {Shape{200000}, {300, 700}, {70000, 3}, {40, 30, 50}, {2, 100000}}) {
