@@ -40,16 +40,10 @@ int64_t columns(std::string_view text) {
   return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
 }
 
-/// The first `width` characters.
-std::string truncate(std::string text, int64_t width) {
-  while (columns(text) > width) text.pop_back();
-  return text;
-}
-
 /// The text in one line: spaces replace control characters.
 std::string plain(std::string text) {
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < ' ') c = ' ';
+  std::ranges::replace_if(
+      text, [](unsigned char c) { return c < ' '; }, ' ');
   return text;
 }
 
@@ -75,12 +69,10 @@ std::string speed(double rate) {
 
 std::string cells(double fraction, int64_t width, bool unicode) {
   const char* const eighths[] = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};
-  const auto filled = static_cast<int64_t>(fraction * static_cast<double>(width * 8));
+  auto filled = static_cast<int64_t>(fraction * static_cast<double>(width * 8));
   std::string text;
-  for (int64_t i = 0; i < width; ++i) {
-    const int64_t cell = std::clamp<int64_t>(filled - 8 * i, 0, 8);
-    text += unicode ? eighths[cell] : cell == 8 ? "#" : " ";
-  }
+  for (; width > 0; --width, filled -= 8)
+    text += unicode ? eighths[std::clamp<int64_t>(filled, 0, 8)] : filled >= 8 ? "#" : " ";
   return text;
 }
 
@@ -90,22 +82,22 @@ std::string format_bar(const ProgressView& v, const ProgressStyle& style) {
   const int64_t width = std::max(style.width, 1) - 1;
   const bool total_known = v.done >= 0 && v.total > 0 && v.done <= v.total;
   const double fraction = static_cast<double>(v.done) / static_cast<double>(v.total);
-  std::string head = heading(v), tail;
+  std::string head = heading(v), tail = fmt::format("{}it [{}", v.done, clock(v.seconds));
   if (total_known) {
     const double left = static_cast<double>(v.total - v.done) / v.rate;
     head += fmt::format("{:3.0f}%", fraction * 100);
     tail = fmt::format(" {}/{} [{}<{}", v.done, v.total, clock(v.seconds), clock(left));
-  } else {
-    tail = fmt::format("{}it [{}", v.done, clock(v.seconds));
   }
   tail += ", " + speed(v.rate);
   for (const auto& [name, value] : v.postfix) tail += fmt::format(", {}={:.4g}", name, value);
   tail += "]";
-
   const int64_t room = width - columns(head) - columns(tail) - 2;
-  if (!total_known || room < 1) return truncate(head + tail, width);
-  return fmt::format("{}|{}{}{}|{}", head, style.color ? "\x1b[32m" : "",
-                     cells(fraction, room, style.unicode), style.color ? "\x1b[0m" : "", tail);
+  if (total_known && room > 0)
+    return fmt::format("{}|{}{}{}|{}", head, style.color ? "\x1b[32m" : "",
+                       cells(fraction, room, style.unicode), style.color ? "\x1b[0m" : "", tail);
+  std::string text = head + tail;
+  while (columns(text) > width) text.pop_back();
+  return text;
 }
 
 std::string format_line(const ProgressView& v) {
@@ -117,14 +109,11 @@ std::string format_line(const ProgressView& v) {
 }
 
 Progress::Progress(int64_t total, const std::string& title, ProgressOptions options, At at)
-    : mode_(options.mode),
-      fd_(options.fd),
-      start_(now()),
-      view_{.title = plain(title), .total = total} {
+    : options_(options), start_(now()), view_{.title = plain(title), .total = total} {
   if (total < 0) fail<ValueError>(at, "Progress: total {} is negative", total);
-  if (mode_ == automatic) mode_ = ::isatty(fd_) && environment("TERM") != "dumb" ? bar : lines;
-  interval_ = mode_ == bar ? 0.1 : 30;
-  if (mode_ == bar) draw(false);
+  if (options_.mode == automatic)
+    options_.mode = ::isatty(options_.fd) && environment("TERM") != "dumb" ? bar : lines;
+  if (options_.mode == bar) draw(false);
 }
 
 Progress::~Progress() {
@@ -137,11 +126,11 @@ Progress::~Progress() {
 void Progress::update(int64_t steps) {
   if (__builtin_add_overflow(view_.done, steps, &view_.done))
     view_.done = steps > 0 ? INT64_MAX : INT64_MIN;
-  if (mode_ != none && now() - start_ - view_.seconds >= interval_) draw(false);
+  const double interval = options_.mode == bar ? 0.1 : 30;
+  if (options_.mode != none && now() - start_ - view_.seconds >= interval) draw(false);
 }
 
 void Progress::postfix(const char* text, double value) {
-  if (mode_ == none) return;
   const std::string name = plain(text);
   for (auto& entry : view_.postfix)
     if (entry.first == name) return void(entry.second = value);
@@ -149,33 +138,27 @@ void Progress::postfix(const char* text, double value) {
 }
 
 void Progress::close() {
-  if (mode_ == none) return;
-  draw(true);
-  mode_ = none;
+  if (options_.mode != none) draw(true);
+  options_.mode = none;
 }
 
 void Progress::draw(bool last) {
-  const double seconds = now() - start_;
-  recent_steps_ +=
-      kSmoothing * (static_cast<double>(view_.done) - static_cast<double>(drawn_) - recent_steps_);
+  const double seconds = now() - start_, done = static_cast<double>(view_.done);
+  recent_steps_ += kSmoothing * (done - drawn_ - recent_steps_);
   recent_seconds_ += kSmoothing * (seconds - view_.seconds - recent_seconds_);
-  drawn_ = view_.done;
+  drawn_ = done;
   view_.seconds = seconds;
-  if (last) view_.rate = static_cast<double>(view_.done) / seconds;  // of the whole loop
-  else view_.rate = recent_seconds_ > 0 ? recent_steps_ / recent_seconds_ : 0;
+  view_.rate = last ? done / seconds : recent_steps_ / recent_seconds_;  // at last of the whole
 
-  std::string text;
-  if (mode_ == lines) {
-    text = format_line(view_) + "\n";
-  } else {
-    winsize size{};
-    const bool sized = ::ioctl(fd_, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-    const bool color = ::isatty(fd_) && environment("NO_COLOR").empty();
-    const ProgressStyle style{sized ? size.ws_col : 80, locale_is_utf8(), color};
-    text = "\r" + format_bar(view_, style) + "\x1b[K" + (last ? "\n" : "");
-  }
+  winsize size{};  // stays empty where there is no terminal
+  ::ioctl(options_.fd, TIOCGWINSZ, &size);
+  const bool color = ::isatty(options_.fd) && environment("NO_COLOR").empty();
+  const ProgressStyle style{size.ws_col > 0 ? size.ws_col : 80, locale_is_utf8(), color};
+  const std::string text = options_.mode == lines
+                               ? format_line(view_) + "\n"
+                               : "\r" + format_bar(view_, style) + "\x1b[K" + (last ? "\n" : "");
   // Progress that cannot be shown must not stop the loop.
-  if (::write(fd_, text.data(), text.size()) < 0) return;
+  if (::write(options_.fd, text.data(), text.size()) < 0) return;
 }
 
 }  // namespace descent

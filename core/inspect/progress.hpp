@@ -64,12 +64,11 @@ class Progress : Pinned {
  private:
   void draw(bool last);
 
-  ProgressMode mode_;
-  int fd_;
-  double start_, interval_;                       // seconds
-  ProgressView view_;                             // seconds and rate are of the last drawing
-  int64_t drawn_ = 0;                             // the steps that were done then
-  double recent_steps_ = 0, recent_seconds_ = 0;  // moving averages over the drawings
+  ProgressOptions options_;
+  double start_;       // seconds
+  ProgressView view_;  // seconds and rate are of the last drawing
+  /// The steps that were done at the last drawing; moving averages over the drawings.
+  double drawn_ = 0, recent_steps_ = 0, recent_seconds_ = 0;
 };
 
 /// The text of a bar, never wider than the terminal.

@@ -73,9 +73,9 @@ struct Csv {
 /// reader numbers categories anew: codes change where a category of no row precedes others, or
 /// where they do not come in the order of their rows.
 ///
-/// ShapeError unless `values` is [rows, columns]. IoError if the file cannot be written.
-/// ValueError, with the name or the place in `values`, for what the reader would refuse or take for
-/// something else: an infinity, a code without a category, NaN if `missing` is empty, a number or a
+/// ShapeError unless `values` is [rows, columns] and all columns or none have `categories`. IoError
+/// if the file cannot be written. ValueError, with the name, the place in `values` or the row of
+/// the file, for what the reader would refuse or take for something else: an infinity, a code without a category, NaN if `missing` is empty, a number or a
 /// category that stands for a missing value, equal categories, a NUL byte, a row longer than 1 MiB,
 /// a header that `automatic` would not find.
 void write_csv(const std::string& path, const Csv& table, const CsvOptions& options = {},

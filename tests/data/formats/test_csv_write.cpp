@@ -125,9 +125,9 @@ TEST_CASE("what a reader would refuse, or take for something else, is not writte
   CHECK(refused({{"t", "t"}, tensor({{0., 0.}}), {{"a"}, {}}}) ==
         "write_csv: 2 columns are called \"t\": there are [t, t]");
   CHECK(refused({{std::string(1 << 20, 'x')}, tensor({{0.}})}) ==
-        "write_csv: the header makes more than 1 MiB, or 4 GiB in total");
+        "write_csv: row 1 makes more than 1 MiB, or 4 GiB in total");
   CHECK(refused({{"t"}, tensor({{0.}}), {{std::string(1 << 20, 'x')}}}) ==
-        "write_csv: values[0] makes more than 1 MiB, or 4 GiB in total");
+        "write_csv: row 2 makes more than 1 MiB, or 4 GiB in total");
   CHECK(again({{std::string((1 << 20) - 1, 'x')}, tensor({{0.}}, float64)}).values.numel() == 1);
   CHECK(refused(numbers({1}), {.delimiter = '.'}) ==
         "write_csv: delimiter \".\" could be part of a field");
@@ -137,14 +137,15 @@ TEST_CASE("what a reader would refuse, or take for something else, is not writte
     return refusal<ShapeError>([&] { data::write_csv(path, table); });
   };
   CHECK(shape_error({{"x"}, zeros({2, 3})}) ==
-        "write_csv: values [2, 3], 1 columns: need [rows, columns]");
+        "write_csv: values [2, 3], 1 columns, categories of 0: need [rows, columns]");
   CHECK(shape_error({{"x"}, zeros({2})}) ==
-        "write_csv: values [2], 1 columns: need [rows, columns]");
-  CHECK(shape_error({{"x"}, {}}) == "write_csv: values [], 1 columns: need [rows, columns]");
+        "write_csv: values [2], 1 columns, categories of 0: need [rows, columns]");
+  CHECK(shape_error({{"x"}, {}}) ==
+        "write_csv: values [], 1 columns, categories of 0: need [rows, columns]");
   CHECK(shape_error({{}, zeros({2, 0})}) ==
-        "write_csv: values [2, 0], 0 columns: need [rows, columns]");
-  CHECK(refused({{"x"}, tensor({{0.}}), {{"a"}, {"b"}}}) ==
-        "write_csv: categories of 2 columns: there are 1");
+        "write_csv: values [2, 0], 0 columns, categories of 0: need [rows, columns]");
+  CHECK(shape_error({{"x"}, tensor({{0.}}), {{"a"}, {"b"}}}) ==
+        "write_csv: values [1, 1], 1 columns, categories of 2: need [rows, columns]");
   CHECK(refusal<IoError>([&] {
           data::write_csv("/none/x.csv", numbers({1}));
         }).starts_with("write_csv: cannot open /none/x.csv: "));
