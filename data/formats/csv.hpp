@@ -75,9 +75,10 @@ struct Csv {
 ///
 /// ShapeError unless `values` is [rows, columns] and all columns or none have `categories`. IoError
 /// if the file cannot be written. ValueError, with the name, the place in `values` or the row of
-/// the file, for what the reader would refuse or take for something else: an infinity, a code without a category, NaN if `missing` is empty, a number or a
-/// category that stands for a missing value, equal categories, a NUL byte, a row longer than 1 MiB,
-/// a header that `automatic` would not find.
+/// the file, for what the reader would refuse or take for something else: an infinity, a code
+/// without a category, NaN if `missing` is empty, a number or a category that stands for a missing
+/// value, equal categories, a NUL byte, a row longer than 1 MiB, a header that `automatic` would
+/// not find.
 void write_csv(const std::string& path, const Csv& table, const CsvOptions& options = {},
                At at = At::here());
 

@@ -209,7 +209,8 @@ TEST_CASE("under a SerialGuard a thread calls all tiles itself, in order") {
     detail::reset_pool_stats();
     CHECK(sum_below(100) == 4950);
     CHECK(detail::pool_stats().jobs == 1);
-  }).join();
+  })
+      .join();
 }
 
 TEST_CASE("several threads may call at once") {
