@@ -93,7 +93,7 @@ class Receiver : public nlohmann::json_sax<json> {
   }
   bool end_object() override {
     if (--depth_ == 1 && !in_metadata_)
-      for (std::size_t i = 0; i < seen_.size(); ++i)
+      for (std::size_t i = 0; i < std::size(kFields); ++i)
         if (!seen_[i]) refuse(std::string(kFields[i]) + " is missing");
     return true;
   }

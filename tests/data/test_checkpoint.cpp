@@ -1,3 +1,4 @@
+#include <cmath>
 #include <limits>
 
 #include "files.hpp"
@@ -291,4 +292,68 @@ TEST_CASE("a save that fails leaves the file before as it was") {
   Checkpoint device("/dev/full");
   CHECK(refusal<IoError>([&] { device.save(); }) ==
         "save: cannot write /dev/full: it is not a regular file");
+}
+
+namespace {
+
+/// The run that tests/golden/checkpoint/format1.safetensors was saved from.
+struct Format1 {
+  explicit Format1(const std::string& path)
+      : checkpoint(path, net, opt, schedule, average, loader) {
+    checkpoint.add("step", step);
+    checkpoint.add("loss", loss);
+  }
+  nn::Linear net{3, 2};
+  optim::Adam opt{net.named_parameters(), {.lr = 0.01}};
+  optim::Scheduler schedule{opt, optim::schedule::exponential(0.5)};
+  optim::WeightAverage average{net.named_parameters()};
+  data::DataLoader loader{
+      data::TensorDataset(arange(30).to(float32).reshape({10, 3}) / 30, arange(10)),
+      {.batch_size = 3, .shuffle = true, .seed = 5}};
+  int64_t step = 0;
+  double loss = 0;
+  Checkpoint checkpoint;
+};
+const std::string kGolden = DESCENT_ROOT "/tests/golden/checkpoint/format1.safetensors";
+
+}  // namespace
+
+TEST_CASE("a checkpoint of format 1 loads in this version") {
+  Format1 run(kGolden);
+  const std::string said = standard_error([&] { CHECK(run.checkpoint.resume()); });
+  CHECK(run.step == 6);
+  CHECK(run.loss == 0.49319696426391602);
+  CHECK(run.opt.steps() == 6);
+  CHECK(run.opt.lr_factor() == 1. / 64);
+  CHECK(run.average.updates() == 6);
+  CHECK(run.loader.state().epoch == 1);
+  CHECK(run.loader.state().batch == 2);
+  CHECK(static_cast<double>(run.opt.group("bias").weight_decay) == 0.1);
+  CHECK(std::abs(run.net.weight.select(0, 0).select(0, 0).item() - 0.4689) < 1e-4);
+}
+
+TEST_CASE("no bit of a checkpoint can be lost unseen, and no part of it is taken for all") {
+  const Folder folder("checkpoint");
+  const std::string good = content_of(kGolden), path = path_in(folder);
+  std::filesystem::copy(kGolden, path);
+  const data::SafeTensors right = load(path);
+  int64_t refused = 0, wrong = 0;
+  const auto probe = [&](const std::string& content) {
+    folder.write("run.safetensors", content);
+    try {
+      wrong += !same_bits(load(path), right);
+    } catch (const FormatError&) { ++refused; }
+  };
+  const std::size_t stride = kAddressSanitizer || kThreadSanitizer ? 7 : 1;
+  int64_t tried = 0;
+  for (std::size_t i = 0; i < 8 * good.size(); i += stride, ++tried) {
+    std::string content = good;
+    content[i / 8] = static_cast<char>(content[i / 8] ^ 1 << i % 8);
+    probe(content);
+  }
+  for (std::size_t n = 0; n < good.size(); n += stride, ++tried) probe(good.substr(0, n));
+  CHECK(wrong == 0);
+  CHECK(refused == tried);
+  std::printf("damaged: %ld changes of a checkpoint of %zu bytes, all refused\n",
+              static_cast<long>(tried), good.size());
 }
