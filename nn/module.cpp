@@ -88,9 +88,9 @@ ModuleBase::ModuleBase() : state_(std::make_shared<State>()) {}
 
 std::string ModuleBase::type() const {
   int status = 0;
-  char* demangled = abi::__cxa_demangle(typeid(*this).name(), nullptr, nullptr, &status);
-  std::string name = demangled ? demangled : typeid(*this).name();
-  std::free(demangled);
+  const std::unique_ptr<char, void (*)(void*)> demangled(
+      abi::__cxa_demangle(typeid(*this).name(), nullptr, nullptr, &status), std::free);
+  std::string name = demangled ? demangled.get() : typeid(*this).name();
   name = name.substr(0, name.find('<'));
   return name.substr(name.rfind(':') + 1);
 }
