@@ -33,6 +33,14 @@ void rename_if_there(const std::string& from, const std::string& to, At at) {
     fail<IoError>(at, "Checkpoint: cannot rename {} to {}: {}", from, to, error.message());
 }
 
+/// A second name of a file until the end, which keeps it while another one takes its place.
+struct SecondName : Pinned {
+  explicit SecondName(std::string name_) : name(std::move(name_)) { fs::remove(name, error); }
+  ~SecondName() { fs::remove(name, error); }
+  std::string name;
+  std::error_code error;
+};
+
 }  // namespace
 
 Checkpoint::Checkpoint(std::string path, int) : path_(std::move(path)), best_(NAN) {
@@ -96,18 +104,17 @@ std::string Checkpoint::path_with(const std::string& word) const {
 }
 
 void Checkpoint::save(At at) {
-  // The file before gets another name only when the new one is there.
-  const std::string before = path_with("before");
   std::error_code error;
-  fs::remove(before, error);
-  if (kept_ > 1) fs::create_hard_link(path_, before, error);
-  if (error && error != std::errc::no_such_file_or_directory)
-    fail<IoError>(at, "Checkpoint: cannot keep {} as {}: {}", path_, before, error.message());
+  const fs::path old = fs::canonical(path_, error);  // not a link, which will lead to the new one
+  if (kept_ == 1 || error) return write(path_, at);
+  SecondName before(old.parent_path() / ("." + old.filename().string() + ".before"));
+  fs::create_hard_link(old, before.name, before.error);
+  if (before.error)
+    fail<IoError>(at, "Checkpoint: cannot keep {}: {}", path_, before.error.message());
   write(path_, at);
-  if (kept_ == 1 || error) return;
   for (int64_t i = kept_ - 1; i > 1; --i)
     rename_if_there(path_with(std::to_string(i - 1)), path_with(std::to_string(i)), at);
-  rename_if_there(before, path_with("1"), at);
+  rename_if_there(before.name, path_with("1"), at);
 }
 
 bool Checkpoint::keep_best(double metric, Better better, At at) {

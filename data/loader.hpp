@@ -135,4 +135,5 @@ class DataLoader : public Loadable<DataLoader> {
       std::function<Batch(const Tensor& order, int64_t start, int64_t count, int64_t epoch)>;
   std::shared_ptr<const Load> load_;
 };
+
 }}  // namespace descent::data

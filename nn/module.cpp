@@ -204,6 +204,8 @@ Commit ModuleBase::prepare_load(const NamedTensors& source, IncompatibleKeys* le
   for (const auto& [name, t] : own) storages.insert(storage_of(t));
   for (Tensor& t : found)
     if (t.defined() && storages.count(storage_of(t)) != 0) t = t.detach().clone(at);
+  for (std::size_t i = 0; i < own.size(); ++i)
+    if (found[i].defined()) check_not_expanded("load_state_dict", own[i].second, at);
   return [own, found = std::move(found)] {
     NoGradGuard no_grad;
     for (std::size_t i = 0; i < own.size(); ++i)

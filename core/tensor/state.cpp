@@ -43,6 +43,10 @@ void StateVisitor::operator()(std::string name, Tensor& tensor, const Tensor& li
          if (in_place.defined()) in_place.copy_(t);
          else tensor = t;
        }});
+  if (in_place.defined())
+    entries_.back().check = [in_place](const Tensor&, At at) {
+      check_not_expanded("load_state_dict", in_place, at);
+    };
   if (like.dtype() == int64 && like.dim() == 0) entries_.back().check = make_count_check(name);
 }
 

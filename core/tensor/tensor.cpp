@@ -101,19 +101,24 @@ void refuse_input(const char* op, const In& x) {
 
 }  // namespace detail
 
-void will_write(const char* op, const Tensor& x, At at) {
-  if (x.requires_grad() && detail::grad_mode)
-    fail<GraphError>(at,
-                     "{}: a tensor {} that requires a gradient is changed in place: do it under "
-                     "NoGradGuard, or on detach()",
-                     op, x.shape());
-  detail::Header* h = Peek::header(x);
+void check_not_expanded(const char* op, const Tensor& x, At at) {
+  const detail::Header* h = Peek::header(x);
   for (int i = 0; !h->contiguous && i < h->shape.rank(); ++i)
     if (h->strides[i] == 0 && h->shape[i] > 1)
       fail<ShapeError>(at,
                        "{}: an expanded tensor {} is changed in place: several of its elements are "
                        "one in memory: clone() it first",
                        op, x.shape());
+}
+
+void will_write(const char* op, const Tensor& x, At at) {
+  if (x.requires_grad() && detail::grad_mode)
+    fail<GraphError>(at,
+                     "{}: a tensor {} that requires a gradient is changed in place: do it under "
+                     "NoGradGuard, or on detach()",
+                     op, x.shape());
+  check_not_expanded(op, x, at);
+  detail::Header* h = Peek::header(x);
   ++h->storage->version;
   h->storage->writer = op;
 }

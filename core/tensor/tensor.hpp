@@ -408,6 +408,9 @@ Tensor empty(const char* op, const Shape& shape, DType dtype, At at);
 Tensor empty_like(const char* op, const In& x, DType dtype);
 }  // namespace detail
 
+/// ShapeError if x is expanded: a change in place of one element would change others.
+void check_not_expanded(const char* op, const Tensor& x, At at);
+
 /// Adds 1 to the version of x's storage, because `op` is about to change its elements. GraphError
 /// if x requires a gradient and ops are recorded, because the graph would not notice the change.
 /// ShapeError if x is expanded.

@@ -185,7 +185,7 @@ OutputFile::OutputFile(const char* op, const std::string& path, At at)
   if (::stat(path.c_str(), &info) == 0) {
     if (!S_ISREG(info.st_mode))
       fail<IoError>(at, "{}: cannot write {}: it is not a regular file", op, path);
-    mode_ = info.st_mode & 07777;
+    mode_ = info.st_mode & 0777;
     if (char* real = ::realpath(path.c_str(), nullptr)) {
       path_ = real;
       std::free(real);

@@ -73,8 +73,8 @@ class InputFile {
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
   std::unique_ptr<z_stream_s, void (*)(z_stream_s*)> gzip_;  // null if it is not compressed
   std::unique_ptr<unsigned char[]> buffer_;  // compressed bytes: too many for a small stack
-  std::size_t size_ = 0, stored_ = 0,
-              inflated_ = 0;  // of the file; taken of it and made of it so far
+  std::size_t size_ = 0;                     // of the file
+  std::size_t stored_ = 0, inflated_ = 0;    // bytes taken from a gzip stream, and made of them
 };
 
 /// Writes a file as a whole: other programs see the old file or the new one, never a part, whatever

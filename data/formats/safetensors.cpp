@@ -1,7 +1,6 @@
 #include "descent/data/formats/safetensors.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <fmt/format.h>
 #include <set>
 

@@ -1,10 +1,12 @@
 #include "descent/data/formats/safetensors_header.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <fmt/format.h>
-#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "descent/core/base/checked.hpp"

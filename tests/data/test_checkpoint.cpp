@@ -247,6 +247,48 @@ TEST_CASE("the files before and the best one are kept") {
   CHECK(refusal<ValueError>([&] { run.keep_last(0); }) == "keep_last: 0 files: need 1 to 1000");
 }
 
+TEST_CASE("keeping files before touches nothing else, and follows links") {
+  const Folder folder("checkpoint"), other("checkpoint-target");
+  const std::string link = path_in(folder);
+  std::filesystem::create_symlink(other.path / "real.safetensors", link);
+  folder.write("run.before.safetensors", "a file of the user");
+  int64_t step = 1;
+  Checkpoint run(link);
+  run.add("step", step);
+  save((other.path / "real.safetensors").string(), {});  // the link leads somewhere
+  run.save();
+  run.keep_last(2);
+  const std::string first = content_of(link);
+  step = 2;
+  run.save();
+  CHECK(std::filesystem::is_symlink(link));
+  CHECK(content_of(path_in(folder, "run.1.safetensors")) == first);
+  CHECK(content_of(link) != first);
+  CHECK(content_of(path_in(folder, "run.before.safetensors")) == "a file of the user");
+  // A save that fails keeps no second name.
+  Net a, b;
+  Checkpoint two(link, a, b);
+  two.keep_last(2);
+  CHECK_THROWS_WITH_AS(two.save(), doctest::Contains("two parts have entries"), ValueError);
+  CHECK(std::distance(std::filesystem::directory_iterator(other.path), {}) == 1);
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 3);
+}
+
+TEST_CASE("a model that cannot be written in place is refused before another part is changed") {
+  struct Expanded : nn::Module {
+    Tensor buffer = register_buffer("buffer", zeros({1}).expand({3}));
+    Tensor forward(const In& x) const override { return x; }
+  } net;
+  const Folder folder("checkpoint");
+  int64_t step = 1;
+  Checkpoint run(path_in(folder), net);
+  run.add("step", step);
+  run.save();
+  step = 2;
+  CHECK_THROWS_WITH_AS(run.resume(), doctest::Contains("an expanded tensor [3]"), ShapeError);
+  CHECK(step == 2);
+}
+
 TEST_CASE("parts that would mix are refused") {
   const Folder folder("checkpoint");
   Net a, b;

@@ -24,6 +24,12 @@ struct Run {
   Checkpoint checkpoint;
 };
 
+void take_step(const nn::Module& net, optim::OptimizerBase& opt, const data::Batch& batch) {
+  opt.zero_grad();
+  nn::cross_entropy(net(batch.x), batch.y).backward();
+  opt.step();
+}
+
 /// A perceptron, Adam and groups, batches of 4 with a smaller last one.
 struct Perceptron : Run {
   explicit Perceptron(const std::string& path) : Run(path) {
@@ -32,11 +38,7 @@ struct Perceptron : Run {
     opt.set_lr_multiplier("2.weight", 0.5);
     checkpoint.add("net", net), checkpoint.add("opt", opt), checkpoint.add("loader", loader);
   }
-  void train(const data::Batch& batch) {
-    opt.zero_grad();
-    nn::cross_entropy(net(batch.x), batch.y).backward();
-    opt.step();
-  }
+  void train(const data::Batch& batch) { take_step(net, opt, batch); }
   void end_epoch() {}
   nn::Sequential net{nn::Linear(5, 8), [](const In& x) { return tanh(x); }, nn::Linear(8, 3)};
   optim::Adam opt{net.named_parameters(), {.lr = 0.01}};
@@ -49,11 +51,7 @@ struct Convolution : Run {
     checkpoint.add("net", net), checkpoint.add("opt", opt), checkpoint.add("loader", loader);
     checkpoint.add("schedule", schedule);
   }
-  void train(const data::Batch& batch) {
-    opt.zero_grad();
-    nn::cross_entropy(net(batch.x), batch.y).backward();
-    opt.step();
-  }
+  void train(const data::Batch& batch) { take_step(net, opt, batch); }
   void end_epoch() { schedule.step(); }
   nn::Sequential net{nn::Conv2d(1, 4, 3), [](const In& x) { return relu(x); }, nn::MaxPool2d(2),
                      nn::Flatten(), nn::Linear(16, 3)};
@@ -106,9 +104,7 @@ struct Averaged : Run {
     checkpoint.add("average", average);
   }
   void train(const data::Batch& batch) {
-    opt.zero_grad();
-    nn::cross_entropy(net(batch.x), batch.y).backward();
-    opt.step();
+    take_step(net, opt, batch);
     average.update();
   }
   void end_epoch() {}

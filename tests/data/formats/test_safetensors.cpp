@@ -2,6 +2,8 @@
 #include <cmath>
 #include <sys/stat.h>
 
+#include "descent/core/kernels/crc32c.hpp"
+
 #include "files.hpp"
 
 using namespace descent;
@@ -88,6 +90,31 @@ TEST_CASE("without checksums a file has the reference writer's bytes") {
         file_of(header + std::string(7 - (header.size() + 7) % 8, ' '),
                 bytes_of<int64_t>({0, 3, 1, 4, 2, 5}) + bytes_of<double>({2.5}) +
                     bytes_of<float>({0.25F, 0.25F, 0.25F, 0.25F, 1.5F, -2.0F}) + "\1\0\1"s));
+}
+
+TEST_CASE("checksums of large tensors, which several threads compute, are those of the whole") {
+  const Folder folder("safetensors");
+  const std::string path = (folder.path / "large.safetensors").string();
+  const NamedTensors large{{"a", noise({3'000'001}, 1)}, {"b", noise({1}, 2, float64)}};
+  save(path, large, {.checksums = false});
+  const std::string plain = content_of(path);
+  for (const int threads : {1, 3}) {
+    const NumThreads number(threads);
+    save(path, large);
+    const data::SafeTensors all = load(path);
+    CHECK(all.verified);
+    CHECK(same_bits(all[1].second, large[0].second));
+    char sum[16];
+    std::snprintf(sum, sizeof sum, "%08x",
+                  crc32c_by_tables(Peek::header(large[0].second)->data, 4 * 3'000'001));
+    CHECK(content_of(path).find("\"descent.crc32c.a\":\"" + std::string(sum) + "\"") !=
+          std::string::npos);
+    std::string damaged = content_of(path);
+    damaged[damaged.size() - 5'000'000] ^= 1;  // in the middle of a tile
+    CHECK(complaint(folder, damaged).find("tensor \"a\" is damaged") != std::string::npos);
+    folder.write("plain.safetensors", plain);
+    CHECK(same_bits(load((folder.path / "plain.safetensors").string())[1].second, large[0].second));
+  }
 }
 
 TEST_CASE("a model's weights travel in one line") {
