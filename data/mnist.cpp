@@ -33,9 +33,8 @@ struct Half {
       fail<FormatError>(at, "mnist: {}: byte 4: {} labels for the {} images of {}", labels.path,
                         labels.shape[0], shape[0], images.path);
     for (std::size_t i = 0; i < labels.bytes.size(); ++i)
-      if (const auto label = static_cast<unsigned char>(labels.bytes[i]); label > 9)
-        fail<FormatError>(at, "mnist: {}: byte {}: label {} is {}: need 0 to 9", labels.path, 8 + i,
-                          i, label);
+      if (const auto y = static_cast<unsigned char>(labels.bytes[i]); y > 9)
+        fail<FormatError>(at, "mnist: {}: byte {}: label {}: need 0 to 9", labels.path, 8 + i, y);
   }
 
   /// Makes the dataset, and frees the bytes of the images, which would be a fifth of the memory.
@@ -62,8 +61,8 @@ Mnist mnist(const std::string& folder, At at) {
   Half train(folder, "train", at), test(folder, "t10k", at);
   const Shape &a = train.images.shape, &b = test.images.shape;
   if (a[1] != b[1] || a[2] != b[2])
-    fail<FormatError>(at, "mnist: {}: byte 8: images of {} by {}, those of {} are {} by {}",
-                      test.images.path, b[1], b[2], train.images.path, a[1], a[2]);
+    fail<FormatError>(at, "mnist: {}: byte 8: shape {}, but {} has {}", test.images.path, b,
+                      train.images.path, a);
   std::error_code ignored;
   const std::string name = genuine(train, test)
                                ? "mnist"

@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <fmt/format.h>
-#include <string_view>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -117,10 +116,10 @@ Progress::Progress(int64_t total, const std::string& title, ProgressOptions opti
 }
 
 Progress::~Progress() {
+  // There may be no memory for the text.
   try {
     close();
-  } catch (...) {  // no memory for the text
-  }
+  } catch (...) {}
 }
 
 void Progress::update(int64_t steps) {

@@ -6,10 +6,8 @@
 #include <cmath>
 #include <fmt/format.h>
 #include <map>
-#include <memory>
 #include <optional>
 #include <set>
-#include <string_view>
 #include <sys/mman.h>
 
 #include "descent/core/ops/arithmetic.hpp"
@@ -33,9 +31,8 @@ bool contains(const Names& names, std::string_view text) {
 
 /// The place of the column of this name; ValueError unless there is exactly one.
 std::size_t find_column(const char* op, const Names& columns, const std::string& name, At at) {
-  if (const auto count = std::ranges::count(columns, name); count != 1)
-    fail<ValueError>(at, "{}: {} columns are called {}: there are {}", op, count, quote(name),
-                     columns);
+  if (const auto n = std::ranges::count(columns, name); n != 1)
+    fail<ValueError>(at, "{}: {} columns are called {}: there are {}", op, n, quote(name), columns);
   return static_cast<std::size_t>(std::ranges::find(columns, name) - columns.begin());
 }
 
@@ -72,13 +69,13 @@ const Names& categories_of(const Csv& table, std::size_t column) {
   return column < table.categories.size() ? table.categories[column] : none;
 }
 
-/// The same for a column of this name; ValueError unless it has any.
-const Names& texts_of(const char* op, const Csv& table, const std::string& name, At at) {
+/// The codes and the texts of the column of this name; ValueError unless it has texts.
+std::pair<Tensor, const Names&> coded_column(const char* op, const Csv& table,
+                                             const std::string& name, At at) {
   const Names& texts = categories_of(table, find_column(op, table.columns, name, at));
   if (texts.empty())
-    fail<ValueError>(at, "{}: column {} has no categories: name it in the option text", op,
-                     quote(name));
-  return texts;
+    fail<ValueError>(at, "{}: column {} has no categories: see the option text", op, quote(name));
+  return {table.column(name, at), texts};
 }
 
 bool is_code(double value, const Names& names) {
@@ -119,60 +116,78 @@ struct Block {
 
 /// Reads the file once from front to back. `next_row` is strict and explains what is wrong;
 /// `add_plain_rows` is fast and leaves to it what is not plainly right.
-class Reader {
- public:
-  Reader(const std::string& path, const CsvOptions& options, At at)
-      : path_(path), options_(options), at_(at), file_("read_csv", path, at) {}
+struct Reader {
+  const std::string& path;
+  const CsvOptions& options;
+  At at;
+  InputFile file{"read_csv", path, at};
+  std::unique_ptr<char[]> buffer{new char[kLongestRowBytes + kReadAtOnceBytes]};
+  char *next = buffer.get(), *row_begin = next, *end = next;  // in the buffer
+  std::size_t file_bytes = 0, row_number = 0;
+  std::vector<std::string_view> row = {};         // the fields of the current row
+  bool trailing = false, first_trailing = false;  // whether it, or the first, ends in a delimiter
+  bool ended = false;                             // whether the buffer has the rest of the file
+  bool fresh = false;  // whether add_plain_rows is yet to see what is in the buffer
+  /// Whether it may: what reads as a number must not be a text or stand for a missing value.
+  const bool plain =
+      options.text.empty() && std::none_of(options.missing.begin(), options.missing.end(), parse);
+  std::vector<Block> blocks{Block{kBlockNumbers}};  // the numbers so far
+  /// The codes of the texts of each column; none for numbers. No file makes a tree slow.
+  std::vector<std::optional<std::map<std::string, double, std::less<>>>> codes = {};
+  Csv csv = {};
 
   Csv read() {
     fill();
-    if (std::string_view(next_, end_).starts_with("\xEF\xBB\xBF")) next_ += 3;
+    if (std::string_view(next, end).starts_with("\xEF\xBB\xBF")) next += 3;
     if (!next_row()) refuse("the file is empty");
-    csv_.columns.assign(row_.begin(), row_.end());
-    const std::optional<bool> header = is_header(csv_.columns, options_);
+    csv.columns.assign(row.begin(), row.end());
+    const std::optional<bool> header = is_header(csv.columns, options);
     if (!header) refuse("numbers beside other text: say in the options whether this is a header");
-    for (std::size_t i = 0; i < row_.size() && !*header; ++i) csv_.columns[i] = fmt::to_string(i);
-    csv_.categories.resize(row_.size());
-    codes_.resize(row_.size());
-    for (const std::string& name : options_.text)
-      codes_[find_column("read_csv", csv_.columns, name, at_)].emplace();
+    for (std::size_t i = 0; i < row.size() && !*header; ++i) csv.columns[i] = fmt::to_string(i);
+    csv.categories.resize(row.size());
+    codes.resize(row.size());
+    for (const std::string& name : options.text)
+      codes[find_column("read_csv", csv.columns, name, at)].emplace();
     for (bool found = !*header || next_row(); found; found = next_row()) {
       add_row();
-      if (fresh_) add_plain_rows();
+      if (fresh) add_plain_rows();
     }
-    take_values();
-    return std::move(csv_);
+    // Each block goes when its numbers are in the tensor, so that memory never holds all twice.
+    std::vector<std::size_t> starts{0};
+    for (const Block& block : blocks) starts.push_back(starts.back() + block.count);
+    const auto width = std::ssize(codes);
+    csv.values = empty({static_cast<int64_t>(starts.back()) / width, width}, float64, at);
+    auto* const to = csv.values.mutable_data<double>();
+    parallel_for(std::ssize(blocks), [&](int64_t tile) {
+      const auto i = static_cast<std::size_t>(tile);
+      std::copy_n(blocks[i].numbers.get(), blocks[i].count, to + starts[i]);
+      blocks[i].numbers.reset();
+    });
+    return std::move(csv);
   }
 
- private:
-  using Codes = std::map<std::string, std::size_t, std::less<>>;  // no file makes a tree slow
-
   void add_row() {
-    if (row_.size() != codes_.size())
-      refuse(fmt::format("{} fields, the first row has {}", row_.size(), codes_.size()));
-    for (std::size_t i = 0; i < row_.size(); ++i) {
-      if (blocks_.empty() || blocks_.back().count == blocks_.back().capacity)
-        blocks_.push_back({kBlockNumbers});
-      blocks_.back().numbers.get()[blocks_.back().count++] = value(i);
+    if (row.size() != codes.size())
+      refuse(fmt::format("{} fields, the first row has {}", row.size(), codes.size()));
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (blocks.back().count == blocks.back().capacity) blocks.push_back({kBlockNumbers});
+      blocks.back().numbers.get()[blocks.back().count++] = value(i);
     }
   }
 
   /// What stands in the table for a field of the row.
   double value(std::size_t column) {
-    const std::string_view field = row_[column];
-    if (contains(options_.missing, field)) return NAN;
-    if (auto& codes = codes_[column]) {
-      Names& names = csv_.categories[column];
-      auto place = codes->find(field);
-      if (place == codes->end()) {
-        place = codes->emplace(field, names.size()).first;
-        names.emplace_back(field);
-      }
-      return static_cast<double>(place->second);
+    const std::string_view field = row[column];
+    if (contains(options.missing, field)) return NAN;
+    if (auto& known = codes[column]) {
+      const auto place = known->find(field);
+      if (place != known->end()) return place->second;
+      csv.categories[column].emplace_back(field);
+      return known->emplace(field, known->size()).first->second;
     }
     const std::optional<double> number = parse(field);
     if (number && !std::isinf(*number)) return *number;
-    refuse(fmt::format("({}): {} is not {}", printable(csv_.columns[column]), quote(field),
+    refuse(fmt::format("({}): {} is not {}", printable(csv.columns[column]), quote(field),
                        number ? "finite and in float64's range"
                               : "a number: name it in the option missing, or its column in text"),
            column + 1);
@@ -181,7 +196,7 @@ class Reader {
   /// Adds the rows of plain numbers that follow in the buffer, several pieces at a time.
   void add_plain_rows() {
     std::vector<Block> pieces;
-    std::string_view lines(next_, end_);
+    std::string_view lines(next, end);
     lines = lines.substr(0, lines.rfind('\n') + 1);  // npos + 1 is 0
     while (!lines.empty()) {
       const std::size_t bytes = lines.find('\n', std::min(kPieceBytes, lines.size() - 1)) + 1;
@@ -189,123 +204,89 @@ class Reader {
       lines.remove_prefix(bytes);  // a number and its end are 2 bytes
     }
     parallel_for(std::ssize(pieces), [&](int64_t i) {
-      pieces[static_cast<std::size_t>(i)].read(codes_.size(), options_.delimiter);
+      pieces[static_cast<std::size_t>(i)].read(codes.size(), options.delimiter);
     });
     for (Block& piece : pieces) {
-      row_number_ += piece.count / codes_.size();
-      next_ += piece.next - next_;
-      blocks_.push_back(std::move(piece));
-      if (blocks_.back().next != blocks_.back().end) break;
+      row_number += piece.count / codes.size();
+      next += piece.next - next;
+      blocks.push_back(std::move(piece));
+      if (blocks.back().next != blocks.back().end) break;
     }
-    fresh_ = false;
-  }
-
-  /// Each block goes when its numbers are in the tensor, so that memory never holds all twice.
-  void take_values() {
-    std::vector<std::size_t> starts{0};
-    for (const Block& block : blocks_) starts.push_back(starts.back() + block.count);
-    const auto width = std::ssize(codes_);
-    csv_.values = empty({static_cast<int64_t>(starts.back()) / width, width}, float64, at_);
-    auto* const to = csv_.values.mutable_data<double>();
-    parallel_for(std::ssize(blocks_), [&](int64_t tile) {
-      const auto i = static_cast<std::size_t>(tile);
-      std::copy_n(blocks_[i].numbers.get(), blocks_[i].count, to + starts[i]);
-      blocks_[i].numbers.reset();
-    });
+    fresh = false;
   }
 
   /// Reads the next row's fields; false at the end of the file.
   bool next_row() {
     fill();
-    row_begin_ = next_;
-    ++row_number_;
-    row_.clear();
-    trailing_ = false;
-    if (next_ == end_) return false;
+    row_begin = next;
+    ++row_number;
+    row.clear();
+    trailing = false;
+    if (next == end) return false;
     do {
-      row_.emplace_back();  // errors in it name its number
-      row_.back() = read_field();
-      if (row_.back().find('\0') != std::string_view::npos) refuse("a NUL byte", row_.size());
-    } while (take(options_.delimiter));
-    if (next_ == row_begin_ && (codes_.size() != 1 || !contains(options_.missing, "")))
+      row.emplace_back();  // errors in it name its number
+      row.back() = read_field();
+      if (row.back().find('\0') != std::string_view::npos) refuse("a NUL byte", row.size());
+    } while (take(options.delimiter));
+    if (next == row_begin && (codes.size() != 1 || !contains(options.missing, "")))
       refuse("an empty line");
     const bool returned = take('\r');
-    if (!take('\n') && (returned || next_ != end_))
-      refuse(returned ? "a carriage return that no line feed follows"
-                      : "a quoted field goes on after its closing quote",
-             row_.size());
-    const std::string_view last = row_.back();
-    trailing_ = row_.size() > 1 && last.empty() && last.data()[-1] == options_.delimiter;
-    first_trailing_ |= trailing_ && row_number_ == 1;
+    if (!take('\n') && (returned || next != end))
+      refuse("neither a delimiter nor a line feed follows", row.size());
+    const std::string_view last = row.back();
+    trailing = row.size() > 1 && last.empty() && last.data()[-1] == options.delimiter;
+    first_trailing |= trailing && row_number == 1;
     return true;
   }
 
   std::string_view read_field() {
     const bool quoted = take('"');
-    char *const begin = next_, *to = begin;
+    char *const begin = next, *to = begin;
     if (!quoted) {
-      next_ = std::find_if(next_, end_, [delimiter = options_.delimiter](char c) {
+      next = std::find_if(next, end, [delimiter = options.delimiter](char c) {
         return c == delimiter || c == '\n' || c == '\r' || c == '"';
       });
-      if (take('"')) refuse("a quote inside an unquoted field", row_.size());
-      return {begin, next_};
+      if (take('"')) refuse("a quote inside an unquoted field", row.size());
+      return {begin, next};
     }
     for (;; *to++ = '"') {  // two quotes stand for one, and what follows moves up
-      char* const from = next_;
-      next_ = std::find(from, end_, '"');
-      to = std::shift_left(to, next_, from - to);
-      if (!take('"')) refuse("a quote that is never closed", row_.size());
+      char* const from = next;
+      next = std::find(from, end, '"');
+      to = std::shift_left(to, next, from - to);
+      if (!take('"')) refuse("a quote that is never closed", row.size());
       if (!take('"')) return {begin, to};
     }
   }
 
   bool take(char c) {
-    const bool taken = next_ != end_ && *next_ == c;
-    next_ += taken;
-    if (next_ - row_begin_ > kLongestRowBytes) refuse("the row is longer than 1 MiB", row_.size());
+    const bool taken = next != end && *next == c;
+    next += taken;
+    if (next - row_begin > kLongestRowBytes) refuse("the row is longer than 1 MiB", row.size());
     return taken;
   }
 
   /// Makes sure that the buffer has all of the next row, or more of it than a row may have.
   void fill() {
-    if (end_ - next_ > kLongestRowBytes || ended_) return;
-    end_ = std::shift_left(buffer_.get(), end_, next_ - buffer_.get());
-    next_ = buffer_.get();
-    const std::size_t read = file_.read(end_, kReadAtOnceBytes);
-    end_ += read;
-    file_bytes_ += read;
-    ended_ = read < kReadAtOnceBytes;
-    fresh_ = plain_;
-    if (file_bytes_ > kLongestFileBytes)
-      file_.refuse(kLongestFileBytes, "the file is larger than 4 GiB");
+    if (end - next > kLongestRowBytes || ended) return;
+    end = std::shift_left(buffer.get(), end, next - buffer.get());
+    next = buffer.get();
+    const std::size_t read = file.read(end, kReadAtOnceBytes);
+    end += read;
+    file_bytes += read;
+    ended = read < kReadAtOnceBytes;
+    fresh = plain;
+    if (file_bytes > kLongestFileBytes)
+      file.refuse(kLongestFileBytes, "the file is larger than 4 GiB");
   }
 
   /// Refuses the current row, or the field of this number, from 1, in it.
   [[noreturn]] void refuse(std::string what, std::size_t column = 0) const {
-    if (column == 0 ? trailing_ || first_trailing_ : trailing_ && column == row_.size())
+    if (column == 0 ? trailing || first_trailing : trailing && column == row.size())
       what += fmt::format(": row {} ends in a delimiter, which makes an empty last field",
-                          trailing_ ? row_number_ : 1);
-    fail<FormatError>(at_, "read_csv: {}: row {}{}: {}", path_, row_number_,
+                          trailing ? row_number : 1);
+    fail<FormatError>(at, "read_csv: {}: row {}{}: {}", path, row_number,
                       column ? fmt::format(", column {}", column) : "", what);
   }
-
-  const std::string& path_;
-  const CsvOptions& options_;
-  At at_;
-  InputFile file_;
-  std::unique_ptr<char[]> buffer_{new char[kLongestRowBytes + kReadAtOnceBytes]};
-  char *next_ = buffer_.get(), *row_begin_ = next_, *end_ = next_;  // in the buffer
-  std::size_t file_bytes_ = 0, row_number_ = 0;
-  std::vector<std::string_view> row_;               // the fields of the current row
-  bool trailing_ = false, first_trailing_ = false;  // whether it, or the first, ends in a delimiter
-  bool ended_ = false;                              // whether the buffer has the rest of the file
-  bool fresh_ = false;  // whether add_plain_rows is yet to see what is in the buffer
-  /// Whether it may: what reads as a number must not be a text or stand for a missing value.
-  const bool plain_ = options_.text.empty() &&
-                      std::none_of(options_.missing.begin(), options_.missing.end(), parse);
-  std::vector<Block> blocks_;                // the numbers so far
-  std::vector<std::optional<Codes>> codes_;  // of the texts of each column; none for numbers
-  Csv csv_;
 };
 
 // ---- writing
@@ -322,8 +303,7 @@ struct Writer {
     const auto width = std::ssize(table.columns), texts = std::ssize(table.categories);
     const Shape shape = table.values.defined() ? table.values.shape() : Shape{};
     if (width == 0 || shape.rank() != 2 || shape[1] != width || (texts != 0 && texts != width))
-      fail<ShapeError>(at,
-                       "write_csv: values {}, {} columns, categories of {}: need [rows, columns]",
+      fail<ShapeError>(at, "write_csv: values {}, {} names, categories of {}: need [rows, columns]",
                        shape, width, texts);
     const bool header = is_header(table.columns, options).value_or(false);
     bool numbered = true;
@@ -334,13 +314,11 @@ struct Writer {
       std::set<std::string_view> others(options.missing.begin(), options.missing.end());
       for (const std::string& name : names)
         if (!others.insert(name).second)
-          fail<ValueError>(
-              at, "write_csv: {} of column {} is there twice, or stands for a missing value",
-              quote(name), quote(table.columns[i]));
+          fail<ValueError>(at, "write_csv: {} of column {} is there twice, or a missing one",
+                           quote(name), quote(table.columns[i]));
     }
     if (!header && (shape[0] == 0 || (options.header == Header::automatic && !numbered)))
-      fail<ValueError>(at,
-                       "write_csv: {} rows under {}: say in the options whether they have a header",
+      fail<ValueError>(at, "write_csv: {} rows under {}: need present or absent as the header",
                        shape[0], table.columns);
     return header;
   }
@@ -395,7 +373,7 @@ struct Writer {
 
 Csv read_csv(const std::string& path, const CsvOptions& options, At at) {
   check_delimiter("read_csv", options.delimiter, at);
-  return Reader(path, options, at).read();
+  return Reader{path, options, at}.read();
 }
 
 void write_csv(const std::string& path, const Csv& table, const CsvOptions& options, At at) {
@@ -419,21 +397,18 @@ void write_csv(const std::string& path, const Csv& table, const CsvOptions& opti
 }
 
 Tensor Csv::column(const std::string& name, At at) const {
-  const std::size_t i = find_column("column", columns, name, at);
-  return select(In(values, at), 1, static_cast<int64_t>(i));
+  return select(In(values, at), 1, static_cast<int64_t>(find_column("column", columns, name, at)));
 }
 
 Tensor Csv::one_hot(const std::string& name, At at) const {
   const Frame frame(at);
-  const Names& texts = texts_of("one_hot", *this, name, at);
-  const Tensor codes = column(name, at).unsqueeze(1);
-  return (codes == arange(std::ssize(texts), codes.dtype())).to(codes.dtype());
+  const auto [codes, texts] = coded_column("one_hot", *this, name, at);
+  return (codes.unsqueeze(1) == arange(std::ssize(texts), codes.dtype())).to(codes.dtype());
 }
 
 Tensor Csv::labels(const std::string& name, At at) const {
   const Frame frame(at);
-  const Names& texts = texts_of("labels", *this, name, at);
-  const Tensor codes = column(name, at);
+  const auto [codes, texts] = coded_column("labels", *this, name, at);
   const auto numbers = codes.to_vector<double>(at);
   for (std::size_t row = 0; row < numbers.size(); ++row)
     if (!is_code(numbers[row], texts))

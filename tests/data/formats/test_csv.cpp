@@ -145,10 +145,10 @@ TEST_CASE("quotes, line ends and a byte order mark are those of RFC 4180") {
   CHECK(refused("\"two\nlines\",c\n1,x\n") == "table.csv: row 2, column 2: (c): \"x\"" NO_NUMBER);
   CHECK(refused("1,2\"\n") == "table.csv: row 1, column 2: a quote inside an unquoted field");
   CHECK(refused("\"1\"2\n") ==
-        "table.csv: row 1, column 1: a quoted field goes on after its closing quote");
+        "table.csv: row 1, column 1: neither a delimiter nor a line feed follows");
   CHECK(refused("\"1\n") == "table.csv: row 1, column 1: a quote that is never closed");
   CHECK(refused("1\r2\n") ==
-        "table.csv: row 1, column 1: a carriage return that no line feed follows");
+        "table.csv: row 1, column 1: neither a delimiter nor a line feed follows");
 }
 
 TEST_CASE("a compressed table is read like any other") {
@@ -240,9 +240,9 @@ TEST_CASE("columns that are not there, or hold no texts, are refused") {
   CHECK(refusal<ValueError>([&] { table.labels("b"); }) ==
         "labels: row 1 of column \"b\" is nan: need the code of a category");
   CHECK(refusal<ValueError>([&] { table.labels("a"); }) ==
-        "labels: column \"a\" has no categories: name it in the option text");
+        "labels: column \"a\" has no categories: see the option text");
   CHECK(refusal<ValueError>([&] { table.one_hot("a"); }) ==
-        "one_hot: column \"a\" has no categories: name it in the option text");
+        "one_hot: column \"a\" has no categories: see the option text");
   CHECK(refusal<ValueError>([&] { table.one_hot("c"); }) ==
         "one_hot: 0 columns are called \"c\": there are [a, b]");
   const data::Csv made{{"b"}, tensor({{0.5}}), {{"x"}}};

@@ -69,14 +69,13 @@ TEST_CASE("a header is written where a reader would find one") {
   CHECK(written(numbered, {.header = Header::present}) == "0,1\n1,2\n");
   CHECK(written(named, {.header = Header::present}) == "a,1\n1,2\n");
   CHECK(written(named, {.header = Header::absent}) == "1,2\n");
-  CHECK(refused(named) ==
-        "write_csv: 1 rows under [a, 1]: say in the options whether they have a header");
+  CHECK(refused(named) == "write_csv: 1 rows under [a, 1]: need present or absent as the header");
   CHECK(refused({{"0"}, tensor({{0.}}), {{"text"}}}) ==
-        "write_csv: 1 rows under [0]: say in the options whether they have a header");
+        "write_csv: 1 rows under [0]: need present or absent as the header");
   CHECK(refused({{"0"}, zeros({0, 1})}) ==
-        "write_csv: 0 rows under [0]: say in the options whether they have a header");
+        "write_csv: 0 rows under [0]: need present or absent as the header");
   CHECK(refused({{"a"}, zeros({0, 1})}, {.header = Header::absent}) ==
-        "write_csv: 0 rows under [a]: say in the options whether they have a header");
+        "write_csv: 0 rows under [a]: need present or absent as the header");
 }
 
 TEST_CASE("texts have quotes only where they need them") {
@@ -114,9 +113,9 @@ TEST_CASE("what a reader would refuse, or take for something else, is not writte
     CHECK(refused({{"t"}, tensor(Values{code}, {1, 1}, float64), {{"a", "b"}}})
               .ends_with(": there is no such category"));
   CHECK(refused({{"t"}, tensor({{0.}}), {{"a", "b", "a"}}}) ==
-        "write_csv: \"a\" of column \"t\" is there twice, or stands for a missing value");
+        "write_csv: \"a\" of column \"t\" is there twice, or a missing one");
   CHECK(refused({{"t"}, tensor({{0.}}), {{"NA"}}}, {.missing = {"NA"}}) ==
-        "write_csv: \"NA\" of column \"t\" is there twice, or stands for a missing value");
+        "write_csv: \"NA\" of column \"t\" is there twice, or a missing one");
   CHECK(refused({{"t"}, tensor({{0.}}), {{std::string("a\0b", 3)}}}) ==
         "write_csv: \"a?b\" has a NUL byte");
   CHECK(refused({{std::string("a\0b", 3)}, tensor({{0.}})}) == "write_csv: \"a?b\" has a NUL byte");
@@ -137,15 +136,15 @@ TEST_CASE("what a reader would refuse, or take for something else, is not writte
     return refusal<ShapeError>([&] { data::write_csv(path, table); });
   };
   CHECK(shape_error({{"x"}, zeros({2, 3})}) ==
-        "write_csv: values [2, 3], 1 columns, categories of 0: need [rows, columns]");
+        "write_csv: values [2, 3], 1 names, categories of 0: need [rows, columns]");
   CHECK(shape_error({{"x"}, zeros({2})}) ==
-        "write_csv: values [2], 1 columns, categories of 0: need [rows, columns]");
+        "write_csv: values [2], 1 names, categories of 0: need [rows, columns]");
   CHECK(shape_error({{"x"}, {}}) ==
-        "write_csv: values [], 1 columns, categories of 0: need [rows, columns]");
+        "write_csv: values [], 1 names, categories of 0: need [rows, columns]");
   CHECK(shape_error({{}, zeros({2, 0})}) ==
-        "write_csv: values [2, 0], 0 columns, categories of 0: need [rows, columns]");
+        "write_csv: values [2, 0], 0 names, categories of 0: need [rows, columns]");
   CHECK(shape_error({{"x"}, tensor({{0.}}), {{"a"}, {"b"}}}) ==
-        "write_csv: values [1, 1], 1 columns, categories of 2: need [rows, columns]");
+        "write_csv: values [1, 1], 1 names, categories of 2: need [rows, columns]");
   CHECK(refusal<IoError>([&] {
           data::write_csv("/none/x.csv", numbers({1}));
         }).starts_with("write_csv: cannot open /none/x.csv: "));

@@ -317,7 +317,7 @@ TEST_CASE("mislabelled, mismatched and broken sets of digits are refused") {
   {
     const Digits folder;
     folder.write("train-labels-idx1-ubyte", idx(8, {2}, "\x01\x0a"));
-    CHECK(folder.refused() == "mnist: train-labels-idx1-ubyte: byte 9: label 1 is 10: need 0 to 9");
+    CHECK(folder.refused() == "mnist: train-labels-idx1-ubyte: byte 9: label 10: need 0 to 9");
   }
   {
     const Digits folder;
@@ -339,8 +339,8 @@ TEST_CASE("mislabelled, mismatched and broken sets of digits are refused") {
     const Digits folder;
     folder.write("t10k-images-idx3-ubyte", idx(8, {1, 3, 2}, "abcdef"));
     CHECK(folder.refused() ==
-          "mnist: t10k-images-idx3-ubyte: byte 8: images of 3 by 2, those of "
-          "train-images-idx3-ubyte are 2 by 2");
+          "mnist: t10k-images-idx3-ubyte: byte 8: shape [1, 3, 2], but "
+          "train-images-idx3-ubyte has [2, 2, 2]");
   }
   {
     const Digits folder;
