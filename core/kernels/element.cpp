@@ -92,6 +92,17 @@ bool is_floating(Element element) {
   });
 }
 
+std::optional<std::size_t> extent_in_bytes(Element element, const Shape& shape, std::size_t most) {
+  std::size_t extent = item_size(element);
+  bool empty = false;
+  for (const int64_t size : shape) {
+    if (size == 0) empty = true;
+    else if (static_cast<std::size_t>(size) > most / extent) return std::nullopt;
+    else extent *= static_cast<std::size_t>(size);
+  }
+  return empty ? 0 : extent;
+}
+
 DType dtype_for(Element element) {
   if (element == Element::boolean) return descent::boolean;
   if (element == Element::float64) return descent::float64;

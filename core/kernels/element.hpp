@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cstddef>
+#include <optional>
 
 #include "descent/core/tensor/tensor.hpp"
 
@@ -30,6 +31,10 @@ enum class Element : uint8_t {
 [[nodiscard]] std::size_t item_size(Element element);
 /// Whether the type is float16, bfloat16, float32 or float64.
 [[nodiscard]] bool is_floating(Element element);
+/// The number of bytes of contiguous elements of this shape; nothing if there are more than `most`,
+/// or if only an axis of size 0 makes them fewer.
+[[nodiscard]] std::optional<std::size_t> extent_in_bytes(Element element, const Shape& shape,
+                                                         std::size_t most = INT64_MAX);
 /// The smallest dtype that holds all values of the type: bool, int64, float32 or float64. (There is
 /// none for uint64; int64 holds those below 2^63.)
 [[nodiscard]] DType dtype_for(Element element);
@@ -39,9 +44,9 @@ enum class Element : uint8_t {
 [[nodiscard]] bool is_native(Element element);
 
 /// Converts the elements that are at `bytes`, in this byte order, to those of `out`, which is
-/// contiguous: as C++ does, so that in bool, only zero becomes false. Returns the index of the
-/// first element that is no value of its type (a boolean that is neither 0 nor 1), or that int64
-/// cannot hold; -1 if there is none.
+/// contiguous: as C++ does, so that in bool, only zero becomes false. They may be the last bytes of
+/// `out` itself. Returns the index of the first element that is no value of its type (a boolean
+/// that is neither 0 nor 1), or that int64 cannot hold; -1 if there is none.
 [[nodiscard]] int64_t decode(Element element, const void* bytes, std::endian order,
                              const Tensor& out);
 

@@ -6,7 +6,6 @@
 
 #include <string>
 
-#include "descent/core/kernels/element.hpp"
 #include "descent/core/tensor/named.hpp"
 #include "descent/data/formats/convert.hpp"
 
@@ -34,8 +33,7 @@ void write_npy(const std::string& path, const Tensor& x, At at = At::here());
 
 /// Reads the arrays of an NPZ file, stored or compressed, in the order of its directory. Their
 /// names are those of the archive without ".npy", and may be any UTF-8 without a backslash, a NUL
-/// byte, a
-/// '/' in front or ".." between slashes. They are never used as paths.
+/// byte, a '/' in front or ".." between slashes. They are never used as paths.
 ///
 /// Arrays are read as `read_npy` reads them, with the same errors. The archive must be whole and
 /// unambiguous: checksums are right, members do not overlap, names differ, and both headers of a
@@ -45,8 +43,8 @@ void write_npy(const std::string& path, const Tensor& x, At at = At::here());
 [[nodiscard]] NamedTensors read_npz(const std::string& path, const ConvertOptions& options = {},
                                     At at = At::here());
 
-/// Writes tensors as an NPZ file, uncompressed: the bytes that NumPy's `savez` writes. Other
-/// programs see the old file or the new one, never a part.
+/// Writes tensors as an NPZ file, uncompressed, which NumPy's `load` reads. The records are those
+/// of ZIP64, whatever the sizes. Other programs see the old file or the new one, never a part.
 /// ValueError for a tensor that is undefined, for a name that `read_npz` does not accept, that is
 /// longer than 65531 bytes or that two tensors have; IoError if the file cannot be written.
 void write_npz(const std::string& path, const NamedTensors& tensors, At at = At::here());

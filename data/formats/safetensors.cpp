@@ -135,12 +135,9 @@ class Reader {
   /// Reads all elements; returns the checksums if they are needed.
   std::vector<uint32_t> read_elements(const SafeTensors& all) {
     const std::vector<Entry>& entries = header_.entries;
-    std::vector<std::string> foreign(entries.size());
-    std::vector<char*> to(entries.size());
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-      if (!is_native(entries[i].element)) foreign[i].resize(entries[i].bytes());
-      to[i] = is_native(entries[i].element) ? bytes_of(all[i].second) : foreign[i].data();
-    }
+    std::vector<char*> to;  // the last bytes of the tensors: see `decode`
+    for (std::size_t i = 0; i < entries.size(); ++i)
+      to.push_back(bytes_of(all[i].second) + byte_count(all[i].second) - entries[i].bytes());
     std::vector<uint32_t> sums = sum_tiles(entries, [&](const Tile& tile) {
       char* bytes = to[tile.tensor] + tile.begin;
       file_.read_at(start_ + entries[tile.tensor].begin + tile.begin, bytes, tile.bytes);

@@ -132,18 +132,6 @@ class Receiver : public nlohmann::json_sax<json> {
   std::set<std::string> names_;
 };
 
-/// The number of bytes of these elements; nothing if it is too large. A 0 must not hide other sizes
-/// that are too large.
-std::optional<std::size_t> extent_of(const Entry& e) {
-  int64_t extent = static_cast<int64_t>(item_size(e.element));
-  bool empty = false;
-  for (const int64_t size : e.shape) {
-    empty |= size == 0;
-    if (__builtin_mul_overflow(extent, std::max<int64_t>(size, 1), &extent)) return std::nullopt;
-  }
-  return empty ? 0 : static_cast<std::size_t>(extent);
-}
-
 std::string json_of(const std::string& text) { return json(text).dump(); }
 
 }  // namespace
@@ -163,7 +151,7 @@ Header parse_header(std::string_view text, std::size_t bytes, const Refuse& refu
   });
   std::size_t end = 0;
   for (const Entry& e : header.entries) {
-    if (extent_of(e) != e.bytes())
+    if (extent_in_bytes(e.element, e.shape) != e.bytes())
       refuse(0, fmt::format("{}: {} {} is not {} bytes", quote(e.name), type_of(e), str(e.shape),
                             e.bytes()));
     if (e.begin != end)
@@ -194,7 +182,8 @@ void arrange(Header& header, const char* op, At at) {
   int64_t end = 0;
   for (Entry& e : header.entries) {
     e.begin = static_cast<std::size_t>(end);
-    end = checked_add(end, static_cast<int64_t>(extent_of(e).value()), op, at);
+    end =
+        checked_add(end, static_cast<int64_t>(extent_in_bytes(e.element, e.shape).value()), op, at);
     e.end = static_cast<std::size_t>(end);
   }
 }

@@ -29,9 +29,10 @@ Tensor read(const Folder& folder, const std::string& content, bool convert = fal
 /// The message of the E for a file of this content, from behind the path on.
 template <class E = FormatError>
 std::string refused(const Folder& folder, const std::string& content, bool convert = false) {
-  const std::string path = folder.write("x", content), begin = "read_npy: " + path + ": ";
+  const std::string path = folder.write("x", content), begin = "read_npy: " + path;
   const std::string text = refusal<E>([&] { data::read_npy(path, {.convert = convert}); });
-  return text.starts_with(begin) ? text.substr(begin.size()) : text;
+  return text.starts_with(begin) ? text.substr(begin.size() + (text[begin.size()] == ':' ? 2 : 1))
+                                 : text;
 }
 std::string reversed(std::string bytes) {
   std::reverse(bytes.begin(), bytes.end());
@@ -104,7 +105,7 @@ TEST_CASE("versions, orders of bytes and of axes, and spellings of the header") 
     CHECK(values(read(folder, npy(header("<f4", "(1,)"), number, version))) == Values{1.5});
   for (const char* text : {
            "{'descr':'<f4','fortran_order':False,'shape':(1,)}",
-           "{\"shape\": (1L,), \"fortran_order\": True, \"descr\": \"<f4\"}",
+           "{\"shape\": (1,), \"fortran_order\": True, \"descr\": \"<f4\"}",
            " {\n'fortran_order' : False ,\t'shape' : ( 1 , ) , 'descr' : '=f4' , } \r\n  ",
        })
     CHECK(values(read(folder, npy(text, number))) == Values{1.5});
@@ -144,6 +145,19 @@ TEST_CASE(
         "byte 76: a uint64 that int64 cannot hold");
   CHECK(refused(folder, npy(header("|b1", "(3,)"), "\1\2\3")) ==
         "byte 69: a bool that is neither 0 nor 1");
+  // Elements are converted in the memory of the tensor, from the front.
+  for (const std::string type : {"<u1", "<i2", ">i2", "<u4", ">u4", "<u8", ">u8", "<i8", ">i8"}) {
+    CAPTURE(type);
+    const int64_t count = 100003, bytes = type[2] - '0';
+    std::string elements;
+    Ints expected;
+    for (int64_t i = 0; i < count; ++i) {
+      expected.push_back(i % (bytes == 1 ? 100 : 30000));
+      for (int64_t b = 0; b < bytes; ++b)
+        elements += static_cast<char>(expected.back() >> 8 * (type[0] == '<' ? b : bytes - 1 - b));
+    }
+    CHECK(ints(read(folder, npy(header(type, "(100003,)"), elements), true)) == expected);
+  }
   std::string many(3 << 20, '\1');
   CHECK(read(folder, npy(header("|b1", "(3145728,)"), many)).dtype() == boolean);
   many[(2 << 20) + 5] = 7;
@@ -159,7 +173,7 @@ TEST_CASE(
                                                         {"<u8", "int64"},
                                                         {"<f2", "float32"}})
     CHECK(refused<DtypeError>(folder, npy(header(type, "(2,)"), "")) ==
-          "elements of type \"" + type + "\" have no dtype: {.convert = true} makes them " + dtype);
+          "type \"" + type + "\" is no dtype: {.convert = true} makes it " + dtype);
 }
 
 TEST_CASE("a file that is not what it claims to be is refused with its path and byte") {
@@ -175,8 +189,8 @@ TEST_CASE("a file that is not what it claims to be is refused with its path and 
            "u8 f2 f4 or f8";
   };
   const std::pair<std::string, std::string> cases[] = {
-      {"", begins},
-      {"\x93NUMPY", begins},
+      {"", "byte 0: the file ends in its header"},
+      {"\x93NUMPY", "byte 6: the file ends in its header"},
       {"PK\3\4 and more", begins},
       {npy(kThree, kTwelve, 0), begins},
       {npy(kThree, kTwelve, 4), begins},
@@ -199,8 +213,8 @@ TEST_CASE("a file that is not what it claims to be is refused with its path and 
       {npy(kThree + '\0', kTwelve), "byte 68: the header goes on after its dictionary"},
       {npy("{descr: '<f4'}", ""), "byte 11: need ' in the header"},
       {npy("{'descr' '<f4'}", ""), "byte 19: need : in the header"},
-      {npy("{'descr\": '<f4'}", ""), "byte 12: a text without an end"},
-      {npy("{'de\\x73cr': '<f4'}", ""), "byte 12: a text without an end"},
+      {npy("{'descr\": '<f4'}", ""), "byte 12: " + keys},
+      {npy("{'de\\x73cr': '<f4'}", ""), "byte 12: " + keys},
       {npy("{'descr", ""), "byte 12: a text without an end"},
       {npy("{'descr': [('a', '<f4')]}", ""), "byte 20: need ' in the header"},
       {npy("{'descr': ('<f4', (2,))}", ""), "byte 20: need ' in the header"},
@@ -209,6 +223,8 @@ TEST_CASE("a file that is not what it claims to be is refused with its path and 
       {typed("f4"), unsupported("f4")},
       {typed("|f4"), unsupported("|f4")},
       {typed("!f4"), unsupported("!f4")},
+      {npy("{'descr': \"<'\"}", ""), unsupported("<'")},
+      {typed("<\""), unsupported("<\"")},
       {typed("<f16"), unsupported("<f16")},
       {typed("<f1"), unsupported("<f1")},
       {typed("<c8"), unsupported("<c8")},
@@ -224,30 +240,34 @@ TEST_CASE("a file that is not what it claims to be is refused with its path and 
       {shaped("3"), "byte 60: need ( in the header"},
       {shaped("[3]"), "byte 60: need ( in the header"},
       {shaped("(3)"), "byte 62: need , in the header"},
-      {shaped("(,)"), "byte 61: need a size, decimal and not negative"},
-      {shaped("(1,,3)"), "byte 63: need a size, decimal and not negative"},
+      {shaped("(,)"), "byte 61: need a size: decimal, not negative, below 2^63"},
+      {shaped("(1,,3)"), "byte 63: need a size: decimal, not negative, below 2^63"},
       {shaped("(1 3)"), "byte 63: need , in the header"},
       {shaped("(1, 3 1)"), "byte 66: need ) in the header"},
-      {shaped("(-3,)"), "byte 61: need a size, decimal and not negative"},
-      {shaped("(+3,)"), "byte 61: need a size, decimal and not negative"},
-      {shaped("(03,)"), "byte 61: need a size, decimal and not negative"},
+      {shaped("(-3,)"), "byte 61: need a size: decimal, not negative, below 2^63"},
+      {shaped("(+3,)"), "byte 61: need a size: decimal, not negative, below 2^63"},
+      {shaped("(03,)"), "byte 61: need a size: decimal, not negative, below 2^63"},
       {shaped("(0x3,)"), "byte 62: need , in the header"},
       {shaped("(3.0,)"), "byte 62: need , in the header"},
-      {shaped("(3LL,)"), "byte 63: need , in the header"},
-      {shaped("(True,)"), "byte 61: need a size, decimal and not negative"},
+      {shaped("(3L,)"), "byte 62: need , in the header"},
+      {shaped("(True,)"), "byte 61: need a size: decimal, not negative, below 2^63"},
       {shaped("(1,1,1,1,1,1,1,1,3)"), "byte 77: the shape has more than 8 axes"},
-      {shaped("(99999999999999999999,)"), "byte 61: the size of axis 0 is too large"},
-      {shaped("(4294967296, 4294967296)"), "byte 73: the size of axis 1 is too large"},
-      {shaped("(0, 4294967296, 4294967296)"), "byte 76: the size of axis 2 is too large"},
-      {shaped("(4,)"), "byte 68: shape [4] needs 16 bytes of elements, there are at most 12"},
+      {shaped("(99999999999999999999,)"),
+       "byte 61: need a size: decimal, not negative, below 2^63"},
+      {shaped("(4294967296, 4294967296)"),
+       "byte 88: shape [4294967296, 4294967296] is too large: there are at most 12 bytes of "
+       "elements"},
+      {shaped("(0, 4294967296, 4294967296)"),
+       "byte 91: shape [0, 4294967296, 4294967296] is too large: there are at most 12 bytes of "
+       "elements"},
+      {shaped("(4,)"), "byte 68: shape [4] is too large: there are at most 12 bytes of elements"},
       {shaped("(1000000000000,)"),
-       "byte 80: shape [1000000000000] needs 4000000000000 bytes of "
-       "elements, there are at most 12"},
+       "byte 80: shape [1000000000000] is too large: there are at most 12 bytes of elements"},
       {shaped("(2,)"), "byte 76: shape [2] needs 8 bytes of elements, there are more"},
       {shaped("()"), "byte 70: shape [] needs 4 bytes of elements, there are more"},
       {shaped("(0, 3)"), "byte 70: shape [0, 3] needs 0 bytes of elements, there are more"},
       {gzipped(shaped("(4,)")),
-       "byte 80 of the inflated content: shape [4] needs 16 bytes of "
+       "(inflated): byte 80: shape [4] needs 16 bytes of "
        "elements, there are 12"},
   };
   for (const auto& [content, message] : cases) {
@@ -282,10 +302,10 @@ TEST_CASE("what would not fit into memory is refused before memory is taken") {
   REQUIRE(file.size() > 9'000'000);
   set_memory_limit(memory_stats().system_bytes + (64 << 20));
   CHECK(refused(folder, file)
-            .starts_with("byte 77 of the inflated content: shape [2500000000] "
-                         "needs 10000000000 bytes of elements, there are at most"));
+            .starts_with("(inflated): byte 77: shape [2500000000] "
+                         "is too large: there are at most"));
   CHECK(refused(folder, gzipped(npy(header("<f4", "(3,)"), std::string(8 << 20, '\0')))) ==
-        "byte 80 of the inflated content: shape [3] needs 12 bytes of elements, there are more");
+        "(inflated): byte 80: shape [3] needs 12 bytes of elements, there are more");
   // 32 MiB are read with little more than 32 MiB.
   const Tensor x = ones({8 << 20});
   set_memory_limit(0);

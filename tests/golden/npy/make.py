@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the archives beside this file with NumPy, for tests/data/formats/test_npz.cpp.
 
-stored.npz has the dtypes, ranks and names that write_npz writes; its bytes are compared.
+stored.npz has the dtypes, ranks and names that write_npz writes.
 types.npz, compressed, has every type of elements, in both byte orders and both orders of axes.
 """
 import pathlib
