@@ -320,8 +320,7 @@ struct Archive {
       count = get<uint64_t>(last64, 32), directory = get<uint64_t>(last64, 48);
     }
     if (parts != 0 || here != count) file.refuse(end, "an archive of several parts");
-    if (directory > end || length != end - directory)
-      file.refuse(end, "the directory does not end here");
+    if (directory > end || length != end - directory) file.refuse(end, "not the directory's end");
   }
 
   /// An entry of the directory, or the header of a member; and where it ends.
@@ -430,9 +429,12 @@ void write_npz(const std::string& path, const NamedTensors& tensors, At at) {
     next += local.size() + data.size();
   }
   const uint64_t count = tensors.size(), length = directory.size();
-  put(directory, kEnd64, uint64_t{44}, kVersion, kVersion, uint64_t{0}, count, count, length, next);
-  put(directory, kLocator, uint32_t{0}, next + length, uint32_t{1});
-  put(directory, kEnd, uint32_t{0}, kElsewhere, kElsewhere, kElsewhere, kNone);
+  // NumPy knows an archive without members by its first bytes, which have to be those of kEnd.
+  const uint32_t here = count == 0 ? 0 : kElsewhere;
+  if (count > 0)
+    put(directory, kEnd64, uint64_t{44}, kVersion, kVersion, uint64_t{0}, count, count, length,
+        next, kLocator, uint32_t{0}, next + length, uint32_t{1});
+  put(directory, kEnd, uint32_t{0}, here, here, here, kNone);
   file.write(directory);
   file.commit();
 }
