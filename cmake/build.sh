@@ -2,7 +2,7 @@
 # build a preset without noise, and install what is missing on Debian and Ubuntu. All messages go to
 # stderr.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-packages="cmake make g++ libopenblas-dev libfmt-dev zlib1g-dev nlohmann-json3-dev doctest-dev libcli11-dev"
+packages="cmake make g++ libopenblas-dev libfmt-dev zlib1g-dev nlohmann-json3-dev libpng-dev libturbojpeg0-dev doctest-dev libcli11-dev"
 jobs=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 
 die() {
@@ -26,8 +26,8 @@ install_missing() {
   if ! command -v apt-get >/dev/null; then
     cat >&2 <<'END'
 If something to build with is missing, install:
-  Fedora  gcc-c++ make cmake openblas-devel fmt-devel zlib-devel json-devel doctest-devel cli11-devel
-  Arch    base-devel cmake openblas fmt zlib nlohmann-json doctest cli11
+  Fedora  gcc-c++ make cmake openblas-devel fmt-devel zlib-devel json-devel libpng-devel turbojpeg-devel doctest-devel cli11-devel
+  Arch    base-devel cmake openblas fmt zlib nlohmann-json libpng libjpeg-turbo doctest cli11
 END
     return 1
   fi
