@@ -1,11 +1,8 @@
 #include "descent/data/dataset.hpp"
 
 #include <cmath>
-#include <limits>
-#include <numeric>
 
 #include "descent/core/ops/ops.hpp"
-#include "descent/core/ops/random.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
@@ -13,9 +10,8 @@ TensorDataset::TensorDataset(Tensor x, Tensor y, At at) : x_(std::move(x)), y_(s
   if (!x_.defined() || !y_.defined())
     fail<ValueError>(at, "TensorDataset: {} is undefined", x_.defined() ? "y" : "x");
   if (x_.dim() == 0 || y_.dim() == 0 || x_.size(0) != y_.size(0))
-    fail<ShapeError>(
-        at, "TensorDataset: x {} and y {}: need a first axis of the same size, one row per example",
-        x_.shape(), y_.shape());
+    fail<ShapeError>(at, "TensorDataset: x {} and y {}: need a first axis of the same size",
+                     x_.shape(), y_.shape());
 }
 
 Example TensorDataset::get(int64_t i, At at) const {
@@ -25,14 +21,12 @@ Example TensorDataset::get(int64_t i, At at) const {
 }
 
 Batch TensorDataset::batch(const Tensor& index, At at) const {
-  const In rows(index, at);
-  return {index_select(In(x_, at), 0, rows), index_select(In(y_, at), 0, rows)};
+  return {index_select(In(x_, at), 0, In(index, at)), index_select(In(y_, at), 0, In(index, at))};
 }
 
 Generator example_generator(uint64_t seed, int64_t epoch, int64_t i, At at) {
   if (epoch < 0 || epoch > UINT32_MAX || i < 0 || i > UINT32_MAX)
-    fail<IndexError>(at, "example_generator: epoch {}, example {}: need 0 to {} for both", epoch, i,
-                     UINT32_MAX);
+    fail<IndexError>(at, "example_generator: epoch {}, example {}: need 0 to 2^32 - 1", epoch, i);
   Generator generator;
   generator.set_state({seed, ~static_cast<uint64_t>(epoch)});
   generator.set_state({generator.next(), static_cast<uint64_t>(i) << 32});
@@ -43,8 +37,7 @@ std::vector<Tensor> deal(int64_t size, const std::vector<int64_t>& sizes, uint64
   int64_t left = size;
   for (int64_t n : sizes) left = n < 0 || n > left ? -1 : left - n;
   if (left != 0)
-    fail<ValueError>(at, "split: sizes {} for {} examples: need sizes that add up to that", sizes,
-                     size);
+    fail<ValueError>(at, "split: sizes {} for {} examples: need that sum", sizes, size);
   Generator generator(seed);
   return descent::split(randperm(size, generator, at), sizes);
 }
@@ -53,13 +46,12 @@ std::vector<Tensor> deal(int64_t size, const std::vector<double>& fractions, uin
   double sum = 0;
   for (double f : fractions) sum += f >= 0 ? f : NAN;
   if (!(std::abs(sum - 1) <= 1e-6))
-    fail<ValueError>(at, "split: fractions {}: need fractions of at least 0 that add up to 1",
-                     fractions);
+    fail<ValueError>(at, "split: fractions {}: need at least 0 each, and a sum of 1", fractions);
   // In doubles, 0.29 * 100 is 28.999999999999996; rounding that down must give 29.
-  const double total = static_cast<double>(size) * (1 + 4 * std::numeric_limits<double>::epsilon());
+  const double total = static_cast<double>(size) * (1 + 0x1p-50);
   std::vector<int64_t> sizes;
-  for (double f : fractions) sizes.push_back(static_cast<int64_t>(f / sum * total));
-  int64_t left = size - std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+  int64_t left = size;
+  for (double f : fractions) left -= sizes.emplace_back(static_cast<int64_t>(f / sum * total));
   for (std::size_t i = 0; left > 0; ++i, --left) ++sizes[i % sizes.size()];
   return deal(size, sizes, seed, at);
 }
@@ -79,9 +71,8 @@ Standardizer::Standardizer(const In& x) {
   const double smallest = x.dtype() == float32 ? 0x1p-149 : 0x1p-1074;
   std = where(constant, 1, maximum(deviation, full({}, smallest, float64))).to(x.dtype());
   if (!all(logical_and(isfinite(mean), isfinite(std))).item<bool>())
-    fail<NumericError>(
-        x.at, "Standardizer: x {} has columns with numbers that are not finite, or too large",
-        x.shape());
+    fail<NumericError>(x.at, "Standardizer: x {} has NaN, infinite or too large numbers",
+                       x.shape());
 }
 
 Tensor Standardizer::operator()(const In& x) const { return (x - mean - rest) / std; }

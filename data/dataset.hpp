@@ -93,18 +93,6 @@ class TensorDataset {
   Tensor x_, y_;
 };
 
-/// A dataset with f(example) in place of each example. It calls f again each time that an example
-/// is asked for: `map(dataset, [](Example e) { return Example{e.x * 2, e.y}; })`.
-template <Dataset D, std::invocable<Example> F> auto map(D dataset, F f) {
-  struct Mapped {
-    int64_t size() const { return dataset.size(); }
-    Example get(int64_t i, int64_t epoch = 0) const { return f(get_example(dataset, i, epoch)); }
-    D dataset;
-    F f;
-  };
-  return Mapped{std::move(dataset), std::move(f)};
-}
-
 /// The generator that belongs to example i in an epoch. Its numbers follow from (seed, epoch, i)
 /// alone: 64 bits of the stream of `seed`, block 2^64 - 1 - epoch, are the seed of a stream for the
 /// epoch, of which example i has the 2^32 blocks from i 2^32 on. (A loader with the same seed takes
@@ -115,22 +103,31 @@ template <Dataset D, std::invocable<Example> F> auto map(D dataset, F f) {
 /// A dataset with f(example, generator) in place of each example, where the generator is that of
 /// `example_generator(seed, epoch, i)`: another one in each epoch, but the same whatever the order,
 /// the batch size and the number of workers and threads are. Of several around one another, each
-/// needs a seed of its own, because equal seeds give equal numbers; `compose` makes one of them.
+/// needs a seed of its own, because equal seeds give equal numbers.
 ///
-///     augment(dataset, compose(random_crop(32, 4), random_horizontal_flip()), 1)
+///     augment(augment(dataset, random_crop(32, 4), 1), random_horizontal_flip(), 2)
 template <Dataset D, std::invocable<Example, Generator&> F>
 auto augment(D dataset, F f, uint64_t seed) {
   struct Augmented {
     int64_t size() const { return dataset.size(); }
     Example get(int64_t i, int64_t epoch = 0) const {
+      const Example example = get_example(dataset, i, epoch);
       Generator generator = example_generator(seed, epoch, i);
-      return f(get_example(dataset, i, epoch), generator);
+      return f(example, generator);
     }
     D dataset;
     F f;
     uint64_t seed;
   };
   return Augmented{std::move(dataset), std::move(f), seed};
+}
+
+/// A dataset with f(example) in place of each example. It calls f again each time that an example
+/// is asked for: `map(dataset, [](Example e) { return Example{e.x * 2, e.y}; })`. Examples that are
+/// asked for must be below 2^32.
+template <Dataset D, std::invocable<Example> F> auto map(D dataset, F f) {
+  return augment(
+      std::move(dataset), [f = std::move(f)](Example e, Generator&) { return f(std::move(e)); }, 0);
 }
 
 /// Some examples of a dataset: example i of the subset is example index[i] of the dataset.
@@ -181,11 +178,10 @@ template <class T, std::size_t N>
 ///
 ///     auto [train, test] = split(dataset, {0.8, 0.2});
 template <Dataset D, class T, std::size_t N>
-std::array<Subset<D>, N> split(const D& dataset, const T (&parts)[N], uint64_t seed = 0,
-                               At at = At::here()) {
+auto split(const D& dataset, const T (&parts)[N], uint64_t seed = 0, At at = At::here()) {
   const std::vector<Tensor> index = deal(dataset.size(), parts, seed, at);
   return [&]<std::size_t... I>(std::index_sequence<I...>) {
-    return std::array<Subset<D>, N>{Subset<D>(dataset, index[I])...};
+    return std::array{Subset<D>(dataset, index[I])...};
   }
   (std::make_index_sequence<N>());
 }

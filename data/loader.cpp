@@ -1,17 +1,14 @@
 #include "descent/data/loader.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <condition_variable>
-#include <csignal>
-#include <exception>
+#include <future>
 #include <mutex>
 #include <sys/resource.h>
 #include <thread>
 
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/ops/factory.hpp"
-#include "descent/core/ops/random.hpp"
 #include "descent/core/runtime/threads.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
@@ -22,168 +19,121 @@ static constexpr int kMostWorkers = 256, kBatchesPerWorker = 2;
 // other programs.
 static constexpr int kNicer = 5;
 
-static std::string describe(const Tensor& x) { return x.defined() ? str(x.shape()) : "undefined"; }
-
 /// Threads that compute the batches `first` to `end` - 1 of an epoch in order, each as a whole, at
-/// most kBatchesPerWorker per thread beyond those that were taken.
+/// most kBatchesPerWorker per thread beyond the loop's. One thread takes them.
 class Prefetcher : Pinned {
  public:
   /// load(k) computes batch k. The threads record ops if the calling thread does.
   Prefetcher(std::function<Batch(int64_t k)> load, int64_t first, int64_t end, int workers)
-      : load_(std::move(load)), end_(end), taken_(first), claimed_(first) {
-    const auto count = static_cast<std::size_t>(std::clamp<int64_t>(end - first, 0, workers));
-    results_.resize(count * kBatchesPerWorker);
-    threads_.reserve(count);
-    sigset_t signals, before;  // the handlers of a program shall run on its own threads
-    sigfillset(&signals);
-    for (int s : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF}) sigdelset(&signals, s);
-    pthread_sigmask(SIG_SETMASK, &signals, &before);
+      : load_(std::move(load)), first_(first), end_(end), current_(first), claimed_(first) {
+    const int64_t count = std::min<int64_t>(end - first, workers);
+    while (size() <= kBatchesPerWorker * count) slots_.emplace_back(load_, first + size());
+    const SignalGuard none;
     try {
-      while (threads_.size() < count)
+      while (std::ssize(threads_) < count)
         threads_.emplace_back([this, recording = grad_enabled()] { work(recording); });
     } catch (const std::exception&) {  // the others do the work, or the thread that takes it
     }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
   /// Waits for the calls of `load` that are in progress; no others begin.
   ~Prefetcher() {
-    std::unique_lock lock(mutex_);
+    const std::lock_guard lock(mutex_);
     claimed_ = end_;
-    lock.unlock();
-    room_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
+    changed_.notify_all();
   }
 
   /// Batch k, or the exception that computing it has thrown. Batches before it are given up: if k
-  /// is one of them, or the system has refused all threads, the calling thread computes it.
+  /// is one of them, if it was taken before, or if there are no threads, the calling thread
+  /// computes it.
   Batch take(int64_t k) {
-    std::unique_lock lock(mutex_);
-    if (threads_.empty() || k < taken_ || k >= end_) {
-      lock.unlock();
-      return load_(k);
+    std::future<Batch> made;
+    if (std::unique_lock lock(mutex_); !threads_.empty() && k >= current_ && k < end_) {
+      for (; current_ < k; ++current_) slot(current_) = Slot(load_, current_ + size());
+      claimed_ = std::max(claimed_, k);
+      made = std::move(slot(k).made);
     }
-    for (; taken_ < k; ++taken_) result(taken_) = {};
-    claimed_ = std::max(claimed_, k);
-    room_.notify_all();
-    ready_.wait(lock, [&] { return result(k).ready; });
-    const Result made = std::exchange(result(k), {});
-    ++taken_;
-    lock.unlock();
-    room_.notify_one();
-    if (made.error) std::rethrow_exception(made.error);
-    return made.batch;
+    changed_.notify_all();
+    return made.valid() ? made.get() : load_(k);
   }
 
  private:
-  struct Result {
-    bool ready = false;
-    Batch batch;
-    std::exception_ptr error;
+  struct Slot {
+    Slot(const std::function<Batch(int64_t)>& load, int64_t k)
+        : task([&load, k] { return load(k); }), made(task.get_future()) {}
+    std::packaged_task<Batch()> task;  // until a thread claims it
+    std::future<Batch> made;           // until it is taken
   };
-  Result& result(int64_t k) { return results_[static_cast<std::size_t>(k) % results_.size()]; }
+  int64_t size() const { return static_cast<int64_t>(slots_.size()); }
+  Slot& slot(int64_t k) { return slots_[static_cast<std::size_t>((k - first_) % size())]; }
 
   void work(bool recording) {
     const GradModeGuard mode(recording);
     setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + kNicer);  // of this thread alone
     const SerialGuard alone;  // the pool is for the thread that trains
-    const auto most = static_cast<int64_t>(results_.size());
     std::unique_lock lock(mutex_);
     for (;;) {
-      room_.wait(lock, [&] { return claimed_ >= end_ || claimed_ < taken_ + most; });
+      changed_.wait(lock, [&] { return claimed_ >= end_ || claimed_ < current_ + size(); });
       if (claimed_ >= end_) return;
-      const int64_t k = claimed_++;
+      std::packaged_task<Batch()> task = std::move(slot(claimed_++).task);
       lock.unlock();
-      Result made{.ready = true, .batch = {}, .error = {}};
-      try {
-        made.batch = load_(k);
-      } catch (...) { made.error = std::current_exception(); }
+      task();
       lock.lock();
-      if (k < taken_) continue;  // it was given up meanwhile
-      result(k) = std::move(made);
-      ready_.notify_one();
     }
   }
 
   const std::function<Batch(int64_t k)> load_;
-  const int64_t end_;
+  const int64_t first_, end_;
   std::mutex mutex_;  // of all that follows, but for threads_
-  std::condition_variable room_, ready_;
-  int64_t taken_, claimed_;      // all batches below are taken or given up; are claimed by threads
-  std::vector<Result> results_;  // of the batches from taken_ on
-  std::vector<std::thread> threads_;
+  std::condition_variable changed_;
+  int64_t current_, claimed_;  // the batch that the loop has or waits for; the next for a thread
+  std::vector<Slot> slots_;    // of the batches from current_ on
+  std::vector<std::jthread> threads_;
 };
 
 DataLoader::DataLoader(int64_t examples, const LoaderOptions& options, At at)
-    : options_(options), at_(at), examples_(examples) {
-  if (options.batch_size < 0)
-    fail<ValueError>(at, "DataLoader: batch_size {}: need at least 1, or kFullBatch",
-                     options.batch_size);
+    : options_(options), at_(at), examples_(examples), batch_size_(options.batch_size) {
+  if (batch_size_ < 0)
+    fail<ValueError>(at, "DataLoader: batch_size {}: need at least 1 or kFullBatch", batch_size_);
   if (options.workers < 0 || options.workers > kMostWorkers)
     fail<ValueError>(at, "DataLoader: workers {}: need 0 to {}", options.workers, kMostWorkers);
   if (examples <= 0) fail<ValueError>(at, "DataLoader: the dataset has no examples");
-  batch_size_ =
-      options.batch_size == kFullBatch ? examples : std::min(options.batch_size, examples);
-  if (options.drop_last && options.batch_size > examples)
-    fail<ValueError>(at, "DataLoader: batch_size {} with drop_last leaves nothing of {} examples",
-                     options.batch_size, examples);
+  if (batch_size_ == kFullBatch) batch_size_ = examples;
   batches_ = examples / batch_size_ + (examples % batch_size_ != 0 && !options.drop_last);
+  if (batches_ == 0)
+    fail<ValueError>(at, "DataLoader: batch_size {} with drop_last leaves nothing of {} examples",
+                     batch_size_, examples);
 }
 
-void DataLoader::check(const LoaderState& state, At at) const {
-  if (state.epoch < 0 || state.epoch >= UINT32_MAX || state.batch < 0 || state.batch > batches_)
+Commit DataLoader::prepare_move(const LoaderState& to, At at) {
+  if (to.epoch < 0 || to.epoch >= UINT32_MAX || to.batch < 0 || to.batch > batches_)
     fail<ValueError>(at, "DataLoader: epoch {}, batch {}: need epoch 0 to {} and batch 0 to {}",
-                     state.epoch, state.batch, UINT32_MAX - 1, batches_);
-}
-
-void DataLoader::set_epoch(int64_t k, At at) {
-  check({k, 0}, at);
-  state_ = next_loop_ = {k, 0};
-}
-
-std::vector<int64_t> DataLoader::order_options() const {
-  return {examples_, options_.batch_size, options_.shuffle, options_.drop_last,
-          std::bit_cast<int64_t>(options_.seed)};
-}
-
-Commit DataLoader::prepare_load(NamedTensors state, At at) {
-  const LoaderState to = with_state(*this, std::move(state), "DataLoader", at).state_;
-  check(to, at);
+                     to.epoch, to.batch, UINT32_MAX - 1, batches_);
   return [this, to] { state_ = next_loop_ = to; };
 }
 
-/// The examples in the order of an epoch: int64 [examples].
-Tensor DataLoader::order(int64_t epoch) const {
-  if (!options_.shuffle) return arange(examples_, int64, at_);
-  Generator generator;  // each epoch has its own part of the seed's stream
-  generator.set_state({options_.seed, (static_cast<uint64_t>(epoch) + 1) << 32});
-  return randperm(examples_, generator, at_);
-}
-
 DataLoader::Iterator::Iterator(DataLoader& loader) : loader_(loader), place_(loader.next_loop_) {
-  if (place_.batch >= loader.batches_) {
-    loader.end_epoch(place_.epoch);
-    return;
-  }
-  load_ = [load = loader.load_, order = loader.order(place_.epoch), epoch = place_.epoch,
-           size = loader.batch_size_, examples = loader.examples_](int64_t batch) {
-    const int64_t start = batch * size;
-    return (*load)(order, start, std::min(size, examples - start), epoch);
+  const At at = loader.at_;
+  Generator generator;  // each epoch has its own part of the seed's stream
+  generator.set_state({loader.options_.seed, (static_cast<uint64_t>(place_.epoch) + 1) << 32});
+  const Tensor order = loader.options_.shuffle ? randperm(loader.examples_, generator, at)
+                                               : arange(loader.examples_, int64, at);
+  const auto load = [load = loader.load_, size = loader.batch_size_, epoch = place_.epoch, order,
+                     at](int64_t k) {
+    const int64_t start = k * size, count = std::min(size, order.size(0) - start);
+    const Batch batch = (*load)(order.narrow(0, start, count, at), epoch);
+    for (const Tensor& t : {batch.x, batch.y})
+      if (t.defined() && (t.dim() == 0 || t.size(0) != count))
+        fail<ShapeError>(at, "DataLoader: a batch of {} has a tensor {}: need that first axis",
+                         count, t.shape());
+    return batch;
   };
-  if (loader.options_.workers > 0)
-    ahead_ =
-        std::make_shared<Prefetcher>(load_, place_.batch, loader.batches_, loader.options_.workers);
+  batches_ =
+      std::make_shared<Prefetcher>(load, place_.batch, loader.batches_, loader.options_.workers);
+  if (place_.batch >= loader.batches_) loader.end_epoch(place_.epoch);
 }
 
 Batch DataLoader::Iterator::operator*() const {
-  const int64_t count =
-      std::min(loader_.batch_size_, loader_.examples_ - place_.batch * loader_.batch_size_);
-  Batch batch = ahead_ ? ahead_->take(place_.batch) : load_(place_.batch);
-  for (const Tensor* t : {&batch.x, &batch.y})
-    if (t->defined() && (t->dim() == 0 || t->shape()[0] != count))
-      fail<ShapeError>(loader_.at_,
-                       "DataLoader: the dataset's batch of {} examples has x {} and y {}: need a "
-                       "first axis of that size",
-                       count, describe(batch.x), describe(batch.y));
+  const Batch batch = batches_->take(place_.batch);
   loader_.next_loop_ = {place_.epoch + 1, 0};
   loader_.state_ = {place_.epoch, place_.batch + 1};
   return batch;

@@ -2,7 +2,6 @@
 /// @file
 /// Batches of a dataset, epoch by epoch.
 
-#include <functional>
 #include <iterator>
 #include <memory>
 
@@ -25,8 +24,8 @@ struct LoaderOptions {
 
 /// The position of a loader: the next batch that it will give.
 struct LoaderState {
-  int64_t epoch = 0;  ///< counts from 0
-  int64_t batch = 0;  ///< in the epoch, counts from 0; behind the last one, their number
+  /// Both count from 0; `batch` is that in the epoch; behind the last one, it is their number.
+  int64_t epoch = 0, batch = 0;
 };
 
 class Prefetcher;
@@ -54,19 +53,14 @@ class DataLoader : public Loadable<DataLoader> {
   template <Dataset D>
   explicit DataLoader(D dataset, const LoaderOptions& options = {}, At at = At::here())
       : DataLoader(dataset.size(), options, at) {
-    if constexpr (std::same_as<D, TensorDataset>) {
-      if (!options.shuffle) {  // rows that follow each other need no copy
-        load_ = std::make_shared<Load>([dataset, at](const Tensor&, int64_t start, int64_t count,
-                                                     int64_t) -> Batch {
+    load_ = std::make_shared<Load>([dataset = std::move(dataset), in_order = !options.shuffle, at](
+                                       const Tensor& index, int64_t epoch) -> Batch {
+      if constexpr (std::same_as<D, TensorDataset>)
+        if (in_order) {  // rows that follow each other need no copy
+          const int64_t start = index.select(0, 0).item<int64_t>(), count = index.size(0);
           return {dataset.x().narrow(0, start, count, at), dataset.y().narrow(0, start, count, at)};
-        });
-        return;
-      }
-    }
-    load_ = std::make_shared<Load>([dataset = std::move(dataset), at](const Tensor& order,
-                                                                      int64_t start, int64_t count,
-                                                                      int64_t epoch) {
-      return batch(dataset, order.narrow(0, start, count, at), epoch, at);
+        }
+      return batch(dataset, index, epoch, at);
     });
   }
 
@@ -85,8 +79,7 @@ class DataLoader : public Loadable<DataLoader> {
    private:
     DataLoader& loader_;
     LoaderState place_;
-    std::function<Batch(int64_t batch)> load_;  // of the epoch
-    std::shared_ptr<Prefetcher> ahead_;         // null without workers; copies share it
+    std::shared_ptr<Prefetcher> batches_;  // copies share it
   };
   /// Begins the next epoch, or continues where `load_state_dict` or `set_epoch` says.
   Iterator begin() { return Iterator(*this); }
@@ -109,30 +102,31 @@ class DataLoader : public Loadable<DataLoader> {
   /// Prepares to continue from this position, which may be in the middle of an epoch, in the next
   /// loop. ValueError if the state does not fit, if there is no such batch, or if it was saved
   /// with other options or another number of examples.
-  [[nodiscard]] Commit prepare_load(NamedTensors state, At at = At::here());
+  [[nodiscard]] Commit prepare_load(NamedTensors state, At at = At::here()) {
+    return prepare_move(with_state(*this, std::move(state), "DataLoader", at).state_, at);
+  }
   /// The next loop is epoch k. ValueError unless 0 <= k < 2^32 - 1.
-  void set_epoch(int64_t k, At at = At::here());
+  void set_epoch(int64_t k, At at = At::here()) { prepare_move({k, 0}, at)(); }
   /// Names what is saved: see StateVisitor.
   template <class V> void visit(V& v) {
     v("DataLoader/epoch", state_.epoch), v("DataLoader/batch", state_.batch);
-    v.same("DataLoader/options", order_options(),
+    v.same("DataLoader/options",
+           {examples_, options_.batch_size, options_.shuffle, options_.drop_last,
+            static_cast<int64_t>(options_.seed)},
            "what a DataLoader's order depends on (examples, batch_size, shuffle, drop_last, seed)");
   }
 
  private:
   DataLoader(int64_t examples, const LoaderOptions& options, At at);
-  void check(const LoaderState& state, At at) const;
+  Commit prepare_move(const LoaderState& to, At at);
   void end_epoch(int64_t epoch) { state_ = next_loop_ = {epoch + 1, 0}; }
-  [[nodiscard]] std::vector<int64_t> order_options() const;
-  Tensor order(int64_t epoch) const;
 
   LoaderOptions options_;
   At at_;
   int64_t examples_, batch_size_, batches_;
   LoaderState state_, next_loop_;
-  // `order` is int64 [examples]. Threads of a loop share it: it may outlive the loader.
-  using Load =
-      std::function<Batch(const Tensor& order, int64_t start, int64_t count, int64_t epoch)>;
+  // The examples of a batch, int64 [N]. Threads of a loop share it: it may outlive the loader.
+  using Load = std::function<Batch(const Tensor& index, int64_t epoch)>;
   std::shared_ptr<const Load> load_;
 };
 

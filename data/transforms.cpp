@@ -8,10 +8,11 @@
 namespace [[gnu::visibility("default")]] descent { namespace data {
 namespace {
 
-void check_image(const char* op, const Tensor& x, At at) {
-  if (!x.defined() || x.dim() != 3)
-    fail<ShapeError>(at, "{}: x {}: need an image [C, H, W]", op,
-                     x.defined() ? str(x.shape()) : "undefined");
+/// `channels`: how many, or "C" for any number.
+void check_image(const char* op, const Tensor& x, At at, const std::string& channels = "C") {
+  if (!x.defined() || x.dim() != 3 || (channels != "C" && channels != str(x.size(0))))
+    fail<ShapeError>(at, "{}: x {}: need an image [{}, H, W]", op,
+                     x.defined() ? str(x.shape()) : "undefined", channels);
 }
 
 }  // namespace
@@ -21,22 +22,16 @@ Transform normalize(const std::vector<double>& mean, const std::vector<double>& 
   for (std::size_t c = 0; good && c < mean.size(); ++c)
     good = std::isfinite(mean[c]) && std::isfinite(std[c]) && std[c] > 0;
   if (!good)
-    fail<ValueError>(
-        at, "normalize: mean {} and std {}: need finite ones, std above 0, of each channel", mean,
-        std);
-  return {[mean, std, at](Example e) -> Example {
-    check_image("normalize", e.x, at);
+    fail<ValueError>(at, "normalize: mean {}, std {}: need as many, finite, std above 0", mean,
+                     std);
+  const Tensor center = tensor(mean, float64).reshape({-1, 1, 1});
+  const Tensor scale = tensor(std, float64).reshape({-1, 1, 1});
+  return [center, scale, at](Example e) -> Example {
+    check_image("normalize", e.x, at, str(center.size(0)));
     if (!is_floating(e.x.dtype()))
       fail<DtypeError>(at, "normalize: x is {}: need a floating dtype", e.x.dtype());
-    const auto channels = static_cast<int64_t>(mean.size());
-    if (e.x.size(0) != channels)
-      fail<ShapeError>(at, "normalize: x {} for {} means: need as many channels [C, H, W]",
-                       e.x.shape(), channels);
-    const auto per_channel = [&](const std::vector<double>& list) {
-      return tensor(list, e.x.dtype()).reshape({channels, 1, 1});
-    };
-    return {(e.x - per_channel(mean)) / per_channel(std), e.y};
-  }};
+    return {(e.x - center.to(e.x.dtype())) / scale.to(e.x.dtype()), e.y};
+  };
 }
 
 Augmentation random_crop(int64_t size, int64_t padding, At at) {
@@ -66,8 +61,7 @@ Augmentation random_horizontal_flip(double p, At at) {
   return [p, at](Example e, Generator& generator) -> Example {
     check_image("random_horizontal_flip", e.x, at);
     if (generator.uniform() >= p) return e;
-    const int64_t width = e.x.size(2);
-    return {index_select(e.x, 2, width - 1 - arange(width)), e.y};
+    return {index_select(e.x, 2, e.x.size(2) - 1 - arange(e.x.size(2))), e.y};
   };
 }
 

@@ -9,24 +9,11 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace data {
 
-/// A function for `map`, which `augment` and `compose` take as well.
-struct Transform {
-  /// The function.
-  std::function<Example(Example)> f;
-  /// The prepared example.
-  Example operator()(Example e) const { return f(std::move(e)); }
-  Example operator()(Example e, Generator&) const { return f(std::move(e)); }
-};
-/// A function for `augment` and `compose`. Its random numbers are those of the generator.
+/// A function for `map`, and one for `augment`, whose random numbers are those of the generator.
+/// Several follow each other in calls around one another, `augment(augment(data, crop, 1), flip,
+/// 2)`, or in one function, `[=](Example e, Generator& g) { return flip(crop(e, g), g); }`.
+using Transform = std::function<Example(Example)>;
 using Augmentation = std::function<Example(Example, Generator&)>;
-
-/// Calls the functions one after the other, all with the same generator.
-template <std::convertible_to<Augmentation>... F> Augmentation compose(F... functions) {
-  return [list = std::vector<Augmentation>{std::move(functions)...}](Example e, Generator& g) {
-    for (const Augmentation& f : list) e = f(std::move(e), g);
-    return e;
-  };
-}
 
 /// (x - mean[c]) / std[c] for each channel c. ValueError unless there are as many finite deviations
 /// above 0 as finite means, one or more; ShapeError unless x [C, H, W] has as many channels;

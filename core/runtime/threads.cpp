@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
-#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -152,17 +151,11 @@ void resize(int threads) {
   for (; pool.workers > 0; --pool.workers) pthread_join(pool.worker[pool.workers - 1], nullptr);
   pool.unclaimed = 0;
   pool.threads = threads;
-  // Workers start with all signals blocked, except those that a fault or a profiler sends, so that
-  // the handlers of a program run on its own threads.
-  sigset_t signals, before;
-  sigfillset(&signals);
-  for (int s : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF}) sigdelset(&signals, s);
-  pthread_sigmask(SIG_SETMASK, &signals, &before);
+  const SignalGuard none;
   while (pool.workers < threads - 1 &&  // if the system refuses one, the others do the work
          pthread_create(&pool.worker[pool.workers], nullptr, work, nullptr) == 0) {
     ++pool.workers;
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 int default_threads() {
@@ -217,6 +210,14 @@ void reset_pool_stats() {
 }
 
 }  // namespace detail
+
+SignalGuard::SignalGuard() {
+  sigset_t signals;
+  sigfillset(&signals);
+  for (int s : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF}) sigdelset(&signals, s);
+  pthread_sigmask(SIG_SETMASK, &signals, &before_);
+}
+SignalGuard::~SignalGuard() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
 SerialGuard::SerialGuard() : before_(std::exchange(detail::serial, true)) {}
 SerialGuard::~SerialGuard() { detail::serial = before_; }

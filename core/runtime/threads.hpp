@@ -2,6 +2,7 @@
 /// @file
 /// The number of threads that work, and loops that they share.
 
+#include <csignal>
 #include <cstdint>
 
 #include "descent/core/base/error.hpp"
@@ -44,6 +45,17 @@ class SerialGuard : Pinned {
 
  private:
   bool before_;
+};
+
+/// While it lives, this thread has all signals blocked, except those that a fault or a profiler
+/// sends. Threads that it starts inherit this, so that a program's handlers run on its own threads.
+class SignalGuard : Pinned {
+ public:
+  SignalGuard();
+  ~SignalGuard();
+
+ private:
+  sigset_t before_;
 };
 
 /// Calls f(t) once for each t in [0, tiles), in any order and on several threads at once. The

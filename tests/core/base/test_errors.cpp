@@ -396,18 +396,15 @@ TEST_CASE("readers, datasets and loaders say what is wrong") {
   const std::string rest = " cannot open /nonexistent/data: No such file or directory";
   refuses<IoError>("read_csv:" + rest, [&] { here(), data::read_csv(path); });
   refuses<IoError>("read_idx:" + rest, [&] { here(), data::read_idx(path); });
-  refuses<ShapeError>(
-      "TensorDataset: x [3, 2] and y [2]: need a first axis of the same size, one "
-      "row per example",
-      [] {
-        here(), data::TensorDataset(zeros({3, 2}), zeros({2}));
-      });
+  refuses<ShapeError>("TensorDataset: x [3, 2] and y [2]: need a first axis of the same size", [] {
+    here(), data::TensorDataset(zeros({3, 2}), zeros({2}));
+  });
   const data::TensorDataset set(zeros({3, 2}), zeros({3}));
   refuses<IndexError>("TensorDataset: example 3: need at least 0 and below 3",
                       [&] { here(), set.get(3); });
-  refuses<ValueError>("DataLoader: batch_size -1: need at least 1, or kFullBatch",
+  refuses<ValueError>("DataLoader: batch_size -1: need at least 1 or kFullBatch",
                       [&] { here(), data::DataLoader(set, {.batch_size = -1}); });
-  refuses<ValueError>("split: sizes [2, 2] for 3 examples: need sizes that add up to that", [&] {
+  refuses<ValueError>("split: sizes [2, 2] for 3 examples: need that sum", [&] {
     here(), data::split(set, {2, 2});
   });
 }
