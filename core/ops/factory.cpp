@@ -69,6 +69,19 @@ Tensor empty(const Shape& shape, DType dtype, At at) {
   return detail::empty("empty", shape, dtype, at);
 }
 
+Tensor from_blob(std::shared_ptr<void> data, const Shape& shape, DType dtype, At at) {
+  detail::numel("from_blob", shape, at);
+  if (!data) fail<ValueError>(at, "from_blob: data is null");
+  if (reinterpret_cast<std::uintptr_t>(data.get()) % static_cast<std::size_t>(itemsize(dtype)) != 0)
+    fail<ValueError>(at, "from_blob: data is not aligned for {}: need a multiple of {} bytes",
+                     dtype, itemsize(dtype));
+  const Tensor owner = empty({0}, dtype, at);
+  detail::Storage* storage = Peek::header(owner)->storage;
+  storage->memory = std::move(data);
+  auto* elements = static_cast<std::byte*>(storage->memory.get());
+  return detail::view_of(storage, elements, dtype, shape, detail::contiguous_strides(shape));
+}
+
 /// A new tensor whose elements are all `value`.
 static Tensor make(const char* op, const Shape& shape, Number value, DType dtype, At at) {
   detail::check_scalar(op, dtype, value, at);

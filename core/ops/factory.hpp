@@ -26,6 +26,12 @@ template <std::integral... D>
 /// A tensor whose elements are all `value`.
 [[nodiscard]] Tensor full(const Shape& shape, Number value, DType dtype = float32,
                           At at = At::here());
+/// A tensor on memory of others, which has the elements one after the other: nothing is copied, and
+/// changes go both ways. `data` is kept as long as a tensor needs the elements. If it keeps nothing
+/// alive, as `std::shared_ptr<void>(std::shared_ptr<void>(), pointer)`, the memory must be there as
+/// long. ValueError if it is null or not aligned for the dtype.
+[[nodiscard]] Tensor from_blob(std::shared_ptr<void> data, const Shape& shape,
+                               DType dtype = float32, At at = At::here());
 /// A tensor of x's shape and dtype whose elements are all 0, all 1 or all `value`. It does not
 /// require a gradient.
 [[nodiscard]] Tensor zeros_like(const In& x);

@@ -11,6 +11,7 @@ namespace detail {
 static void drop(Storage* storage) {
   if (!storage || !release(storage->refs)) return;  // null if making the tensor failed
   int64_t bytes = storage->bytes;
+  std::destroy_at(storage);
   count_storage(-1, -bytes);
   deallocate(storage, sizeof(Storage) + static_cast<std::size_t>(bytes));
 }

@@ -4,6 +4,7 @@
 /// take a tensor.
 
 #include <functional>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -23,13 +24,14 @@ struct Node;
 /// Removes an owner of a node: see graph.hpp.
 void drop(Node* node);
 
-/// A buffer that counts its owners. Its elements follow this struct in memory. Views share the
-/// buffer and its version.
+/// A buffer that counts its owners. Its elements follow this struct in memory, or are where
+/// `memory` points to, which keeps them alive. Views share the buffer and its version.
 struct alignas(64) Storage {
   uint32_t refs = 1;
   uint32_t version = 0;          // every change in place adds 1
   const char* writer = nullptr;  // the op that changed it last
-  int64_t bytes = 0;
+  int64_t bytes = 0;             // of elements that follow
+  std::shared_ptr<void> memory = nullptr;
   std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
 };
 
@@ -358,7 +360,8 @@ struct Peek {
   /// Whether nobody else can see these elements, so that they may be changed in place.
   static bool unique(const Tensor& t) {
     auto alone = [](const uint32_t& refs) { return __atomic_load_n(&refs, __ATOMIC_ACQUIRE) == 1; };
-    return alone(t.header_->refs) && alone(t.header_->storage->refs) && t.header_->contiguous;
+    const detail::Storage* s = t.header_->storage;
+    return alone(t.header_->refs) && alone(s->refs) && t.header_->contiguous && !s->memory;
   }
 };
 
