@@ -10,6 +10,7 @@
 #include <new>
 #include <nlohmann/json.hpp>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -93,6 +94,13 @@ std::string InputFile::take(std::size_t count) {
 
 std::size_t InputFile::read(void* to, std::size_t count) {
   return gzip_ ? inflate(static_cast<char*>(to), count) : read_stored(to, count);
+}
+
+std::shared_ptr<char> InputFile::map() const {
+  void* bytes =
+      ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE, ::fileno(file_.get()), 0);
+  if (bytes == MAP_FAILED) refuse_file("map", std::strerror(errno));
+  return {static_cast<char*>(bytes), [size = size_](char* p) { ::munmap(p, size); }};
 }
 
 void InputFile::read_at(std::size_t offset, void* to, std::size_t count) const {

@@ -50,6 +50,10 @@ class InputFile {
   /// read by several threads.
   void read_at(std::size_t offset, void* to, std::size_t count) const;
 
+  /// The whole file as it is stored, as memory that is read when it is needed. Writing to it does
+  /// not change the file.
+  [[nodiscard]] std::shared_ptr<char> map() const;
+
   /// The size of the file as it is stored, in bytes, when it was opened.
   [[nodiscard]] std::size_t size() const { return size_; }
   /// Whether it begins as a gzip file does.

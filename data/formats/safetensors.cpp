@@ -68,11 +68,12 @@ std::size_t find_checksum(std::string_view text) {
 
 class Reader {
  public:
-  Reader(const std::string& path, const ConvertOptions& options, At at)
+  Reader(const std::string& path, const LoadOptions& options, At at)
       : options_(options), at_(at), path_(path), file_("load", path, at, Gzip::ignore) {}
 
   SafeTensors read() {
     read_header();
+    if (options_.map) map_ = file_.map();
     SafeTensors all;
     for (const Entry& e : header_.entries) all.emplace_back(e.name, allocate(e));
     all.verified = check_header();
@@ -108,6 +109,9 @@ class Reader {
       fail<DtypeError>(
           at_, "load: {}: tensor {} is {}, which is no dtype: {.convert = true} makes it {}", path_,
           quote(e.name), type_of(e), dtype_for(e.element));
+    const std::size_t item = item_size(e.element), place = start_ + e.begin;
+    if (options_.map && is_native(e.element) && e.element != Element::boolean && place % item == 0)
+      return from_blob({map_, map_.get() + place}, e.shape, dtype_for(e.element), at_);
     return empty(e.shape, dtype_for(e.element), at_);
   }
 
@@ -140,7 +144,8 @@ class Reader {
       to.push_back(bytes_of(all[i].second) + byte_count(all[i].second) - entries[i].bytes());
     std::vector<uint32_t> sums = sum_tiles(entries, [&](const Tile& tile) {
       char* bytes = to[tile.tensor] + tile.begin;
-      file_.read_at(start_ + entries[tile.tensor].begin + tile.begin, bytes, tile.bytes);
+      const std::size_t place = start_ + entries[tile.tensor].begin + tile.begin;
+      if (!map_ || bytes != map_.get() + place) file_.read_at(place, bytes, tile.bytes);
       return all.verified ? bytes : nullptr;
     });
     for (std::size_t i = 0; i < entries.size(); ++i) {
@@ -165,18 +170,19 @@ class Reader {
                                hexadecimal(sum), quote(saved->second)));
   }
 
-  const ConvertOptions& options_;
+  const LoadOptions& options_;
   At at_;
   const std::string& path_;
   InputFile file_;
   std::string text_;
-  std::size_t start_ = 0;  // of the elements
+  std::size_t start_ = 0;      // of the elements
+  std::shared_ptr<char> map_;  // the file, if it is mapped
   Header header_;
 };
 
 }  // namespace
 
-SafeTensors load(const std::string& path, const ConvertOptions& options, At at) {
+SafeTensors load(const std::string& path, const LoadOptions& options, At at) {
   return Reader(path, options, at).read();
 }
 

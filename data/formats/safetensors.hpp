@@ -24,6 +24,16 @@ struct SaveOptions {
   Metadata metadata = {};  ///< texts to save, under names of your own
 };
 
+/// How `load` reads.
+struct LoadOptions {
+  bool convert = false;  ///< read other element types too: see ConvertOptions
+  /// Do not copy the elements: the tensors are the pages of the file, which are read when they are
+  /// needed. Changing a tensor does not change the file, but a program that writes into the file
+  /// changes the tensors, and one that shortens it kills this process (`save` does neither). Bools
+  /// and what is not aligned in the file are copied.
+  bool map = false;
+};
+
 /// The content of a safetensors file.
 struct SafeTensors : NamedTensors {
   /// Its tensors, in the order of the file.
@@ -46,10 +56,10 @@ void save(const std::string& path, const NamedTensors& tensors, const SaveOption
 ///
 /// The header must obey every rule of the format: no tensor may overlap another one or leave a gap,
 /// sizes must be right, names may not repeat. If the file has checksums, all of them are verified.
-/// It takes the memory of the tensors, and of the header a few times over. IoError if the file
+/// It takes the memory of the tensors, and that of the header a few times over. IoError if the file
 /// cannot be read; FormatError with the path and the offset of the byte; DtypeError for an element
 /// type that is no dtype, unless `options` say that it shall be converted.
-[[nodiscard]] SafeTensors load(const std::string& path, const ConvertOptions& options = {},
+[[nodiscard]] SafeTensors load(const std::string& path, const LoadOptions& options = {},
                                At at = At::here());
 
 }}  // namespace descent::data

@@ -3,6 +3,7 @@
 //
 //   make        1 GB of float32 as safetensors with and without checksums, and as NPY; a CSV table
 //   load, load_plain, npy   read such a file, until the sum of each tensor is known
+//   map, map_plain          the same, where the tensors are the file's own pages
 //   save, save_plain, write_npy   write one
 //   csv         read the table
 #include "descent/descent.hpp"
@@ -44,10 +45,13 @@ int main(int argc, char** argv) {
   }
   const bool writes = what.find("save") == 0 || what == "write_npy";
   const NamedTensors all = writes ? weights() : NamedTensors();
+  (void)ones({1 << 20}).sum();  // starts the threads
   const double start = measure::now();
   double total = 0;
   if (what == "load") total = sum_of(load(folder + "sums.safetensors"));
   else if (what == "load_plain") total = sum_of(load(folder + "plain.safetensors"));
+  else if (what == "map") total = sum_of(load(folder + "sums.safetensors", {.map = true}));
+  else if (what == "map_plain") total = sum_of(load(folder + "plain.safetensors", {.map = true}));
   else if (what == "npy") total = data::read_npy(folder + "x.npy").sum().item();
   else if (what == "csv") total = data::read_csv(folder + "x.csv").values.sum().item();
   else if (what == "save") save(folder + "out", all);

@@ -13,6 +13,9 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
   const auto read = [&] { all = load(file_of(file), {.convert = (options & 1) != 0}); };
   if (!accepts<FormatError, DtypeError>(most_bytes, read)) return 0;
 
+  const data::SafeTensors mapped =
+      load(file_of(file), {.convert = (options & 1) != 0, .map = true});
+  must(same_bits(mapped, all), "what is mapped is what is copied");
   must(!has_twice(by_name(all)), "names differ");
   data::SaveOptions save_options{.checksums = (options & 2) != 0, .metadata = {}};
   const auto check = [&] {

@@ -41,7 +41,7 @@ const std::string kPath = "<path>";
 /// What a reader says about this content, with <path> in place of its path.
 template <class E = FormatError>
 std::string complaint(const Folder& folder, const std::string& content,
-                      const data::ConvertOptions& options = {}) {
+                      const data::LoadOptions& options = {}) {
   const std::string path = folder.write("file.safetensors", content);
   std::string text = refusal<E>([&] { (void)load(path, options); });
   if (const std::size_t at = text.find(path); at != std::string::npos)
@@ -115,6 +115,52 @@ TEST_CASE("checksums of large tensors, which several threads compute, are those 
     folder.write("plain.safetensors", plain);
     CHECK(same_bits(load((folder.path / "plain.safetensors").string())[1].second, large[0].second));
   }
+}
+
+TEST_CASE("mapped tensors are those of the file, and live on without it") {
+  const Folder folder("safetensors");
+  const std::string path = (folder.path / "mapped.safetensors").string();
+  NamedTensors some = mixed();
+  some.emplace_back("large", noise({700, 1000}, 3));
+  for (const bool checksums : {true, false}) {
+    save(path, some, {.checksums = checksums});
+    const std::string written = content_of(path);
+    const MemoryStats before = memory_stats();
+    data::SafeTensors mapped = load(path, {.map = true});
+    CHECK(memory_stats().live_bytes == before.live_bytes + 3);  // the bools
+    CHECK(mapped.verified == checksums);
+    CHECK(same_bits(mapped, load(path)));
+    for (auto& [name, t] : mapped)
+      if (t.dtype() == float32) t += 1;
+    CHECK(content_of(path) == written);  // changes stay in memory
+    const Tensor large = mapped[0].first == "large" ? mapped[0].second : Tensor();
+    save(path, {{"other", ones({2})}});  // replaces the file, and leaves what was mapped
+    std::filesystem::remove(path);
+    mapped.clear();
+    if (large.defined()) CHECK(same_bits(large, some.back().second + 1));
+  }
+}
+
+TEST_CASE("what cannot be mapped is copied, and what is damaged refused") {
+  const Folder folder("safetensors");
+  const auto with = [&](const std::string& header, const std::string& elements) {
+    return load(folder.write("odd.safetensors", file_of(header, elements)),
+                {.convert = true, .map = true});
+  };
+  // One blank makes the elements begin at an odd byte.
+  const std::string entry = R"({"x":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}})";
+  for (std::size_t blanks = 0; blanks < 16; ++blanks)
+    CHECK(with(entry + std::string(blanks, ' '), bytes_of({-0.5}))[0].second.item() == -0.5);
+  CHECK(with(R"({"x":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}})",
+             bytes_of<uint16_t>({0x3c00, 0xc000}))[0]
+            .second.to_vector<float>() == std::vector<float>{1, -2});
+  CHECK(with("{}", "").empty());
+
+  const std::string path = (folder.path / "file.safetensors").string();
+  save(path, mixed());
+  std::string damaged = content_of(path);
+  damaged[damaged.size() - 20] ^= 4;
+  CHECK(complaint(folder, damaged, {.map = true}).find("is damaged") != std::string::npos);
 }
 
 TEST_CASE("a model's weights travel in one line") {
