@@ -14,7 +14,7 @@ struct Size2d {
   Size2d(int64_t both) : h(both), w(both) {}
   Size2d(int64_t h_, int64_t w_) : h(h_), w(w_) {}
   /// Whether somebody has chosen it.
-  [[nodiscard]] bool has_value() const { return h != INT64_MIN; }
+  [[nodiscard]] bool has_value() const { return *this != Size2d(); }
   bool operator==(const Size2d&) const = default;
 
   /// Height and width.

@@ -4,7 +4,8 @@
 /// pixels that it covers become one pixel: the largest of them, or their mean. float32 and float64.
 ///
 /// The result has floor((in + 2 padding - dilation (kernel - 1) - 1) / stride) + 1 pixels along an
-/// axis of `in` pixels; `ceil_mode` may add one. ShapeError if x has another rank or no pixels, or
+/// axis of `in` pixels; `ceil_mode` rounds up instead, but leaves out a window that would begin
+/// behind the image. ShapeError if x has another rank or no pixels, or
 /// if the window fits nowhere; ValueError for options out of range, such as padding above half the
 /// kernel; SizeError if the window or the padded image is larger than sizes can be.
 

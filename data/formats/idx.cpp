@@ -49,6 +49,10 @@ Idx load_idx(const std::string& path, At at) {
 }
 
 Tensor Idx::to(DType dtype, At at) const {
+  if (type < 0 || std::ranges::count(kTypes, type) == 0 ||
+      extent_in_bytes(element_for(type), shape) != bytes.size())
+    fail<ValueError>(at, "read_idx: type {} and shape {} for {} bytes of elements: they do not fit",
+                     type, shape, static_cast<int64_t>(bytes.size()));
   const Element element = element_for(type);
   if (is_floating(element) && dtype == int64)
     fail<DtypeError>(at, "read_idx: {} holds floating numbers: need float32 or float64", path);

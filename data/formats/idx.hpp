@@ -20,7 +20,8 @@ struct Idx {
   std::string bytes;  ///< the elements as they are in the file
 
   /// The elements converted to `dtype`. In bool, only zero becomes false; in float32, a float64 out
-  /// of range becomes infinite. DtypeError if floating elements are to become int64.
+  /// of range becomes infinite. DtypeError if floating elements are to become int64; ValueError if
+  /// type, shape and bytes, which anybody can set, do not fit together.
   [[nodiscard]] Tensor to(DType dtype, At at = At::here()) const;
 };
 

@@ -228,3 +228,14 @@ TEST_CASE("sizes of layers and of batches without images are checked as others a
   CHECK(conv2d(none, ones({1, 1, 1, 1}, float64)).shape() == none.shape());
   CHECK_THROWS_AS(conv2d(none, ones({3, 1, 1, 1}, float64)), SizeError);
 }
+
+TEST_CASE("a stride that is given along one axis only is refused") {
+  const Tensor x = zeros({1, 1, 4, 4});
+  Size2d stride;
+  CHECK_FALSE(stride.has_value());
+  stride.w = 1;
+  CHECK(stride.has_value());
+  CHECK(refusal<ValueError>([&] {
+          (void)max_pool2d(x, 2, {.stride = stride});
+        }).starts_with("max_pool2d: "));
+}

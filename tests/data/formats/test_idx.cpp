@@ -362,3 +362,19 @@ TEST_CASE("mislabelled, mismatched and broken sets of digits are refused") {
               "/t10k-labels-idx1-ubyte.gz: No such file or directory");
   }
 }
+
+TEST_CASE("an Idx whose parts do not fit together is refused") {
+  const data::Idx good{"made", 0x08, {2, 2}, "abcd"};
+  CHECK(good.to(int64).to_vector<int64_t>() == std::vector<int64_t>{97, 98, 99, 100});
+  data::Idx bad = good;
+  bad.bytes = "abc";
+  CHECK(refusal<ValueError>([&] { (void)bad.to(int64); }) ==
+        "read_idx: type 8 and shape [2, 2] for 3 bytes of elements: they do not fit");
+  for (const int type : {-1, 0, 7, 0x0a, 256}) {
+    bad = good;
+    bad.type = type;
+    CHECK(refusal<ValueError>([&] { (void)bad.to(int64); }) ==
+          "read_idx: type " + std::to_string(type) +
+              " and shape [2, 2] for 4 bytes of elements: they do not fit");
+  }
+}
