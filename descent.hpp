@@ -10,7 +10,9 @@
 /// - Operations: @ref core/ops/factory.hpp "making tensors",
 ///   @ref core/ops/arithmetic.hpp "arithmetic",
 ///   @ref core/ops/pointwise.hpp "functions of one element",
-///   @ref core/ops/reduction.hpp "reductions", @ref core/ops/view.hpp "views",
+///   @ref core/ops/activation.hpp "activations",
+///   @ref core/ops/reduction.hpp "reductions", @ref core/ops/softmax.hpp "softmax",
+///   @ref core/ops/view.hpp "views",
 ///   @ref core/ops/indexing.hpp "indexing", @ref core/ops/join.hpp "joining",
 ///   @ref core/ops/matmul.hpp "matrix products", @ref core/ops/conv.hpp "convolution",
 ///   @ref core/ops/pooling.hpp "pooling", @ref core/ops/loss.hpp "losses",
@@ -61,7 +63,11 @@
 #include "descent/data/mnist.hpp"
 #include "descent/data/transforms.hpp"
 #include "descent/nn/init.hpp"
-#include "descent/nn/layers.hpp"
+#include "descent/nn/layers/container.hpp"
+#include "descent/nn/layers/conv.hpp"
+#include "descent/nn/layers/dropout.hpp"
+#include "descent/nn/layers/linear.hpp"
+#include "descent/nn/layers/pool.hpp"
 #include "descent/nn/loss.hpp"
 #include "descent/nn/module.hpp"
 #include "descent/nn/summary.hpp"

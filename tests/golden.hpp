@@ -10,7 +10,8 @@
 #include "descent/data/formats/file.hpp"
 #include "descent/descent.hpp"
 
-// The cases of golden/layers.txt.gz, which golden/layers.py has written, and their comparison.
+// The cases that scripts in golden/ have written, and their comparison. golden/cases.py says how
+// they are written.
 
 /// Arguments, options, results and gradients of one call of PyTorch's.
 struct GoldenCase {
@@ -55,9 +56,10 @@ inline descent::Shape golden_shape(const std::string& text) {
   return shape;
 }
 
-/// All cases of `op`.
-inline std::vector<GoldenCase> golden_cases(const std::string& op) {
-  descent::data::InputFile file("golden", DESCENT_ROOT "/tests/golden/layers.txt.gz",
+/// All cases of `op` in golden/FAMILY.txt.gz.
+inline std::vector<GoldenCase> golden_cases(const std::string& op,
+                                            const std::string& family = "layers") {
+  descent::data::InputFile file("golden", DESCENT_ROOT "/tests/golden/" + family + ".txt.gz",
                                 descent::At::here());
   std::istringstream content(file.take(1 << 26));
   std::vector<GoldenCase> cases;
@@ -78,8 +80,12 @@ inline std::vector<GoldenCase> golden_cases(const std::string& op) {
       std::vector<double> values;
       for (std::string value; words >> value;)
         values.push_back(std::strtod(value.c_str(), nullptr));
-      const descent::DType dtype = key == "target" ? descent::int64 : cases.back().dtype;
-      cases.back().tensors[key] = descent::tensor(values, golden_shape(second), dtype);
+      const std::size_t colon = second.find(':');
+      const descent::DType dtype = colon == std::string::npos         ? cases.back().dtype
+                                   : second.substr(colon) == ":int64" ? descent::int64
+                                                                      : descent::boolean;
+      cases.back().tensors[key] =
+          descent::tensor(values, golden_shape(second.substr(0, colon)), dtype);
     }
   }
   return cases;
@@ -94,10 +100,21 @@ struct GoldenTally {
   /// Compares `output` and its gradients, those of each leaf with a golden one, to the case's.
   void add(const GoldenCase& c, const descent::Tensor& output,
            const std::map<std::string, descent::Tensor>& leaves) {
+    add(c, std::vector<descent::Tensor>{output}, leaves);
+  }
+  /// The same for several results.
+  void add(const GoldenCase& c, const std::vector<descent::Tensor>& outputs,
+           const std::map<std::string, descent::Tensor>& leaves) {
     CAPTURE(c.name);
     CAPTURE(str(c.dtype));
-    compare(c, "output", output);
-    output.backward(c.tensor("grad_output"));
+    descent::Tensor total = descent::zeros({}, c.dtype);
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const std::string key = "output" + (i == 0 ? "" : std::to_string(i + 1));
+      compare(c, key, outputs[i]);
+      if (c.tensors.count("grad_" + key) == 1)
+        total = total + descent::sum(outputs[i] * c.tensor("grad_" + key));
+    }
+    if (total.requires_grad()) total.backward();
     for (const auto& entry : leaves)
       if (entry.second.defined()) compare(c, "grad_" + entry.first, entry.second.grad());
     ++cases;
@@ -109,7 +126,7 @@ struct GoldenTally {
     REQUIRE(c.tensors.count(key) == 1);
     const descent::Tensor& theirs = c.tensor(key);
     REQUIRE(ours.shape() == theirs.shape());
-    CHECK(ours.dtype() == c.dtype);
+    CHECK(ours.dtype() == theirs.dtype());
     const auto a = ours.to_vector<double>(), b = theirs.to_vector<double>();
     double largest = 0, worst = 0;
     for (double v : b)

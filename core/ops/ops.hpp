@@ -2,6 +2,7 @@
 /// @file
 /// All operations on tensors.
 
+#include "descent/core/ops/activation.hpp"
 #include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/conv.hpp"
 #include "descent/core/ops/factory.hpp"
@@ -12,4 +13,5 @@
 #include "descent/core/ops/pointwise.hpp"
 #include "descent/core/ops/pooling.hpp"
 #include "descent/core/ops/reduction.hpp"
+#include "descent/core/ops/softmax.hpp"
 #include "descent/core/ops/view.hpp"

@@ -32,10 +32,6 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor tanh(const In& x);
 /// The error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x.
 [[nodiscard]] Tensor erf(const In& x);
-/// The logistic function, 1 / (1 + exp(-x)).
-[[nodiscard]] Tensor sigmoid(const In& x);
-/// max(x, 0); a NaN stays NaN. The gradient at 0 is 0; at NaN it passes unchanged, as in PyTorch.
-[[nodiscard]] Tensor relu(const In& x);
 /// Rounds to a whole number: down (`floor`), up (`ceil`) or to the nearest, a tie to the even one
 /// (`round`). The gradient is 0, as for `sign`.
 [[nodiscard]] Tensor floor(const In& x);

@@ -1,18 +1,9 @@
 #!/usr/bin/env python3
-"""Writes layers.txt.gz: convolution, pooling and losses by PyTorch, with their gradients.
-
-    case OP/NAME DTYPE OPTION=VALUE ...
-    TENSOR SIZES NUMBER ...
-
-A case's tensors follow it, a line each: its arguments, grad_output, output, and grad_X for each X
-that has a gradient. Sizes are as 2x3 (a scalar's is -), numbers hexadecimal, without loss.
-Needs torch.
-"""
-import gzip
-import pathlib
-
+"""Writes layers.txt.gz: convolution, pooling and losses by PyTorch; cases.py says how."""
 import torch
 import torch.nn.functional as F
+
+from cases import case_of, numbers, write
 
 CONV2D = {  # name: (input, weight, options)
     "plain": ((2, 3, 5, 6), (4, 3, 3, 3), {}),
@@ -101,12 +92,6 @@ SMOOTHED = {
 }
 
 
-def numbers(shape, seed):
-    """Numbers that float32 holds."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float32).double()
-
-
 def image(name, shape, seed):
     """With equal pixels: a few whole numbers."""
     x = numbers(shape, seed)
@@ -118,34 +103,6 @@ def image(name, shape, seed):
         x[..., :3] = -torch.inf
         x[..., -1, -1] = torch.inf
     return x
-
-
-def case_of(op, name, dtype, options, arguments, f):
-    """Of f(arguments): the lines of one case. Floating arguments but weights of classes have a
-    gradient."""
-    given = {key: x.to(dtype) if x.is_floating_point() else x for key, x in arguments.items()}
-    for key, x in given.items():
-        x.requires_grad_(x.is_floating_point() and key != "class_weight")
-    output = f(**given)
-    grad = numbers(output.shape, 7).to(dtype)
-    output.backward(grad)
-    tensors = given | dict(grad_output=grad, output=output)
-    tensors |= {"grad_" + key: x.grad for key, x in given.items() if x.requires_grad}
-    width = {torch.float32: "f32", torch.float64: "f64"}[dtype]
-    yield " ".join([f"case {op}/{name} {width}"] + [f"{k}={text(v)}" for k, v in options.items()])
-    for key, x in tensors.items():
-        sizes = "x".join(map(str, x.shape)) or "-"
-        yield " ".join([key, sizes] + [hexadecimal(v) for v in x.detach().flatten().tolist()])
-
-
-def text(option):
-    return "x".join(map(str, option)) if isinstance(option, tuple) else str(option)
-
-
-def hexadecimal(x):
-    """0x1.8p+0, where float.hex() gives 0x1.8000000000000p+0."""
-    mantissa, p, exponent = float(x).hex().partition("p")
-    return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + p + exponent
 
 
 def all_cases(dtype):
@@ -169,20 +126,9 @@ def all_cases(dtype):
                 arguments["class_weight"] = numbers(shape[1:], 6).abs()
             yield case_of(op, name, dtype, options, arguments,
                           lambda input, target, class_weight=None:
-                          getattr(F, op)(input, target, class_weight, **options))
-
-
-def main():
-    torch.set_num_threads(1)
-    lines = [f"# layers.py: torch {torch.__version__}"]
-    for dtype in (torch.float64, torch.float32):
-        for case in all_cases(dtype):
-            lines.extend(case)
-    path = pathlib.Path(__file__).with_name("layers.txt.gz")
-    path.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), 9, mtime=0))
-    cases = sum(line.startswith("case") for line in lines)
-    print(f"{cases} cases, {path.stat().st_size} bytes")
+                          getattr(F, op)(input, target, class_weight, **options),
+                          constant=("class_weight",))
 
 
 if __name__ == "__main__":
-    main()
+    write(__file__, all_cases)

@@ -1,93 +1,10 @@
 #pragma once
 /// @file
-/// Layers, with PyTorch's names, defaults and initial values. New parameters are float32, drawn
-/// from the default generator; `to` converts them.
+/// Modules that hold others, or change only the shape.
 
-#include "descent/core/ops/conv.hpp"
-#include "descent/core/ops/pooling.hpp"
 #include "descent/nn/module.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
-
-/// How a `Linear` layer is made.
-struct LinearOptions {
-  bool bias = true;  ///< whether the layer adds a bias
-};
-/// y = x weight^T + bias. `weight` and `bias` start uniform in +-1/sqrt(in), as in PyTorch.
-class Linear : public Module {
- public:
-  /// A layer from `in` to `out` features. ValueError if either is below 1.
-  Linear(int64_t in, int64_t out, LinearOptions options = {}, At at = At::here());
-  /// y [.., out] of x [.., in]. ShapeError if the last size of x is not `in`, DtypeError if x has
-  /// another dtype than `weight`.
-  Tensor forward(const In& x) const override;
-  const Tensor weight;  ///< [out, in]
-  const Tensor bias;    ///< [out]; undefined for a layer without a bias
-};
-
-using descent::Conv2dOptions;
-/// The convolution of images; `conv2d` says what it computes. `weight` and `bias` start uniform in
-/// +-1/sqrt((in / groups) KH KW), as in PyTorch.
-class Conv2d : public Module {
- public:
-  /// A layer from `in` to `out` channels. ValueError if `in`, `out`, the kernel or the groups are
-  /// below 1, or the groups do not divide `in` and `out`; `forward` checks the other options.
-  Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& options = {},
-         At at = At::here());
-  /// Images [N, in, H, W] or [in, H, W] become [N, out, OH, OW] or [out, OH, OW], with the OH, OW
-  /// and errors of `conv2d`.
-  Tensor forward(const In& x) const override;
-  const Conv2dOptions options;  ///< the options that were given
-  const Tensor weight;          ///< [out, in / groups, KH, KW]
-  const Tensor bias;            ///< [out]; undefined for a layer without a bias
-};
-
-/// In training mode, each element becomes 0 with probability p, even if it was NaN or infinite; the
-/// others are multiplied by 1 / (1 - p). In evaluation mode, it changes nothing. Draws from the
-/// default generator. Srivastava et al. 2014, section 4.
-class Dropout : public Module {
- public:
-  /// ValueError unless p is in [0, 1].
-  explicit Dropout(double p = 0.5, At at = At::here());
-  /// x is floating, of any shape; it is returned itself where nothing changes.
-  Tensor forward(const In& x) const override;
-  const double p;  ///< the probability of a 0
-};
-
-/// As `Dropout`, but sets whole channels to 0. Tompson et al. 2015, section 3.2.
-class Dropout2d : public Module {
- public:
-  /// ValueError unless p is in [0, 1].
-  explicit Dropout2d(double p = 0.5, At at = At::here());
-  /// x is floating, [N, C, H, W] or [C, H, W] (ShapeError); it is returned itself where nothing
-  /// changes.
-  Tensor forward(const In& x) const override;
-  const double p;  ///< the probability that a channel becomes 0
-};
-
-/// The largest pixel in each window; see `max_pool2d`.
-class MaxPool2d : public Module {
- public:
-  /// Keeps the kernel and the options; `forward` checks them.
-  explicit MaxPool2d(Size2d kernel_, const MaxPool2dOptions& options_ = {})
-      : kernel(kernel_), options(options_) {}
-  /// x [N, C, H, W] or [C, H, W] becomes [N, C, OH, OW] or [C, OH, OW]. Errors as for `max_pool2d`.
-  Tensor forward(const In& x) const override;
-  const Size2d kernel;             ///< the size of the window
-  const MaxPool2dOptions options;  ///< the options that were given
-};
-
-/// The mean of the pixels in each window; see `avg_pool2d`.
-class AvgPool2d : public Module {
- public:
-  /// Keeps the kernel and the options; `forward` checks them.
-  explicit AvgPool2d(Size2d kernel_, const AvgPool2dOptions& options_ = {})
-      : kernel(kernel_), options(options_) {}
-  /// x [N, C, H, W] or [C, H, W] becomes [N, C, OH, OW] or [C, OH, OW]. Errors as for `avg_pool2d`.
-  Tensor forward(const In& x) const override;
-  const Size2d kernel;             ///< the size of the window
-  const AvgPool2dOptions options;  ///< the options that were given
-};
 
 /// Joins the axes from `start` to `end` into one: by default [N, C, H, W] becomes [N, C H W].
 class Flatten : public Module {

@@ -1,0 +1,41 @@
+#include "table.hpp"
+
+using namespace gradients;
+
+namespace {
+
+void losses(Tally& t) {
+  const Tensor target = tensor({2, 0, 1});
+  const Tensor weight = tensor({1., 2., 0.5}, float64);
+  for (nn::Reduction reduction : {nn::Reduction::mean, nn::Reduction::sum, nn::Reduction::none}) {
+    any_of(t, "cross_entropy",
+           [=](const Tensors& x) {
+             return nn::cross_entropy(
+                 x[0], target, {.weight = weight, .label_smoothing = 0.1, .reduction = reduction});
+           },
+           {{3, 3}});
+    any_of(t, "cross_entropy",
+           [=](const Tensors& x) {
+             return nn::cross_entropy(x[0], target, {.ignore_index = 0, .reduction = reduction});
+           },
+           {{3, 3}, {3, 5}});
+    any_of(t, "nll_loss",
+           [=](const Tensors& x) {
+             return nn::nll_loss(x[0], target,
+                                 {.weight = weight, .ignore_index = 0, .reduction = reduction});
+           },
+           {{3, 3}});
+    any_of(t, "cross_entropy ignoring, smoothed",
+           [=](const Tensors& x) {
+             return nn::cross_entropy(
+                 x[0], target, {.ignore_index = 2, .label_smoothing = 0.3, .reduction = reduction});
+           },
+           {{3, 3}});
+    t.run("mse_loss", [=](const Tensors& x) { return nn::mse_loss(x[0], x[1], {reduction}); },
+          {input({3, 4}, Layout::plain, false, 1), input({3, 4}, Layout::transposed, false, 2)});
+  }
+}
+
+const Family kLosses(losses);
+
+}  // namespace
