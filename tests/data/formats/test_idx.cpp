@@ -284,6 +284,8 @@ TEST_CASE("what is no regular file is refused without waiting") {
           "read_idx: cannot read " + path + ": it is not a regular file");
   CHECK(refusal<IoError>([&] { data::read_idx("/none"); }) ==
         "read_idx: cannot open /none: No such file or directory");
+  CHECK(refusal<IoError>([] { (void)data::load_idx(std::string("a\0b", 3)); }) ==
+        "read_idx: cannot open a: the path goes on after a NUL byte");
 }
 
 TEST_CASE("the bundled digits are the genuine ones") {

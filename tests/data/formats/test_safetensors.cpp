@@ -248,6 +248,7 @@ TEST_CASE("a header that breaks a rule of the format is refused") {
       {file_of("{\"\xff\":1}"), "byte 10: this is no JSON, or not UTF-8"},
       {file_of(R"({"x":1})"), R"(byte 8: "x": a number in place of a tensor)"},
       {file_of(R"({"x":null})"), R"(byte 8: "x": null in place of a tensor)"},
+      {file_of(R"({"x":true})"), R"(byte 8: "x": true or false in place of a tensor)"},
       {file_of(R"({"x":[]})"), R"(byte 8: "x": a list in place of a tensor)"},
       {file_of(R"({"x":"F32"})"), R"(byte 8: "x": a text in place of a tensor)"},
       {file_of(R"({"x":{}})"), R"(byte 8: "x": dtype is missing)"},
