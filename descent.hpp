@@ -38,7 +38,9 @@
 /// @namespace descent::simd
 /// Loops that use the widest vectors of the processor.
 
+#include "descent/core/autograd/anomaly.hpp"
 #include "descent/core/autograd/backward.hpp"
+#include "descent/core/autograd/functional.hpp"
 #include "descent/core/autograd/gradcheck.hpp"
 #include "descent/core/inspect/print.hpp"
 #include "descent/core/inspect/progress.hpp"

@@ -226,7 +226,11 @@ void Backward::expand(Node* n, const Tensor& g) {
   Tensor y = n->saved_output(create_);
   for (std::size_t i = 0; i < n->inputs; ++i) {
     Node* input = n->input[i];
-    if (wanted(input)) feed(input, fit(n, input, n->derivative(i, g, y)));
+    if (!wanted(input)) continue;
+    const Tensor d = n->derivative(i, g, y);
+    if (op_observer && d.defined()) [[unlikely]]
+      op_observer->after_derivative(n, i, g, d);
+    feed(input, fit(n, input, d));
   }
   deriving = nullptr;
   if (!retain_ && n->saves) {

@@ -5,6 +5,7 @@
 namespace [[gnu::visibility("default")]] descent {
 class Frame;
 namespace detail {
+class OpObserver;
 
 /// Whether this thread records ops: see GradModeGuard.
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local bool grad_mode;
@@ -13,6 +14,9 @@ namespace detail {
 
 /// The op whose derivative this thread computes at the moment, or null.
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local const char* deriving;
+
+/// What watches the ops of this thread, or null: see graph.hpp.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local OpObserver* op_observer;
 
 /// The first two variables of one thread at one moment. The thread pool copies them to the threads
 /// that work for this one.

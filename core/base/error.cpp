@@ -12,6 +12,7 @@ namespace [[gnu::visibility("default")]] descent {
 constinit thread_local bool detail::grad_mode = true;
 constinit thread_local Frame* detail::innermost = nullptr;
 constinit thread_local const char* detail::deriving = nullptr;
+constinit thread_local detail::OpObserver* detail::op_observer = nullptr;
 using detail::innermost;
 
 namespace {

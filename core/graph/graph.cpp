@@ -91,8 +91,16 @@ Tensor attach(Tensor value, Node* node) {
     node->output = value.detach();
     node->output_version = Peek::header(value)->storage->version;
   }
+  if (op_observer) [[unlikely]]
+    op_observer->after_record(node);
   Peek::set_node(value, std::exchange(guard.node, nullptr));
   return value;
+}
+
+void observe_op(const char* op, const Tensor& value, std::initializer_list<const In*> inputs) {
+  std::vector<Tensor> all;
+  for (const In* x : inputs) all.emplace_back(*x);
+  op_observer->after_op(op, value, all, (*inputs.begin())->at);
 }
 
 ListNode::ListNode(const char* name_, At at_, const std::vector<Tensor>& x, Derivative f)
@@ -122,6 +130,8 @@ bool grad_enabled() { return detail::grad_mode; }
 
 Tensor record(const char* name, Tensor value, const std::vector<Tensor>& inputs,
               detail::ListNode::Derivative derivative, At at) {
+  if (detail::op_observer) [[unlikely]]
+    detail::op_observer->after_op(name, value, inputs, at);
   const auto wanted = [](const Tensor& x) { return x.requires_grad(); };
   if (!detail::grad_mode || std::ranges::none_of(inputs, wanted)) return value;
   return detail::attach(std::move(value), new detail::ListNode(name, detail::caller(at), inputs,

@@ -121,6 +121,23 @@ LeafNode* leaf_node(const Tensor& x);
 /// Makes `value` the output of `node`.
 Tensor attach(Tensor value, Node* node);
 
+/// Watches what is computed on the thread whose `op_observer` points to it. What it throws ends the
+/// op or the backward.
+class OpObserver : Pinned {
+ public:
+  virtual ~OpObserver() = default;
+  /// An op has computed `value`; inputs may be undefined.
+  virtual void after_op(const char* op, const Tensor& value, const std::vector<Tensor>& inputs,
+                        At at) = 0;
+  /// The value of the last op is recorded as this node.
+  virtual void after_record(const Node* node) = 0;
+  /// The derivative of a node has turned the gradient g into `result`, that of input i.
+  virtual void after_derivative(const Node* node, std::size_t i, const Tensor& g,
+                                const Tensor& result) = 0;
+};
+/// Tells the observer of this thread, which there is.
+void observe_op(const char* op, const Tensor& value, std::initializer_list<const In*> inputs);
+
 /// Whether an op on these inputs must be recorded.
 [[nodiscard]] bool records(const auto&... x) { return grad_mode && (Peek::node(x) || ...); }
 
@@ -223,6 +240,8 @@ template <class F> detail::Wrt<F> wrt(const Tensor& x, F derivative) = delete;
 /// elements (`map`, `zip`, `data`), or is a view.
 template <class... F>
 [[nodiscard]] Tensor record(const char* name, Tensor value, detail::Wrt<F>... inputs) {
+  if (detail::op_observer) [[unlikely]]
+    detail::observe_op(name, value, {&inputs.x...});
   if (!detail::records(inputs.x...)) return value;
   (detail::check_captures(name, inputs.f, {&inputs.x...}), ...);
   const At places[] = {inputs.x.at...};
