@@ -124,7 +124,7 @@ void orthogonal_(const Tensor& weight, double gain, Generator& generator, At at)
     for (int pass = 0; pass < 2; ++pass) row -= matmul(matmul(before, row), before);
     row /= norm(row);
   }
-  weight.copy_((out > rest ? q.t() : q).reshape(weight.shape()) * gain);
+  weight.copy_(((out > rest ? q.t() : q).reshape(weight.shape()) * gain).to(weight.dtype()));
 }
 
 void sparse_(const Tensor& x, double sparsity, double std, Generator& generator, At at) {

@@ -1,5 +1,7 @@
 #include "descent/core/autograd/anomaly.hpp"
 
+#include <algorithm>
+
 #include "descent/core/ops/ops.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
@@ -41,25 +43,27 @@ void AnomalyGuard::after_op(const char* op, const Tensor& value, const std::vect
                             At at) {
   if (detail::deriving) return;  // the derivative as a whole is looked at
   const UnwatchedGuard guard;
-  if (is_finite(value)) return;
+  const bool given = std::ranges::all_of(inputs, is_finite);
+  finite_ = given && is_finite(value);
+  if (finite_ || !given) return;
   std::string ranges;
-  for (const Tensor& x : inputs) {
-    if (!is_finite(x)) return;
-    ranges += (ranges.empty() ? "" : ", ") + range_of(x);
-  }
+  for (const Tensor& x : inputs) ranges += (ranges.empty() ? "" : ", ") + range_of(x);
   fail<NumericError>(at, "{}: it made {} of finite inputs: {}", op, first_of(value), ranges);
 }
 
-void AnomalyGuard::after_record(const detail::Node* node) { paths_[node] = Frame::path().first; }
+void AnomalyGuard::after_record(const detail::Node* node) {
+  records_[node] = {finite_, Frame::path().first};
+}
 
 void AnomalyGuard::after_derivative(const detail::Node* node, std::size_t i, const Tensor& g,
                                     const Tensor& result) {
   const UnwatchedGuard guard;
-  if (is_finite(result) || !is_finite(g)) return;
-  const auto path = paths_.find(node);
+  const auto found = records_.find(node);
+  const Record record = found == records_.end() ? Record{true, ""} : found->second;
+  if (!record.finite || is_finite(result) || !is_finite(g)) return;
   fail<NumericError>(node->at, "{}: its derivative made {} for input {} of a finite gradient {}{}",
                      node->name, first_of(result), static_cast<int64_t>(i), range_of(g),
-                     path == paths_.end() || path->second.empty() ? "" : ", in " + path->second);
+                     record.path.empty() ? "" : ", in " + record.path);
 }
 
 }  // namespace descent

@@ -33,7 +33,12 @@ class AnomalyGuard : detail::OpObserver {
                         const Tensor& result) override;
 
   detail::OpObserver* before_;
-  std::unordered_map<const detail::Node*, std::string> paths_;  // of the modules that recorded
+  bool finite_ = true;  // whether the last op had finite inputs and a finite value
+  struct Record {
+    bool finite;
+    std::string path;  // of the modules that recorded
+  };
+  std::unordered_map<const detail::Node*, Record> records_;
 };
 
 }  // namespace descent

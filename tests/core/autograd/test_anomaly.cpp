@@ -31,39 +31,45 @@ std::string line(int number, const std::string& module = "") {
 
 TEST_CASE("the op that makes the first number that is not finite is named, with its inputs") {
   const Tensor x = tensor({{1., 0.}, {2., -3.}}).requires_grad_();
-  CHECK(found([&] { (void)(exp(log(x.narrow(1, 0, 1) * 0.0)) + 1.0); }) ==
-        "log: it made -inf at [0, 0] of [2, 1] of finite inputs: [2, 1] in [0, 0]" +
-            line(__LINE__ - 2));
-  CHECK(found([&] { (void)(x / (x - 1.0)); }) ==
-        "div: it made inf at [0, 0] of [2, 2] of finite inputs: [2, 2] in [-3, 2], [2, 2] in "
-        "[-4, 1]" +
+  std::string text = found([&] { (void)(exp(log(abs(x.narrow(1, 0, 1) * 0.0))) + 1.0); });
+  CHECK(text == "log: it made -inf at [0, 0] of [2, 1] of finite inputs: [2, 1] in [0, 0]" +
+                    line(__LINE__ - 2));
+  text = found([&] { (void)(x / (x - 1.0)); });
+  CHECK(text ==
+        "div: it made inf at [0, 0] of [2, 2] of finite inputs: [2, 2] in [-3, 2], [2, 2] "
+        "in [-4, 1]" +
             line(__LINE__ - 3));
-  CHECK(found([&] { (void)exp(full({2}, 100)); }) ==
-        "exp: it made inf at [0] of [2] of finite inputs: [2] in [100, 100]" + line(__LINE__ - 1));
-  CHECK(found([&] { (void)cat({sqrt(x)}); }).starts_with("sqrt: it made nan at [1, 1] of [2, 2]"));
-  CHECK(found([&] {
-          const NoGradGuard off;
-          (void)log(zeros({1}));
-        }).starts_with("log: it made -inf at [0] of [1]"));
+  text = found([&] { (void)exp(full({2}, 100)); });
+  CHECK(text ==
+        "exp: it made inf at [0] of [2] of finite inputs: [2] in [100, 100]" + line(__LINE__ - 2));
+  text = found([&] { (void)cat({sqrt(x)}); });
+  CHECK(text.find("sqrt: it made ") == 0);
+  CHECK(text.find("nan at [1, 1] of [2, 2]") != std::string::npos);
+  text = found([&] { (void)stack({x, x * 1e30, x * 1e30 * 1e30}); });
+  CHECK(text.starts_with("mul: it made inf at [0, 0] of [2, 2]"));
+  const NoGradGuard off;
+  CHECK(found([&] { (void)log(zeros({1})); }).starts_with("log: it made -inf at [0] of [1]"));
 }
 
 TEST_CASE("an op inside a module is named with the module's path") {
   const Model model;
-  CHECK(found([&] {
-          (void)model(ones({1, 3}));
-        }) == "log: it made -inf at [0, 0] of [1, 2] of finite inputs: [1, 2] in [0, 0]" +
-                  line(__LINE__ - 2, "net"));
+  const std::string text = found([&] { (void)model(ones({1, 3})); });
+  CHECK(text.starts_with("log: it made -inf at [0, 0] of [1, 2] of finite inputs: [1, 2] in "));
+  CHECK(text.ends_with(", in net)"));
 }
 
 TEST_CASE("a derivative that makes a gradient that is not finite is named") {
   const Tensor x = tensor({4., 0.}).requires_grad_();
-  CHECK(found([&] {
-          const Tensor y = sqrt(x);
-          sum(y * 3.0).backward();
-        }) ==
+  int at = 0;
+  const std::string text = found([&] {
+    at = __LINE__ + 1;
+    const Tensor y = sqrt(x);
+    sum(y * 3.0).backward();
+  });
+  CHECK(text ==
         "sqrt: its derivative made inf at [1] of [2] for input 0 of a finite gradient [2] in "
         "[3, 3]" +
-            line(__LINE__ - 4));
+            line(at));
 }
 
 TEST_CASE("what only passes on is not named, and neither is what a program writes itself") {
