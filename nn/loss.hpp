@@ -67,10 +67,4 @@ struct TripletMarginOptions {
 [[nodiscard]] Tensor triplet_margin_loss(const In& anchor, const In& positive, const In& negative,
                                          const TripletMarginOptions& options = {});
 
-/// The share of rows, from 0 to 1, whose largest logit is at the target: logits [N, K], target [N],
-/// int64, with N > 0 (ShapeError). Of equal logits the first counts, and NaN counts as larger than
-/// any number. DtypeError for a target of another
-/// dtype, IndexError for one outside [0, K).
-[[nodiscard]] double accuracy(const In& logits, const In& target);
-
 }}  // namespace descent::nn

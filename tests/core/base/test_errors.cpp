@@ -289,6 +289,9 @@ TEST_CASE("every function names itself, whatever it is made of") {
                          TWO(hinge_embedding_loss),
                          TWO(kl_div),
                          TWO(poisson_nll_loss),
+                         TWO(roc_auc),
+                         TWO(average_precision),
+                         TWO(r2_score),
                          TWO(accuracy)}) {
     names(op.first, [&] { here(), op.second(x, none); });
     names(op.first, [&] { here(), op.second(none, x); });
@@ -324,6 +327,9 @@ TEST_CASE("every function names itself, whatever it is made of") {
   names("margin_ranking_loss", [&] { here(), (void)margin_ranking_loss(x, none, x); });
   names("cosine_embedding_loss", [&] { here(), (void)cosine_embedding_loss(x, x, w); });
   names("triplet_margin_loss", [&] { here(), (void)triplet_margin_loss(none, x, x); });
+  names("top_k_accuracy", [&] { here(), (void)top_k_accuracy(x, labels, 0); });
+  names("confusion_matrix", [&] { here(), (void)confusion_matrix(labels, none, 2); });
+  names("class_scores", [&] { here(), (void)class_scores(x); });
   std::printf("errors: %d calls name the function that was called\n", calls);
 }
 
