@@ -12,6 +12,8 @@ namespace [[gnu::visibility("default")]] descent { namespace nn {
 /// Refuses b unless it has a's dtype and this shape.
 static void check_beside(const char* op, const In& a, const In& b, const Shape& shape) {
   check_inputs(op, a, b, "the first tensor", "another one");
+  if (!is_floating(a.dtype()))
+    fail<DtypeError>(a.at, "{}: the tensors are {}: need float32 or float64", op, a.dtype());
   if (!(b.shape() == shape))
     fail<ShapeError>(b.at, "{}: {} beside {}: need {}", op, b.shape(), a.shape(), shape);
 }

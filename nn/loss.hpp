@@ -4,8 +4,9 @@
 /// compare three tensors; core/ops/loss.hpp documents the losses of class scores, and
 /// core/ops/elementwise_loss.hpp those of a prediction and a target that have one shape.
 ///
-/// All tensors of a call have one floating dtype (DtypeError), and gradients flow to all of them.
-/// ShapeError if there is no mean, because there are no losses. A NaN gives NaN.
+/// All tensors of a call have one floating dtype (DtypeError). Gradients flow to all of them,
+/// unless a loss says otherwise. ShapeError if there is no mean, because there are no losses. A NaN
+/// gives NaN.
 
 #include "descent/core/ops/elementwise_loss.hpp"
 
@@ -47,7 +48,7 @@ struct MarginOptions {
 /// 1 - cos(a, b) where the target is 1, max(0, cos(a, b) - margin) where it is -1, and 0 elsewhere.
 ///
 /// a and b: [N, D] and target [N], or [D] and a scalar. As in PyTorch, 1e-12 is added to each of
-/// the squared lengths in the cosine. The gradient at the kink is 0.
+/// the squared lengths in the cosine. The gradient at the kink is 0; none flows to the target.
 [[nodiscard]] Tensor cosine_embedding_loss(const In& a, const In& b, const In& target,
                                            const MarginOptions& options = {});
 

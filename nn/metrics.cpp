@@ -135,6 +135,9 @@ double r2_score(const In& prediction, const In& target) {
   if (!(prediction.shape() == target.shape()))
     fail<ShapeError>(prediction.at, "{}: prediction {} with target {}: need one shape", op,
                      prediction.shape(), target.shape());
+  if (!is_floating(prediction.dtype()))
+    fail<DtypeError>(prediction.at, "{}: prediction is {}: need float32 or float64", op,
+                     prediction.dtype());
   const double off = reduce_losses(op, square(prediction - target), Reduction::mean).item();
   const double spread = var(target, {}, {.correction = 0}).item();
   return spread == 0 ? static_cast<double>(off == 0) : 1 - off / spread;

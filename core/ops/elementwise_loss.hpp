@@ -6,7 +6,8 @@
 /// Each pair of elements has a loss of its own; `reduction` says what is returned: see Reduction.
 /// Both tensors have the same floating dtype (DtypeError) and the same shape, which may be any
 /// (ShapeError, because broadcasting here is nearly always a mistake). ShapeError also if there is
-/// no mean, because there are no elements. A NaN gives NaN. Gradients flow to both tensors.
+/// no mean, because there are no elements. A NaN gives NaN. Gradients flow to both tensors, unless
+/// a loss says otherwise.
 
 #include "descent/core/ops/loss.hpp"
 
@@ -82,7 +83,7 @@ struct HingeEmbeddingOptions {
   Reduction reduction = Reduction::mean;  ///< what is returned
 };
 /// The prediction where the target is 1, max(0, margin - prediction) where it is -1; ValueError for
-/// another target. The gradient at the kink is 0.
+/// another target. The gradient at the kink is 0; no gradient flows to the target.
 [[nodiscard]] Tensor hinge_embedding_loss(const In& prediction, const In& target,
                                           const HingeEmbeddingOptions& options = {});
 

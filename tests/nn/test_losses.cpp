@@ -294,6 +294,41 @@ TEST_CASE("losses refuse what they do not accept, and say which element is wrong
         "triplet_margin_loss: [3, 2] beside [2, 3]: need [2, 3]");
 }
 
+TEST_CASE("losses of three tensors name themselves when they refuse integers") {
+  const Tensor x = ones({2, 3}, int64), y = ones({2}, int64);
+  const std::string rest = ": the tensors are int64: need float32 or float64";
+  CHECK(refusal<DtypeError>([&] { nn::gaussian_nll_loss(x, x, x); }) == "gaussian_nll_loss" + rest);
+  CHECK(refusal<DtypeError>([&] { nn::margin_ranking_loss(x, x, x); }) ==
+        "margin_ranking_loss" + rest);
+  CHECK(refusal<DtypeError>([&] { nn::cosine_embedding_loss(x, x, y); }) ==
+        "cosine_embedding_loss" + rest);
+  CHECK(refusal<DtypeError>([&] { nn::triplet_margin_loss(x, x, x); }) ==
+        "triplet_margin_loss" + rest);
+}
+
+TEST_CASE("losses of positions take sizes of 0 and 1 and any layout") {
+  for (const Shape& shape : {Shape{0, 3, 5}, Shape{2, 3, 0}, Shape{2, 3, 1, 0}, Shape{1, 1, 1}}) {
+    Shape rows{shape[0]};
+    for (int d = 2; d < shape.rank(); ++d) rows.push_back(shape[d]);
+    const Tensor x = zeros(shape).requires_grad_(), target = zeros(rows, int64);
+    for (const bool probable : {false, true}) {
+      const Tensor y = probable ? zeros(shape) : target;
+      CHECK(nn::cross_entropy(x, y, {.reduction = nn::Reduction::none}).shape() == rows);
+      const Tensor loss = nn::cross_entropy(x, y, {.reduction = nn::Reduction::sum});
+      loss.backward();
+      CHECK(loss.item() == 0);
+    }
+    CHECK(nn::nll_loss(x, target, {.reduction = nn::Reduction::sum}).item() == 0);
+    if (x.numel() == 0) CHECK_THROWS_AS(nn::cross_entropy(x, target), ShapeError);
+  }
+  const Tensor z = noise({2, 3, 4}, 1), target = argmax(noise({2, 3, 4}, 2), 1);
+  const Tensor turned = z.transpose(0, 2).contiguous().transpose(0, 2),
+               other = target.t().contiguous().t();
+  CHECK(same_bits(nn::cross_entropy(turned, other), nn::cross_entropy(z, target)));
+  const Tensor rows = z.transpose(1, 2).reshape({8, 3}), label = target.reshape({8});
+  CHECK(same_bits(nn::cross_entropy(z, target), nn::cross_entropy(rows, label)));
+}
+
 TEST_CASE("mse_loss records one node, and its gradient one kernel with the bits of three") {
   const Tensor a = noise({70, 50}, 1).requires_grad_(), b = noise({70, 50}, 2).requires_grad_();
   const int64_t before = memory_stats().live_nodes;

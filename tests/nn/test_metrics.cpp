@@ -160,4 +160,6 @@ TEST_CASE("metrics refuse classes out of range, and what has no value") {
         "r2_score: prediction [2] with target [3]: need one shape");
   CHECK(refusal<ShapeError>([&] { (void)nn::r2_score(zeros({0}), zeros({0})); }) ==
         "r2_score: the losses have the shape [0]: there is no mean");
+  CHECK(refusal<DtypeError>([&] { (void)nn::r2_score(one, one); }) ==
+        "r2_score: prediction is int64: need float32 or float64");
 }
