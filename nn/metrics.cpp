@@ -8,16 +8,24 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
+static void check_shapes(const char* op, const char* name, const In& x, const In& target) {
+  check_input(op, x);
+  check_input(op, target);
+  if (!(x.shape() == target.shape()) || x.numel() == 0)
+    fail<ShapeError>(x.at, "{}: {} {} with target {}: need one shape, and elements", op, name,
+                     x.shape(), target.shape());
+}
+
 /// Checks that labels are class numbers below k; the message names what allows them, and its shape.
 static void check_classes(const char* op, const char* name, const In& labels, int64_t k,
                           const char* what, const Shape& shape) {
   if (labels.dtype() != int64)
     fail<DtypeError>(labels.at, "{}: {} is {}: need int64 class numbers", op, name, labels.dtype());
   const Tensor strange = logical_or(labels < 0, labels >= k);
-  if (!any(strange).item<bool>()) return;
-  const auto i = nonzero(strange)[0].item<int64_t>();
-  fail<IndexError>(labels.at, "{}: {}[{}] is {}, but {} {} allow 0..{}", op, name, i,
-                   labels[i].item<int64_t>(), what, shape, k - 1);
+  if (any(strange).item<bool>())
+    fail<IndexError>(labels.at, "{}: {}{} is {}, but {} {} allow 0..{}", op, name,
+                     nonzero(strange)[0].to_vector<int64_t>(),
+                     index(labels, strange)[0].item<int64_t>(), what, shape, k - 1);
 }
 
 static double top_k(const char* op, const In& logits, const In& target, int64_t k) {
@@ -48,15 +56,13 @@ double top_k_accuracy(const In& logits, const In& target, int64_t k) {
 Tensor confusion_matrix(const In& prediction, const In& target, int64_t classes) {
   const char* op = "confusion_matrix";
   Frame frame(prediction.at);
-  check_inputs(op, prediction, target, "prediction", "target");
-  if (prediction.dim() != 1 || !(prediction.shape() == target.shape()) || classes < 1)
-    fail<ShapeError>(prediction.at, "{}: prediction {} with target {}, {} classes: need [N], K > 0",
-                     op, prediction.shape(), target.shape(), classes);
+  check_shapes(op, "prediction", prediction, target);
+  if (classes < 1) fail<ValueError>(prediction.at, "{}: {} classes: need at least 1", op, classes);
   check_classes(op, "prediction", prediction, classes, "counts", {classes, classes});
   check_classes(op, "target", target, classes, "counts", {classes, classes});
+  const Tensor cells = reshape(target * classes + prediction, {-1});
   const Tensor count = reshape(zeros({classes, classes}, int64), {-1});
-  return reshape(scatter_add(count, 0, target * classes + prediction, ones_like(target)),
-                 {classes, classes});
+  return reshape(scatter_add(count, 0, cells, ones_like(cells)), {classes, classes});
 }
 
 ClassScores class_scores(const In& confusion, Average average) {
@@ -81,11 +87,7 @@ ClassScores class_scores(const In& confusion, Average average) {
 namespace {
 /// For each distinct score, from the highest down: how many examples of each class are not below.
 std::vector<std::array<double, 2>> sweep(const char* op, const In& scores, const In& target) {
-  check_input(op, scores);
-  check_input(op, target);
-  if (scores.dim() != 1 || !(scores.shape() == target.shape()) || scores.numel() == 0)
-    fail<ShapeError>(scores.at, "{}: scores {} with target {}: need [N] and [N], N > 0", op,
-                     scores.shape(), target.shape());
+  check_shapes(op, "scores", scores, target);
   check_classes(op, "target", target, 2, "scores of two classes", scores.shape());
   if (any(scores != scores).item<bool>())
     fail<ValueError>(scores.at, "{}: a score is NaN: need an order", op);
@@ -131,14 +133,11 @@ double r2_score(const In& prediction, const In& target) {
   const char* op = "r2_score";
   Frame frame(prediction.at);
   NoGradGuard no_grad;
+  check_shapes(op, "prediction", prediction, target);
   check_inputs(op, prediction, target, "prediction", "target");
-  if (!(prediction.shape() == target.shape()))
-    fail<ShapeError>(prediction.at, "{}: prediction {} with target {}: need one shape", op,
-                     prediction.shape(), target.shape());
-  if (!is_floating(prediction.dtype()))
-    fail<DtypeError>(prediction.at, "{}: prediction is {}: need float32 or float64", op,
-                     prediction.dtype());
-  const double off = reduce_losses(op, square(prediction - target), Reduction::mean).item();
+  if (!is_floating(target.dtype()))
+    fail<DtypeError>(target.at, "{}: target is {}: need a floating dtype", op, target.dtype());
+  const double off = mean(square(prediction - target)).item();
   const double spread = var(target, {}, {.correction = 0}).item();
   return spread == 0 ? static_cast<double>(off == 0) : 1 - off / spread;
 }

@@ -18,7 +18,7 @@ namespace [[gnu::visibility("default")]] descent { namespace nn {
 [[nodiscard]] double top_k_accuracy(const In& logits, const In& target, int64_t k);
 
 /// How often each class was predicted for each target: int64 [K, K], with a row for each target and
-/// a column for each prediction. prediction and target: [N], int64.
+/// a column for each prediction. prediction and target: one shape, which may be any, int64.
 [[nodiscard]] Tensor confusion_matrix(const In& prediction, const In& target, int64_t classes);
 
 /// How the scores of classes become one: not at all, their mean, their mean weighted by how often a
@@ -38,8 +38,9 @@ struct ClassScores {
 /// The area under the ROC curve: the probability that an example of class 1 has a higher score than
 /// one of class 0, where a tie counts half.
 ///
-/// scores [N], floating, without NaN (ValueError); target [N], 0 or 1. ValueError unless both
-/// classes occur. (Hanley and McNeil, The Meaning and Use of the Area under a ROC Curve, 1982.)
+/// scores: any shape, floating, without NaN (ValueError); target: that shape, 0 or 1. ValueError
+/// unless both classes occur. (Hanley and McNeil, The Meaning and Use of the Area under a ROC
+/// Curve, 1982.)
 [[nodiscard]] double roc_auc(const In& scores, const In& target);
 /// The sum over the distinct scores of (increase of the recall) (precision), from the highest
 /// score down: the area under the curve of precision and recall, as steps. Arguments as `roc_auc`;
