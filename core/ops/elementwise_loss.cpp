@@ -73,11 +73,11 @@ Tensor huber(const In& off, double delta) {
 }
 
 /// log(1 + e^x).
-Tensor softplus(const In& x) {
+Tensor log1p_exp(const In& x) {
   auto f = [](auto v) {
     return vmath::log1p(vmath::exp(-vmath::abs(v))) + (v < 0 ? decltype(v)(0) : v);
   };
-  return record("softplus", map("softplus", x, f),
+  return record("log1p_exp", map("log1p_exp", x, f),
                 wrt(x, [x = saved(x)](const Tensor& g) { return g * sigmoid(x); }));
 }
 
@@ -143,13 +143,13 @@ Tensor binary_cross_entropy(const In& x, const In& y, const BinaryCrossEntropyOp
 Tensor binary_cross_entropy_with_logits(const In& x, const In& y, const LogitsOptions& o) {
   const char* op = "binary_cross_entropy_with_logits";
   return loss_of(op, x, y, o.reduction, [&] {
-    const Tensor on = weigh(op, "pos_weight", y * softplus(-x), o.pos_weight);
-    return weigh(op, "weight", on + (1 - y) * softplus(x), o.weight);
+    const Tensor on = weigh(op, "pos_weight", y * log1p_exp(-x), o.pos_weight);
+    return weigh(op, "weight", on + (1 - y) * log1p_exp(x), o.weight);
   });
 }
 
 Tensor soft_margin_loss(const In& x, const In& y, const SoftMarginOptions& o) {
-  return loss_of("soft_margin_loss", x, y, o.reduction, [&] { return softplus(-(y * x)); });
+  return loss_of("soft_margin_loss", x, y, o.reduction, [&] { return log1p_exp(-(y * x)); });
 }
 
 Tensor hinge_embedding_loss(const In& x, const In& y, const HingeEmbeddingOptions& o) {
