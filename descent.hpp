@@ -71,6 +71,7 @@
 #include "descent/nn/layers/linear.hpp"
 #include "descent/nn/layers/pool.hpp"
 #include "descent/nn/loss.hpp"
+#include "descent/nn/metrics.hpp"
 #include "descent/nn/module.hpp"
 #include "descent/nn/summary.hpp"
 #include "descent/optim/adam.hpp"

@@ -31,24 +31,19 @@ struct Labels {
 
   const char* op;
   int64_t n = 0, k = 0, ignored;
+  Shape batch;  // [N, d1, ...]: the shape of the target, which has n elements
   Reduction reduction;
   Saved target, weight;  // weight: [K], or [0] if all are 1
   Tensor weights;        // [N]: the weight of the row's class, 0 if the row is ignored
   double total = 1;      // the divisor of the losses' sum
 };
 
-void check_labels(const char* op, const char* name, const In& scores, const In& target,
-                  const Tensor& weight, Reduction reduction) {
-  detail::check(op, scores);
-  detail::check(op, target);
-  if (scores.dim() != 2 || target.dim() != 1 || scores.shape()[0] != target.shape()[0])
-    fail<ShapeError>(scores.at, "{}: {} {} with target {}: need [N, K] and [N]", op, name,
-                     scores.shape(), target.shape());
-  if (target.dtype() != int64)
-    fail<DtypeError>(target.at, "{}: target is {}: need int64 class numbers", op, target.dtype());
-  if (target.numel() == 0 && reduction == Reduction::mean)
-    fail<ShapeError>(scores.at, "{}: {} {} are an empty batch: it has no mean", op, name,
-                     scores.shape());
+/// The scores [N, K, d1, ...] as rows [N d1 ..., K]: themselves if they are rows.
+Tensor rows_of(const In& x) {
+  return x.dim() == 2 ? Tensor(x) : flatten(transpose(flatten(x, 2), 1, 2), 0, 1);
+}
+
+void check_weight(const char* op, const In& scores, const Tensor& weight) {
   const Shape classes{scores.shape()[1]};
   if (weight.defined() && (!(weight.shape() == classes) || weight.dtype() != scores.dtype()))
     fail<ShapeError>(scores.at, "{}: weight is {} {}: need {} {}", op, weight.dtype(),
@@ -57,6 +52,24 @@ void check_labels(const char* op, const char* name, const In& scores, const In& 
     fail<GraphError>(
         scores.at, "{}: weight requires a gradient, which this loss does not compute: detach() it",
         op);
+}
+
+void check_labels(const char* op, const char* name, const In& scores, const In& target,
+                  const Tensor& weight, Reduction reduction) {
+  detail::check(op, scores);
+  detail::check(op, target);
+  Shape batch{};
+  for (int d = 0; d < scores.dim(); ++d)
+    if (d != 1) batch.push_back(scores.shape()[d]);
+  if (scores.dim() < 2 || !(target.shape() == batch))
+    fail<ShapeError>(scores.at, "{}: {} {} with target {}: need [N, K, d1, ..] and [N, d1, ..]", op,
+                     name, scores.shape(), target.shape());
+  if (target.dtype() != int64)
+    fail<DtypeError>(target.at, "{}: target is {}: need int64 class numbers", op, target.dtype());
+  if (target.numel() == 0 && reduction != Reduction::sum && reduction != Reduction::none)
+    fail<ShapeError>(scores.at, "{}: {} {} are an empty batch: it has no mean", op, name,
+                     scores.shape());
+  check_weight(op, scores, weight);
 }
 
 Labels::Labels(const char* op_, const char* name, const In& scores, const In& target_,
@@ -68,7 +81,7 @@ Labels::Labels(const char* op_, const char* name, const In& scores, const In& ta
               In(detail::pack(target_), target_.at))),
       weight(
           In(weight_.defined() ? detail::pack(weight_) : empty({0}, scores.dtype()), scores.at)) {
-  n = scores.shape()[0], k = scores.shape()[1];
+  n = target->numel(), k = scores.shape()[1], batch = target->shape();
   weights = empty({n}, scores.dtype());
   double sum = 0;
   visit<Kinds::floating>(op, scores.dtype(), scores.at, [&]<class T>(T) {
@@ -79,12 +92,14 @@ Labels::Labels(const char* op_, const char* name, const In& scores, const In& ta
       row[i] = 0;
       if (label == ignored) continue;
       if (label < 0 || label >= k)
-        fail<IndexError>(target_.at, "{}: target[{}] is {}, but {} {} allow 0..{}", op, i, label,
-                         name, scores.shape(), k - 1);
+        fail<IndexError>(target_.at, "{}: target{} is {}, but {} {} allow 0..{}", op,
+                         nonzero(*target == label)[0].to_vector<int64_t>(), label, name,
+                         scores.shape(), k - 1);
       row[i] = e.class_weight ? e.class_weight[label] : T(1);
       sum += row[i];
     }
   });
+  if (reduction == Reduction::batchmean) total = static_cast<double>(batch[0]);
   if (reduction != Reduction::mean) return;
   if (sum == 0)
     fail<ShapeError>(target_.at, "{}: every target is ignored or weighs nothing: there is no mean",
@@ -92,11 +107,14 @@ Labels::Labels(const char* op_, const char* name, const In& scores, const In& ta
   total = sum;
 }
 
-/// Reduces `losses` [N] and records the result. slope(g) turns the gradient of the losses into the
+/// Reduces `losses` [n] and records the result. slope(g) turns the gradient of the losses into the
 /// gradient of the scores.
 template <class F>
 Tensor record_reduction(const Labels& l, const In& scores, Tensor losses, F slope) {
-  if (l.reduction == Reduction::none) return record(l.op, losses, wrt(scores, slope));
+  if (l.reduction == Reduction::none) {
+    const Tensor each = record(l.op, losses, wrt(scores, slope));
+    return l.batch.rank() == 1 ? each : reshape(each, l.batch);
+  }
   Tensor value = sum(losses);
   if (l.total != 1) value /= l.total;
   if (!std::isfinite(value.item())) value = sum(losses / l.total);  // the sum alone overflowed
@@ -255,12 +273,37 @@ Tensor entropy_backward(const Entropy& s, const In& logits, const In& g) {
   return record(op, slope, wrt(g, by_g), wrt(logits, by_logits));
 }
 
+/// cross_entropy with a target of the logits' shape [N, K, d1, ...].
+Tensor entropy_of_probabilities(const In& logits, const In& target, const CrossEntropyOptions& o) {
+  check_inputs("cross_entropy", logits, target, "logits", "target");
+  check_weight("cross_entropy", logits, o.weight);
+  const int64_t k = logits.shape()[1];
+  const double s = o.label_smoothing;
+  Tensor p = s == 0 ? Tensor(target) : target * (1 - s) + s / static_cast<double>(k);
+  Shape classes = Shape::filled(logits.dim(), 1);
+  classes[1] = k;
+  if (o.weight.defined()) p = p * reshape(o.weight, classes);
+  return reduce_losses("cross_entropy", -sum(p * log_softmax(logits, 1), 1), o.reduction);
+}
+
 }  // namespace
+
+Tensor reduce_losses(const char* op, const In& losses, Reduction reduction) {
+  detail::check(op, losses);
+  if (reduction == Reduction::none) return losses;
+  if (reduction == Reduction::sum) return sum(losses);
+  if (losses.numel() == 0 || (reduction == Reduction::batchmean && losses.dim() == 0))
+    fail<ShapeError>(losses.at, "{}: the losses have the shape {}: there is no mean", op,
+                     losses.shape());
+  if (reduction == Reduction::mean) return mean(losses);
+  return sum(losses) / static_cast<double>(losses.shape()[0]);
+}
 
 Tensor nll_loss(const In& log_probs, const In& target, const NllOptions& o) {
   Frame frame(log_probs.at);
   const Labels l("nll_loss", "log_probs", log_probs, target, o.weight, o.ignore_index, o.reduction);
-  return record_reduction(l, log_probs, nll_rows(l, log_probs.detach()),
+  const In rows(rows_of(log_probs), log_probs.at);
+  return record_reduction(l, rows, nll_rows(l, rows.detach()),
                           [l](const Tensor& g) { return nll_slope(l, g); });
 }
 
@@ -269,32 +312,18 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
   if (!(o.label_smoothing >= 0 && o.label_smoothing <= 1))
     fail<ValueError>(logits.at, "cross_entropy: label_smoothing is {}: need [0, 1]",
                      o.label_smoothing);
+  detail::check("cross_entropy", logits);
+  detail::check("cross_entropy", target);
+  if (is_floating(target.dtype()) && target.shape() == logits.shape() && logits.dim() >= 2)
+    return entropy_of_probabilities(logits, target, o);
   const Labels l("cross_entropy", "logits", logits, target, o.weight, o.ignore_index, o.reduction);
   const Entropy s(l, o.label_smoothing);
-  Tensor losses = visit<Kinds::floating>(l.op, logits.dtype(), logits.at, [&](auto zero) {
-    return entropies<decltype(zero)>(s, logits);
+  const In rows(rows_of(logits), logits.at);
+  Tensor losses = visit<Kinds::floating>(
+      l.op, rows.dtype(), rows.at, [&](auto zero) { return entropies<decltype(zero)>(s, rows); });
+  return record_reduction(l, rows, std::move(losses), [s, rows = saved(rows)](const Tensor& g) {
+    return entropy_backward(s, rows, g);
   });
-  return record_reduction(
-      l, logits, std::move(losses),
-      [s, logits = saved(logits)](const Tensor& g) { return entropy_backward(s, logits, g); });
-}
-
-Tensor mse_loss(const In& prediction, const In& target, const MseOptions& options) {
-  Frame frame(prediction.at);
-  check_inputs("mse_loss", prediction, target, "prediction", "target");
-  if (!is_floating(prediction.dtype()))
-    detail::refuse_dtype("mse_loss", Kinds::floating, prediction.dtype(), prediction.at);
-  if (!(prediction.shape() == target.shape()))
-    fail<ShapeError>(prediction.at, "mse_loss: prediction {} with target {}: need one shape",
-                     prediction.shape(), target.shape());
-  if (prediction.numel() == 0 && options.reduction == Reduction::mean)
-    fail<ShapeError>(prediction.at, "mse_loss: prediction {} is empty: it has no mean",
-                     prediction.shape());
-  detail::enter("mse_loss");
-  const Tensor losses = square(prediction - target);
-  return options.reduction == Reduction::none  ? losses
-         : options.reduction == Reduction::sum ? sum(losses)
-                                               : mean(losses);
 }
 
 }  // namespace descent

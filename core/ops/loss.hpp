@@ -1,14 +1,18 @@
 #pragma once
 /// @file
-/// Losses that have a kernel of their own, with PyTorch's names and defaults. They are in namespace
-/// descent::nn as well.
+/// Losses of class scores, and how every loss is reduced, with PyTorch's names and defaults. They
+/// are in namespace descent::nn as well.
 
 #include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
-/// What a loss function returns for a batch: the mean of its losses, their sum, or all of them.
-enum class Reduction { mean, sum, none };
+/// What a loss function returns for a batch: the mean of its losses, their sum, all of them, or
+/// their sum divided by N, the size of the first axis (`batchmean`).
+enum class Reduction { mean, sum, none, batchmean };
+/// The losses of the function `op`, of any shape, reduced. For losses of your own. Floating dtypes.
+/// ShapeError if there is no mean, because there are no losses, or no first axis for `batchmean`.
+[[nodiscard]] Tensor reduce_losses(const char* op, const In& losses, Reduction reduction);
 
 /// How `cross_entropy` weighs classes and rows.
 struct CrossEntropyOptions {
@@ -19,9 +23,14 @@ struct CrossEntropyOptions {
 };
 /// The mean over the batch of -log softmax(logits)[n, target[n]], each row weighted by its class.
 ///
-/// logits [N, K], floating; target [N], int64, in 0..K-1 (IndexError). Returns a scalar, or [N]
+/// logits [N, K] or [N, K, d1, ...], floating; target [N] or [N, d1, ...], int64, in 0..K-1
+/// (IndexError). Each position of d1, ... is a row of its own. Returns a scalar, or target's shape
 /// with Reduction::none. ShapeError if there is no mean, because the batch is empty or all of its
 /// rows are ignored or have weight 0. No gradient flows to `weight`: GraphError if it requires one.
+///
+/// A target of the logits' shape and dtype gives a probability for each class: the loss of a row is
+/// -sum_k weight[k] target[k] log softmax(logits)[k]. Then `ignore_index` means nothing, the mean
+/// is over all rows, whatever their weights, and a gradient flows to the target too.
 [[nodiscard]] Tensor cross_entropy(const In& logits, const In& target,
                                    const CrossEntropyOptions& options = {});
 
@@ -35,14 +44,5 @@ struct NllOptions {
 /// `cross_entropy`: nll_loss(log_softmax(x, 1), target) is cross_entropy(x, target).
 [[nodiscard]] Tensor nll_loss(const In& log_probs, const In& target,
                               const NllOptions& options = {});
-
-/// How `mse_loss` reduces.
-struct MseOptions {
-  Reduction reduction = Reduction::mean;  ///< what is returned
-};
-/// The mean of (prediction - target)^2 over all elements. ShapeError unless both have the same
-/// shape, because broadcasting here is nearly always a mistake.
-[[nodiscard]] Tensor mse_loss(const In& prediction, const In& target,
-                              const MseOptions& options = {});
 
 }  // namespace descent

@@ -127,7 +127,7 @@ TEST_CASE("nll_loss refuses what cross_entropy refuses, and neither takes a weig
           nn::nll_loss(two, tensor({0., 1.}));
         }) == "nll_loss: target is float32: need int64 class numbers");
   CHECK(refusal<ShapeError>([&] { nn::nll_loss(two, tensor({0})); }) ==
-        "nll_loss: log_probs [2, 3] with target [1]: need [N, K] and [N]");
+        "nll_loss: log_probs [2, 3] with target [1]: need [N, K, d1, ..] and [N, d1, ..]");
   CHECK(refusal<ShapeError>([&] {
           nn::nll_loss(two, tensor({0, 1}), {.weight = ones({2})});
         }) == "nll_loss: weight is float32 [2]: need float32 [3]");

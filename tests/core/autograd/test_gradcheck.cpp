@@ -49,6 +49,7 @@ TEST_CASE("every differentiable function has the derivative it says, to the seco
                            "logical_not", "isnan", "isfinite", "argmax", "argmin", "any", "all",
                            "nonzero", "zeros_like", "ones_like", "full_like"})
     missing.erase(none);
+  missing.erase("confusion_matrix");
   for (const std::string& name : tally.functions) missing.erase(name);
   for (const std::string& name : missing)
     FAIL_CHECK(name, " has no row in the table of gradient checks");

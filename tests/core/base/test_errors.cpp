@@ -197,8 +197,9 @@ TEST_CASE("losses say what they were given") {
   labels.narrow(0, 17, 1).fill_(10);
   refuses<IndexError>("cross_entropy: target[17] is 10, but logits [64, 10] allow 0..9",
                       [&] { here(), nn::cross_entropy(logits, labels); });
-  refuses<ShapeError>("cross_entropy: logits [64] with target [64]: need [N, K] and [N]",
-                      [&] { here(), nn::cross_entropy(zeros({64}), labels); });
+  refuses<ShapeError>(
+      "cross_entropy: logits [64] with target [64]: need [N, K, d1, ..] and [N, d1, ..]",
+      [&] { here(), nn::cross_entropy(zeros({64}), labels); });
   refuses<DtypeError>("cross_entropy: target is float32: need int64 class numbers",
                       [&] { here(), nn::cross_entropy(logits, zeros({64})); });
   refuses<ValueError>("cross_entropy: label_smoothing is 2: need [0, 1]", [&] {
@@ -279,6 +280,18 @@ TEST_CASE("every function names itself, whatever it is made of") {
                          TWO(cross_entropy),
                          TWO(nll_loss),
                          TWO(mse_loss),
+                         TWO(l1_loss),
+                         TWO(huber_loss),
+                         TWO(smooth_l1_loss),
+                         TWO(binary_cross_entropy),
+                         TWO(binary_cross_entropy_with_logits),
+                         TWO(soft_margin_loss),
+                         TWO(hinge_embedding_loss),
+                         TWO(kl_div),
+                         TWO(poisson_nll_loss),
+                         TWO(roc_auc),
+                         TWO(average_precision),
+                         TWO(r2_score),
                          TWO(accuracy)}) {
     names(op.first, [&] { here(), op.second(x, none); });
     names(op.first, [&] { here(), op.second(none, x); });
@@ -310,6 +323,13 @@ TEST_CASE("every function names itself, whatever it is made of") {
   names("arange", [&] { here(), (void)arange(0, 1, 0); });
   names("randperm", [&] { here(), (void)randperm(-1); });
   names("linear", [&] { here(), (void)linear(x, w, zeros({7})); });
+  names("gaussian_nll_loss", [&] { here(), (void)gaussian_nll_loss(x, x, none); });
+  names("margin_ranking_loss", [&] { here(), (void)margin_ranking_loss(x, none, x); });
+  names("cosine_embedding_loss", [&] { here(), (void)cosine_embedding_loss(x, x, w); });
+  names("triplet_margin_loss", [&] { here(), (void)triplet_margin_loss(none, x, x); });
+  names("top_k_accuracy", [&] { here(), (void)top_k_accuracy(x, labels, 0); });
+  names("confusion_matrix", [&] { here(), (void)confusion_matrix(labels, none, 2); });
+  names("class_scores", [&] { here(), (void)class_scores(x); });
   std::printf("errors: %d calls name the function that was called\n", calls);
 }
 

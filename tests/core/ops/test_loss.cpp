@@ -92,7 +92,7 @@ TEST_CASE("losses refuse what has no mean, labels out of range and shapes that d
           nn::cross_entropy(two, tensor({0., 1.}));
         }) == "cross_entropy: target is float32: need int64 class numbers");
   CHECK(refusal<ShapeError>([&] { nn::cross_entropy(two, tensor({0})); }) ==
-        "cross_entropy: logits [2, 3] with target [1]: need [N, K] and [N]");
+        "cross_entropy: logits [2, 3] with target [1]: need [N, K, d1, ..] and [N, d1, ..]");
   CHECK(refusal<ShapeError>([&] {
           nn::cross_entropy(two, tensor({0, 1}), {.weight = ones({2})});
         }) == "cross_entropy: weight is float32 [2]: need float32 [3]");
