@@ -101,20 +101,21 @@ Tensor quantile(const In& x, double q, int64_t dim, KeepDim keepdim) {
 Unique unique(const In& x) {
   detail::check("unique", x);
   const In flat(x.detach().reshape({-1}, x.at), x.at);
-  const auto [values, order] = sort(flat, 0);
+  const ValuesAndIndices sorted = sort(flat, 0);
   Tensor inverse = detail::empty("unique", flat.shape(), int64, x.at);
   std::vector<int64_t> first, counts;  // of each value: its first place in `values`
   visit<Kinds::any>("unique", x.dtype(), x.at, [&]<class T>(T) {
-    const T* value = elements_of<T>(values);
+    const T* value = elements_of<T>(sorted.values);
+    const int64_t* order = elements_of<int64_t>(sorted.indices);
     for (int64_t i = 0; i < flat.numel(); ++i) {
       if (i == 0 || value[i] != value[i - 1]) first.push_back(i), counts.push_back(0);
       ++counts.back();
-      elements_of<int64_t>(inverse)[elements_of<int64_t>(order)[i]] =
-          static_cast<int64_t>(first.size()) - 1;
+      elements_of<int64_t>(inverse)[order[i]] = static_cast<int64_t>(first.size()) - 1;
     }
   });
   const Frame frame(x.at);
-  return {index_select(values, 0, tensor(first)), inverse.reshape(x.shape()), tensor(counts)};
+  return {index_select(sorted.values, 0, tensor(first)), inverse.reshape(x.shape()),
+          tensor(counts)};
 }
 
 Tensor bincount(const In& x, int64_t minlength) {
