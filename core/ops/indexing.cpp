@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fmt/format.h>
 
+#include "descent/core/base/checked.hpp"
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/copy.hpp"
 #include "descent/core/kernels/elementwise.hpp"
@@ -20,17 +21,17 @@ void check_kind(const char* op, const char* name, const In& x, DType need) {
     fail<DtypeError>(x.at, "{}: {} is {}: need {} (use to())", op, name, x.dtype(), need);
 }
 
-/// IndexError unless every element of `index` (int64) lies in [0, x's size along dim).
-void check_index(const char* op, const In& x, int dim, const In& index) {
+/// IndexError unless every element of `index` (int64) lies in [0, the size of x along dim).
+void check_index(const char* op, const Shape& x, int dim, const In& index) {
   check_kind(op, "index", index, int64);
   const Tensor flat = detail::pack(index);
-  const int64_t *value = flat.data<int64_t>(), size = x.shape()[dim];
+  const int64_t *value = flat.data<int64_t>(), size = x[dim];
   for (int64_t i = 0; i < flat.numel(); ++i) {
     if (value[i] >= 0 && value[i] < size) [[likely]]
       continue;
     fail<IndexError>(index.at, "{}: index{} is {}, but dim {} of {} {}", op,
                      index.dim() == 0 ? std::string() : str(detail::indices_of(i, index.shape())),
-                     value[i], dim, x.shape(),
+                     value[i], dim, x,
                      size == 0 ? "has none" : fmt::format("allows 0..{}", size - 1));
   }
 }
@@ -45,7 +46,7 @@ void check_full_index(const char* op, const In& x, int dim, const In& index) {
         index.at,
         "{}: index {} does not fit x {}: need its rank, and no larger sizes but for dim {}", op,
         index.shape(), x.shape(), dim);
-  check_index(op, x, dim, index);
+  check_index(op, x.shape(), dim, index);
 }
 
 // ---- the kernel
@@ -66,6 +67,13 @@ struct Add {
   }
   template <class T> static void row(int64_t n, T* picked, const T* partner) {
     simd::for_each([](T& p, const T& q) { p = detail::ring::add(p, q); }, n, picked, partner);
+  }
+};
+struct Put {
+  static constexpr bool meet = true;
+  template <class T> static void one(T& picked, const T& partner) { picked = partner; }
+  template <class T> static void row(int64_t n, T* picked, const T* partner) {
+    std::memcpy(picked, partner, static_cast<std::size_t>(n) * sizeof(T));
   }
 };
 
@@ -182,7 +190,7 @@ Tensor index_select(const In& x, int64_t dim, const In& index) {
   if (index.dim() != 1)
     fail<ShapeError>(index.at, "index_select: index {} has rank {}: need a vector", index.shape(),
                      index.dim());
-  check_index("index_select", x, d, index);
+  check_index("index_select", x.shape(), d, index);
   return record_select("index_select", x, d, index);
 }
 
@@ -192,14 +200,74 @@ Tensor gather(const In& x, int64_t dim, const In& index) {
   return record_gather("gather", x, d, index);
 }
 
-Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src) {
-  const int d = detail::axis_of("scatter_add", x, dim);
-  check_inputs("scatter_add", src, x, "src", "x");
-  check_full_index("scatter_add", x, d, index);
+/// The axis `dim` of x, after the checks of a scatter.
+static int scatter_axis(const char* op, const In& x, int64_t dim, const In& index, const In& src) {
+  const int d = detail::axis_of(op, x, dim);
+  check_inputs(op, src, x, "src", "x");
+  check_full_index(op, x, d, index);
   if (!(src.shape() == index.shape()))
-    fail<ShapeError>(src.at, "scatter_add: src {} and index {} differ: need one shape", src.shape(),
+    fail<ShapeError>(src.at, "{}: src {} and index {} differ: need one shape", op, src.shape(),
                      index.shape());
+  return d;
+}
+
+Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src) {
+  const int d = scatter_axis("scatter_add", x, dim, index, src);
   return record_scatter("scatter_add", x, x.detach().clone(x.at), d, index, src);
+}
+
+Tensor scatter(const In& x, int64_t dim, const In& index, const In& src) {
+  const int d = scatter_axis("scatter", x, dim, index, src);
+  const Tensor out = x.detach().clone(x.at);
+  visit<Kinds::any>("scatter", x.dtype(), x.at,
+                    [&](auto zero) { for_each_picked<Put, decltype(zero)>(out, d, index, src); });
+  return record("scatter", out,
+                wrt(x,
+                    [d, index = saved(index)](const Tensor& g) {
+                      return scatter(g, d, index, zeros(index->shape(), g.dtype()));
+                    }),
+                wrt(src, [d, index = saved(index)](const Tensor& g) {
+                  // Each place in src, and the place of the one that stayed there.
+                  const Tensor place = arange(index->numel()).reshape(index->shape());
+                  const Tensor stayed =
+                      gather(scatter(zeros(g.shape(), int64), d, index, place), d, index);
+                  return where(stayed == place, gather(g, d, index), 0);
+                }));
+}
+
+Tensor embedding(const In& input, const In& weight, const EmbeddingOptions& options) {
+  detail::check("embedding", weight);
+  detail::check("embedding", input);
+  if (weight.dim() != 2)
+    fail<ShapeError>(weight.at, "embedding: weight {}: need [V, D]", weight.shape());
+  check_index("embedding", weight.shape(), 0, input);
+  const int64_t size = weight.shape()[0], padding = options.padding_idx.value_or(0);
+  if (options.padding_idx && (padding < -size || padding >= size))
+    fail<IndexError>(weight.at, "embedding: padding_idx is {}: need {} to {}", padding, -size,
+                     size - 1);
+  const Frame frame(weight.at);
+  const Tensor y = index(weight, input);
+  if (!options.padding_idx) return y;
+  return where((input == (padding < 0 ? padding + size : padding)).unsqueeze(-1), y.detach(), y);
+}
+
+Tensor one_hot(const In& x, int64_t num_classes) {
+  check_kind("one_hot", "x", x, int64);
+  const Frame frame(x.at);
+  if (num_classes == -1 && x.numel() > 0)
+    num_classes = checked_add(std::max<int64_t>(max(x).item<int64_t>(), -1), 1, "one_hot", x.at);
+  if (num_classes < 0)
+    fail<ValueError>(x.at, "one_hot: x {}, num_classes {}: need at least 0", x.shape(),
+                     num_classes);
+  check_index("one_hot", {num_classes}, 0, x);
+  return to(unsqueeze(x, -1) == arange(num_classes), int64);
+}
+
+Tensor masked_select(const In& x, const In& mask) {
+  detail::check("masked_select", x);
+  check_kind("masked_select", "mask", mask, boolean);
+  const Shape shape = broadcast_shapes("masked_select", x.shape(), mask.shape(), x.at);
+  return index({expand(x, shape), x.at}, expand(mask, shape));
 }
 
 Tensor index(const In& x, const In& index) {
@@ -217,7 +285,7 @@ Tensor index(const In& x, const In& index) {
     return record_select("index", {reshape(x, rows), x.at}, 0, find_nonzero("index", index));
   }
   const int d = detail::axis_of("index", x, 0);
-  check_index("index", x, d, index);
+  check_index("index", x.shape(), d, index);
   detail::check_rank("index", index.dim() + x.dim() - 1, x.at);
   Shape shape = index.shape();
   for (int i = 1; i < x.dim(); ++i) shape.push_back(x.shape()[i]);
@@ -231,6 +299,34 @@ Tensor masked_fill(const In& x, const In& mask, Number value) {
   detail::check_scalar("masked_fill", x.dtype(), value, x.at);
   broadcast_shapes("masked_fill", x.shape(), mask.shape(), x.at);
   return where(mask, value, x);
+}
+
+/// x where `keep` holds for the column's number less the row's, and 0 elsewhere.
+template <class F> static Tensor keep_side(const char* op, const In& x, F keep) {
+  detail::check(op, x);
+  if (x.dim() < 2) fail<ShapeError>(x.at, "{}: x {}: need [.., n, m]", op, x.shape());
+  const Frame frame(x.at);
+  return where(keep(arange(x.shape()[-1]) - arange(x.shape()[-2]).unsqueeze(1)), x, 0);
+}
+Tensor tril(const In& x, int64_t diagonal) {
+  return keep_side("tril", x, [=](const Tensor& off) { return off <= diagonal; });
+}
+Tensor triu(const In& x, int64_t diagonal) {
+  return keep_side("triu", x, [=](const Tensor& off) { return off >= diagonal; });
+}
+
+Tensor flip(const In& x, const Dims& dims) {
+  detail::check("flip", x);
+  const Frame frame(x.at);
+  Tensor y = x.clone();
+  bool seen[kMaxRank] = {};
+  for (const int64_t dim : dims) {
+    const int d = detail::axis_of("flip", x, dim);
+    if (std::exchange(seen[d], true))
+      fail<ShapeError>(x.at, "flip: dims {} name an axis twice", dims);
+    y = index_select(y, d, arange(x.shape()[d] - 1, -1, -1));
+  }
+  return y;
 }
 
 Tensor nonzero(const In& x) {

@@ -7,6 +7,8 @@
 /// index out of range is an IndexError that names its position, its value and the range. All
 /// results are copies.
 
+#include <optional>
+
 #include "descent/core/tensor/tensor.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
@@ -24,6 +26,28 @@ namespace [[gnu::visibility("default")]] descent {
 /// bool.
 [[nodiscard]] Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src);
 
+/// A copy of x with out[index[i, j, ...], j, ...] = src[i, j, ...] for dim = 0, and likewise for
+/// other axes. src has the shape of `index`, which must fit x as it does for `gather`. If several
+/// elements have the same place, the last one in row-major order of src stays, and the others get
+/// no gradient.
+[[nodiscard]] Tensor scatter(const In& x, int64_t dim, const In& index, const In& src);
+
+/// Options of `embedding`.
+struct EmbeddingOptions {
+  /// A row of the weight that gets no gradient; a negative number counts from the back.
+  std::optional<int64_t> padding_idx = std::nullopt;
+};
+/// The rows of `weight` [V, D] that `input`, int64 of any shape, picks: input.shape + [D].
+/// IndexError if padding_idx is not in [-V, V).
+[[nodiscard]] Tensor embedding(const In& input, const In& weight,
+                               const EmbeddingOptions& options = {});
+/// 1 in place x[i] of row i, and 0 elsewhere: int64 x.shape + [num_classes]. Without `num_classes`,
+/// it is the largest element plus 1. ValueError if num_classes is negative, or if x is empty and
+/// there is none; IndexError for an element that is not in [0, num_classes).
+[[nodiscard]] Tensor one_hot(const In& x, int64_t num_classes = -1);
+/// The elements of x where `mask` (bool) is true, in row-major order: [count]. Both broadcast.
+[[nodiscard]] Tensor masked_select(const In& x, const In& mask);
+
 /// The entries of x along its leading axes that `index` picks.
 ///
 /// An int64 `index` of any shape picks rows, which are entries along axis 0: the result has the
@@ -33,6 +57,13 @@ namespace [[gnu::visibility("default")]] descent {
 
 /// `value` where `mask` (bool) is true, x elsewhere; both broadcast.
 [[nodiscard]] Tensor masked_fill(const In& x, const In& mask, Number value);
+/// x [.., n, m] with 0 above (`tril`) or below (`triu`) a diagonal, the elements [.., i, j] with
+/// j - i = `diagonal`. ShapeError below rank 2.
+[[nodiscard]] Tensor tril(const In& x, int64_t diagonal = 0);
+[[nodiscard]] Tensor triu(const In& x, int64_t diagonal = 0);
+/// x with the order reversed along each axis of `dims`; an empty list means no axis. ShapeError for
+/// an axis that is named twice.
+[[nodiscard]] Tensor flip(const In& x, const Dims& dims);
 /// The indices of the elements that are not zero, in row-major order: int64 [count, rank].
 [[nodiscard]] Tensor nonzero(const In& x);
 

@@ -111,6 +111,14 @@ std::vector<Tensor> split(const In& x, const std::vector<int64_t>& sizes, int64_
   return parts;
 }
 
+std::vector<Tensor> chunk(const In& x, int64_t count, int64_t dim) {
+  const int d = detail::axis_of("chunk", x, dim);
+  if (count < 1) fail<ValueError>(x.at, "chunk: count {}: need at least 1", count);
+  const int64_t size = x.shape()[d];
+  if (size == 0) return split(x, std::vector<int64_t>(static_cast<std::size_t>(count), 0), d);
+  return split(x, (size - 1) / count + 1, d);
+}
+
 Tensor parameters_to_vector(const NamedTensors& parameters, At at) {
   if (parameters.empty()) fail<ValueError>(at, "parameters_to_vector: there are no parameters");
   std::vector<Tensor> parts;

@@ -29,5 +29,8 @@ void vector_to_parameters(const In& vector, const NamedTensors& parameters);
 /// add up to x's size along `dim`.
 [[nodiscard]] std::vector<Tensor> split(const In& x, const std::vector<int64_t>& sizes,
                                         int64_t dim = 0);
+/// Splits x along `dim` into at most `count` views of equal size; the last one may be smaller, and
+/// there are fewer if fewer have all indices. ValueError unless count > 0.
+[[nodiscard]] std::vector<Tensor> chunk(const In& x, int64_t count, int64_t dim = 0);
 
 }  // namespace descent

@@ -15,4 +15,5 @@
 #include "descent/core/ops/pooling.hpp"
 #include "descent/core/ops/reduction.hpp"
 #include "descent/core/ops/softmax.hpp"
+#include "descent/core/ops/sort.hpp"
 #include "descent/core/ops/view.hpp"

@@ -7,6 +7,7 @@
 #include "descent/core/base/paths.hpp"
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/reduce.hpp"
+#include "descent/core/kernels/rows.hpp"
 #include "descent/core/kernels/vmath.hpp"
 #include "descent/core/ops/ops.hpp"
 
@@ -266,6 +267,55 @@ Tensor var(const In& x, const Dims& dims, KeepDim keepdim, const VarOptions& opt
                 }));
 }
 
+Tensor std(const In& x, const Dims& dims, KeepDim keepdim, const VarOptions& options) {
+  check_floating("std", x);
+  const Axes axes("std", x, dims);
+  const Frame frame(x.at);
+  const Tensor variance = var(x, dims, keepdim, options);
+  const Tensor none = variance == 0;  // where the root has no finite gradient
+  return where(none, 0, sqrt(where(none, 1, variance)));
+}
+
+// ---- products and running totals
+
+Tensor prod(const In& x, const Dims& dims, KeepDim keepdim) {
+  const Axes axes("prod", x, dims);
+  const Frame frame(x.at);
+  if (x.dtype() == boolean) return prod(to(x, int64), dims, keepdim);
+  if (axes.count == 0) return sum(x, dims, keepdim) + 1;
+  Dims order{};
+  for (const bool reduced : {true, false})
+    for (int d = 0; d < x.dim(); ++d)
+      if (axes.contain(d) == reduced) order.push_back(d);
+  Tensor y = reshape(permute(x, order), {axes.count, x.numel() / axes.count});
+  for (int64_t n = axes.count; n > 1; n = y.size(0)) {  // the halves, multiplied
+    const Tensor product = narrow(y, 0, 0, n / 2) * narrow(y, 0, n / 2, n / 2);
+    y = n % 2 == 0 ? product : cat({product, narrow(y, 0, n - 1, 1)});
+  }
+  return reshape(y, axes.left(keepdim));
+}
+
+/// The sums of x[0], ..., x[i] along axis d, or, if `back`, those of x[i], x[i + 1], ...
+static Tensor record_cumsum(const In& x, int d, bool back) {
+  detail::check("cumsum", x);
+  Tensor y = visit<Kinds::numeric>("cumsum", x.dtype(), x.at, [&]<class T>(T) {
+    return detail::map_rows<T, T>("cumsum", x, d, [back](const T* row, int64_t n, T* out) {
+      std::conditional_t<std::is_same_v<T, float>, double, T> total = 0;
+      for (int64_t k = 0; k < n; ++k) {
+        const int64_t i = back ? n - 1 - k : k;
+        total = detail::ring::add<decltype(total)>(total, row[i]);
+        out[i] = static_cast<T>(total);
+      }
+    });
+  });
+  return record("cumsum", std::move(y),
+                wrt(x, [d, back](const Tensor& g) { return record_cumsum(g, d, !back); }));
+}
+Tensor cumsum(const In& x, int64_t dim) {
+  const int d = detail::axis_of("cumsum", x, dim);
+  return x.dtype() == boolean ? cumsum({to(x, int64), x.at}, d) : record_cumsum(x, d, false);
+}
+
 // ---- norm
 
 namespace {
@@ -338,10 +388,13 @@ Tensor logsumexp(const In& x, const Dims& dims, KeepDim keepdim) {
                 }));
 }
 
-/// How many elements over `dims` are not zero.
+/// What `count_nonzero` returns, as `op`.
 static Tensor count_nonzero(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes(op, x, dims);
   return reduce<Plus, Kinds::any>(op, {to(x, boolean), x.at}, axes, axes.left(keepdim));
+}
+Tensor count_nonzero(const In& x, const Dims& dims, KeepDim keepdim) {
+  return count_nonzero("count_nonzero", x, dims, keepdim);
 }
 Tensor any(const In& x, const Dims& dims, KeepDim keepdim) {
   return count_nonzero("any", x, dims, keepdim) > 0;

@@ -38,20 +38,37 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor argmin(const In& x);
 [[nodiscard]] Tensor argmin(const In& x, int64_t dim, KeepDim keepdim = false);
 
-/// Options of `var`.
+/// The product of the elements; 1 if there are none. Any dtype; int64 wraps around, and bool gives
+/// an int64. The gradient is right to every order where elements are 0: it is made of products of
+/// the other elements, without a division.
+[[nodiscard]] Tensor prod(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
+
+/// The sums of x[0], ..., x[i] along `dim`, for each i. Any dtype; int64 wraps around, and bool
+/// counts in int64. Each sum is one element longer than the one before it, in float64, and then
+/// rounded to the dtype. IndexError if x is a scalar.
+[[nodiscard]] Tensor cumsum(const In& x, int64_t dim);
+/// How many elements are not zero, in int64; NaN is not. Any dtype.
+[[nodiscard]] Tensor count_nonzero(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
+
+/// Options of `var` and `std`.
 struct VarOptions {
   double correction = 1;  ///< 1: unbiased (Bessel's correction); 0: variance of the population
 };
 /// The variance, sum (x - mean)^2 / max(0, n - correction).
 ///
 /// It takes two passes, and its mean is more precise than the dtype: for equal numbers the result
-/// is exactly 0. Floating dtypes; NaN for n = 1 with correction 1. The standard deviation is the
-/// `sqrt` of the variance; its gradient is not finite where the variance is 0.
+/// is exactly 0. Floating dtypes; NaN for n = 1 with correction 1.
 [[nodiscard]] Tensor var(const In& x, const Dims& dims = {}, KeepDim keepdim = false,
                          const VarOptions& options = {});
 [[nodiscard]] inline Tensor var(const In& x, const Dims& dims, const VarOptions& options) {
   return var(x, dims, false, options);
 }
+
+/// The standard deviation, which is the square root of the variance; everything else is as for
+/// `var`. Its gradient is 0 where it is 0, as in PyTorch. Where `namespace descent` is in use,
+/// write `descent::std(x)` or `x.std()`, because the standard library has the same name.
+[[nodiscard]] Tensor std(const In& x, const Dims& dims = {}, KeepDim keepdim = false,
+                         const VarOptions& options = {});
 
 /// Options of `norm`.
 struct NormOptions {

@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <functional>
 #include <string>
 
 #include "support.hpp"
@@ -314,6 +315,30 @@ TEST_CASE("every function names itself, whatever it is made of") {
   names("masked_fill", [&] { here(), (void)masked_fill(x, zeros({5}), 0); });
   names("gather", [&] { here(), (void)gather(x, 7, whole); });
   names("scatter_add", [&] { here(), (void)scatter_add(x, 7, whole, x); });
+  const std::pair<const char*, std::function<void(const Tensor&)>> chosen[] = {
+      {"std", [](auto& a) { here(), (void)descent::std(a, 7); }},
+      {"prod", [](auto& a) { here(), (void)prod(a, 7); }},
+      {"cumsum", [](auto& a) { here(), (void)cumsum(a, 7); }},
+      {"count_nonzero", [](auto& a) { here(), (void)count_nonzero(a, 7); }},
+      {"sort", [](auto& a) { here(), (void)sort(a, 7); }},
+      {"argsort", [](auto& a) { here(), (void)argsort(a, 7); }},
+      {"topk", [](auto& a) { here(), (void)topk(a, 7); }},
+      {"max_with_indices", [](auto& a) { here(), (void)max_with_indices(a, 7); }},
+      {"min_with_indices", [](auto& a) { here(), (void)min_with_indices(a, 7); }},
+      {"median", [](auto& a) { here(), (void)median(a, 7); }},
+      {"quantile", [](auto& a) { here(), (void)quantile(a, 0.5, 7); }},
+      {"bincount", [](auto& a) { here(), (void)bincount(a); }},
+      {"one_hot", [](auto& a) { here(), (void)one_hot(a); }},
+      {"embedding", [](auto& a) { here(), (void)embedding(a, a); }},
+      {"scatter", [](auto& a) { here(), (void)scatter(a, 7, a, a); }},
+      {"masked_select", [](auto& a) { here(), (void)masked_select(a, a); }},
+      {"tril", [](auto& a) { here(), (void)tril(a.defined() ? a[0] : a); }},
+      {"triu", [](auto& a) { here(), (void)triu(a.defined() ? a[0] : a); }},
+      {"flip", [](auto& a) { here(), (void)flip(a, 7); }},
+      {"chunk", [](auto& a) { here(), (void)chunk(a, 2, 7); }}};
+  for (const auto& [name, f] : chosen)
+    for (const Tensor& wrong : {none, x}) names(name, [&] { f(wrong); });
+  names("unique", [&] { here(), (void)unique(none); });
   names("cat", [&] { here(), (void)cat({x, none}); });
   names("stack", [&] { here(), (void)stack({x, none}); });
   names("stack", [&] { here(), (void)stack({x, zeros({3})}); });
