@@ -32,7 +32,8 @@ struct Products {
 
 /// The value of a function and its derivative along a direction.
 struct Tangent {
-  Tensor value, tangent;  ///< both of f's shape
+  Tensor value;    ///< f(inputs)
+  Tensor tangent;  ///< of the shape of value
 };
 /// J v: the derivative of f along v, which has the shapes and dtypes of the inputs (ShapeError).
 /// Forward mode by two backward walks: v^T J is linear in v, so its derivative along w is J w.
