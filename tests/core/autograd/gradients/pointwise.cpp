@@ -43,6 +43,9 @@ void arithmetic(Tally& t) {
     t.run(
         "masked_fill", [&](const Tensors& x) { return masked_fill(x[0], c, 2.0) * x[1]; }, ab);
   }
+  any_of(t, "masked_fill of a number",
+         [](const Tensors& x) { return masked_fill(square(x[0]), x[0] > 0, -1); },
+         {{}, {5}, {3, 4}, {2, 0}});
 }
 
 const Family kPointwise(pointwise);

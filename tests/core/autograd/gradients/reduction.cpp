@@ -42,8 +42,9 @@ void reductions(Tally& t) {
     }
   }
   for (const Shape& to : {Shape{3, 1}, Shape{4}, Shape{}, Shape{1, 1, 4}})
-    t.run("sum_to", [=](const Tensors& x) { return sum_to(x[0], to); },
-          {input({2, 3, 4}, Layout::plain, false, 1)});
+    for (Layout layout : {Layout::plain, Layout::strided})
+      t.run("sum_to", [=](const Tensors& x) { return sum_to(x[0], to); },
+            {input({2, 3, 4}, layout, false, 1)});
   for (int64_t dim : {0, 1, -1}) {
     any_of(t, "softmax dim", [=](const Tensors& x) { return softmax(x[0], dim); },
            {{2, 3, 4}, {3, 1, 4}});

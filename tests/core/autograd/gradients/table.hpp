@@ -1,7 +1,7 @@
 #pragma once
 #include <cmath>
 #include <functional>
-#include <set>
+#include <map>
 
 #include "support.hpp"
 
@@ -50,12 +50,12 @@ inline Tensor input(const Shape& shape, Layout layout, bool positive, uint64_t s
 struct Tally {
   int64_t checks = 0;
   double worst = 0;
-  std::set<std::string> functions;
+  std::map<std::string, int64_t> functions;  // and layers: how many checks each has
 
   void run(const std::string& name, const Function& f, const Tensors& inputs, int order = 2) {
-    functions.insert(name.substr(0, name.find(' ')));
     const GradcheckResult r = gradcheck(f, inputs, {.order = order});
     checks += r.checks;
+    functions[name.substr(0, name.find(' '))] += r.checks;
     worst = std::max(worst, r.worst);
     INFO(name, ": ", r.message);
     CHECK(r.ok);
@@ -108,6 +108,23 @@ inline void any_of(Tally& tally, const std::string& name, const Function& f,
     for (Layout layout : {Layout::plain, Layout::transposed, Layout::strided})
       if (layout == Layout::plain || shape.rank() >= 2)
         tally.run(name, f, {input(shape, layout, positive, 1)});
+}
+
+/// The layer's output of x, as a function of x and of the layer's parameters. (gradcheck changes
+/// its inputs in place, and the layer sees that.)
+template <class Layer>
+void layer(Tally& tally, const std::string& name, Layer module, const std::vector<Shape>& shapes,
+           int order = 2) {
+  module.to(float64);
+  for (const Shape& shape : shapes) {
+    Tensors inputs{input(shape, Layout::plain, false, 1)};
+    for (const Tensor& p : module.parameters()) inputs.push_back(p);
+    auto call = [module](const Tensors& in) {
+      manual_seed(1);  // dropout draws the same each time
+      return module(in[0]);
+    };
+    tally.run(name, call, inputs, order);
+  }
 }
 
 /// A family of rows, which the test runs: `const Family family(rows);` in a file of this folder.

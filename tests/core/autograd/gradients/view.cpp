@@ -5,7 +5,7 @@ using namespace gradients;
 namespace {
 
 void views(Tally& t) {
-  const std::vector<Shape> s = {{2, 3, 4}, {2, 3, 1}};
+  const std::vector<Shape> s = {{2, 3, 4}, {2, 3, 1}, {1, 3, 2}};
   any_of(
       t, "reshape",
       [](const Tensors& x) {
@@ -62,10 +62,11 @@ void joins(Tally& t) {
   }
   any_of(t, "split",
          [](const Tensors& x) { return split(x[0], 2, 1)[1] * split(x[0], 1, 0)[0].sum(); },
-         {{2, 3}, {3, 4}});
+         {{2, 3}, {3, 4}, {2, 3, 3}, {2, 4, 1}});
   const Tensor rows = tensor({2, 0, 2}), cells = tensor({{1, 0, 1, 2}, {2, 2, 0, 0}});
   const Tensor mask = sample({3, 4}, false, 7) > 0;
   const std::vector<Shape> s = {{3, 4}};
+  const Tensor columns = tensor({{3, 0}, {1, 1}, {2, 3}});
   any_of(t, "index_select", [=](const Tensors& x) { return index_select(x[0], 0, rows); },
          {{3, 4}, {3}, {3, 0}, {3, 2, 2}});
   any_of(
@@ -73,12 +74,22 @@ void joins(Tally& t) {
   any_of(
       t, "gather", [=](const Tensors& x) { return gather(x[0], 0, cells); }, s);
   any_of(
+      t, "gather along rows", [=](const Tensors& x) { return gather(x[0], -1, columns); }, s);
+  any_of(t, "gather of a vector", [=](const Tensors& x) { return gather(square(x[0]), 0, rows); },
+         {{3}, {4}});
+  any_of(t, "index of rows", [=](const Tensors& x) { return index(x[0], rows); },
+         {{3}, {3, 0}, {4, 2, 2}});
+  any_of(
       t, "index", [=](const Tensors& x) { return index(x[0], rows) * 2.0; }, s);
   any_of(
       t, "index by mask", [=](const Tensors& x) { return index(x[0], mask); }, s);
   for (Layout layout : {Layout::plain, Layout::transposed, Layout::strided})
     t.run("scatter_add", [=](const Tensors& x) { return scatter_add(x[0], 0, cells, x[1]); },
           {input({3, 4}, layout, false, 1), input({2, 4}, layout, false, 2)});
+  for (const Shape& shape : {Shape{3, 4}, Shape{3, 5}})
+    t.run("scatter_add along rows",
+          [=](const Tensors& x) { return scatter_add(x[0], 1, columns, x[1]); },
+          {input(shape, Layout::plain, false, 1), input({3, 2}, Layout::strided, false, 2)});
 }
 
 const Family kViews(views);
