@@ -23,6 +23,8 @@ inline constexpr std::string_view kPaths[] = {
     "conv pixels input", "conv few channels", "conv images", "conv rows", "conv parts",
     "conv accumulated", "conv planes copied", "im2col eight", "im2col lanes", "im2col in place",
     "im2col cells",
+    // conv.cpp
+    "conv taps",
     // pool.cpp
     "max_pool2d squares", "max_pool2d sweep", "max_pool2d route squares", "max_pool2d route sweep",
     "max_pool2d pick", "avg_pool2d squares", "avg_pool2d sweep", "avg_pool2d spread squares",

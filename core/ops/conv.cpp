@@ -1,5 +1,8 @@
 #include "descent/core/ops/conv.hpp"
 
+#include <algorithm>
+
+#include "descent/core/base/paths.hpp"
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/conv/convolve.hpp"
 #include "descent/core/kernels/copy.hpp"
@@ -103,8 +106,29 @@ Conv plan_conv(const In& x, const In& weight, const In* bias, const Conv2dOption
   return {x.dim() == 4 ? shape[0] : 1, o.groups, w[1], w[0] / o.groups, geometry};
 }
 
+/// Leaves out the taps at the ends of one axis that are outside the image at all places. Returns
+/// how many it left out in front.
+int64_t drop_taps(detail::Geometry& w, int64_t Size2d::*axis, int64_t size, int64_t places) {
+  const int64_t step = (places - 1) * w.stride.*axis, apart = w.dilation.*axis;
+  int64_t &kernel = w.kernel.*axis, &padding = w.padding.*axis;
+  const int64_t first = detail::ceil_div(std::max<int64_t>(padding - step, 0), apart);
+  const int64_t taps = std::min(kernel, detail::ceil_div(size + padding, apart)) - first;
+  const int64_t rest = padding - first * apart;  // of the padding
+  const bool fits = rest >= 0 && taps > 0 && step + (taps - 1) * apart < size + 2 * rest;
+  if (!fits || taps == kernel || !detail::take("conv taps")) return 0;
+  kernel = taps, padding = rest;
+  return first;
+}
+
 template <class... Bias>
-Tensor convolve_images(const In& x, const Conv& c, const In& weight, const Bias&... bias) {
+Tensor convolve_images(const In& x, Conv c, const In& all_taps, const Bias&... bias) {
+  detail::Geometry& w = c.geometry;
+  const int64_t top = drop_taps(w, &Size2d::h, w.height, w.rows),
+                left = drop_taps(w, &Size2d::w, w.width, w.columns);
+  Tensor taps = all_taps;
+  if (w.kernel.h < taps.size(2)) taps = narrow({taps, x.at}, 2, top, w.kernel.h);
+  if (w.kernel.w < taps.size(3)) taps = narrow({taps, x.at}, 3, left, w.kernel.w);
+  const In weight(taps, x.at);
   if (x.dim() == 4) return forward(c, x, weight, bias...);
   return squeeze(forward(c, {unsqueeze(x, 0), x.at}, weight, bias...), 0);
 }

@@ -19,7 +19,8 @@ struct Conv2dOptions {
 /// with s = stride, p = padding and d = dilation.
 /// x [N, C, H, W] or [C, H, W], weight [O, C / groups, KH, KW], bias [O]; floating, of one dtype.
 /// Returns [N, O, OH, OW] or [O, OH, OW] with OH = floor((H + 2 padding - dilation (KH - 1) - 1) /
-/// stride) + 1, and OW likewise. ShapeError if channels and groups do not fit or the image has no
+/// stride) + 1, and OW likewise. A row or column of taps that is outside the image at all places is
+/// left out, and so adds 0 even if its weights are not finite. ShapeError if channels and groups do not fit or the image has no
 /// place for the kernel; ValueError for options out of range.
 ///
 /// In float32, a convolution by 3x3 kernels with stride and dilation 1 on enough channels is

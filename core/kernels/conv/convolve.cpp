@@ -94,9 +94,10 @@ template <class T> class Im2col {
     const int64_t first = group * c_.in + ins.begin, n = b.places(geometry), taps = geometry.taps();
     if (geometry.trivial() && take("conv pixels"))
       return planes_of(b, x, {first, first + ins.size()});
-    Columns<T> columns({ins.size(), taps, n}, n, 8);
+    const int64_t step = apart(n);
+    Columns<T> columns({ins.size(), taps, step}, step, 8);
     for (int64_t i = 0; i < ins.size(); ++i)
-      im2col(geometry, b, x, first + i, columns.scratch.data() + i * taps * n, n);
+      im2col(geometry, b, x, first + i, columns.scratch.data() + i * taps * step, step);
     return columns;
   }
   /// Planes that have one cell for each place, as [channels, places]: the gradient of y is one.
@@ -108,12 +109,17 @@ template <class T> class Im2col {
       return there;
     }
     enter("conv planes copied");
-    Columns<T> columns({channels.size(), n}, n);
-    for (int64_t i = 0; i < channels.size() * b.images; ++i)
-      copy_exactly(x.at(b.image + i % b.images, channels.begin + i / b.images), x.cells,
-                   columns.scratch.data() + i * x.cells);
+    const int64_t step = apart(n);
+    Columns<T> columns({channels.size(), step}, step);
+    for (int64_t i = 0; i < channels.size(); ++i)
+      for (int64_t image = 0; image < b.images; ++image)
+        copy_exactly(x.at(b.image + image, channels.begin + i), x.cells,
+                     columns.scratch.data() + i * step + image * x.cells);
     return columns;
   }
+  /// How far apart rows of n elements lie: rows that begin at the same place of a page would push
+  /// one another out of the cache.
+  static int64_t apart(int64_t n) { return n % 512 == 0 ? n + 16 : n; }
   const Conv& c_;
   const T* weight_;
 };

@@ -336,8 +336,8 @@ TEST_CASE("every function names itself, whatever it is made of") {
       {"triu", [](auto& a) { here(), (void)triu(a.defined() ? a[0] : a); }},
       {"flip", [](auto& a) { here(), (void)flip(a, 7); }},
       {"chunk", [](auto& a) { here(), (void)chunk(a, 2, 7); }}};
-  for (const auto& [name, f] : chosen)
-    for (const Tensor& wrong : {none, x}) names(name, [&] { f(wrong); });
+  for (const auto& op : chosen)
+    for (const Tensor& wrong : {none, x}) names(op.first, [&] { op.second(wrong); });
   names("unique", [&] { here(), (void)unique(none); });
   names("cat", [&] { here(), (void)cat({x, none}); });
   names("stack", [&] { here(), (void)stack({x, none}); });

@@ -200,6 +200,13 @@ void compare_convolutions(Tally& tally) {
   sweep(tally, "convolutions of pixels", Cases(pixels, fits, 300, 4), 0, both, Choice::never,
         Choice::never);
 
+  const std::vector<Factor> tiny = factors_of({{"height", range(1, 3)},
+                                               {"width", range(1, 3)},
+                                               {"padding h", range(1, 3)},
+                                               {"padding w", range(1, 3)}});
+  sweep(tally, "convolutions of tiny images", Cases(tiny, fits, 300, 8), 16, both, Choice::never,
+        Choice::never);
+
   const std::vector<Factor> large = factors_of({{"in", {1, 8, 16, 20, 33}},
                                                 {"out", {1, 8, 9, 16, 33}},
                                                 {"height", range(10, 70)},
