@@ -55,8 +55,8 @@ class DataLoader : public Loadable<DataLoader> {
       : DataLoader(dataset.size(), options, at) {
     load_ = std::make_shared<Load>([dataset = std::move(dataset), in_order = !options.shuffle, at](
                                        const Tensor& index, int64_t epoch) -> Batch {
-      if constexpr (std::same_as<D, TensorDataset>)
-        if (in_order) {  // rows that follow each other need no copy
+      if (in_order)
+        if constexpr (std::same_as<D, TensorDataset>) {  // rows that follow each other need no copy
           const int64_t start = index.select(0, 0).item<int64_t>(), count = index.size(0);
           return {dataset.x().narrow(0, start, count, at), dataset.y().narrow(0, start, count, at)};
         }
