@@ -1,4 +1,5 @@
 #include <atomic>
+#include <optional>
 #include <thread>
 
 #include "support.hpp"
@@ -250,4 +251,26 @@ TEST_CASE("a leaf that a backward is using refuses another one, and is free afte
   CHECK(refused == 1);
   (x * 1.0).sum().backward();
   CHECK(same_bits(x.grad(), full({3}, 13)));
+}
+
+TEST_CASE("a model in evaluation mode can be called by several threads at once") {
+  manual_seed(1);
+  nn::Sequential net{nn::Conv2d(2, 4, 3, {.padding = 1}),
+                     relu,
+                     nn::MaxPool2d(2),
+                     nn::Dropout2d(0.5),
+                     nn::Flatten(),
+                     nn::Linear(64, 5),
+                     nn::Dropout(0.5)};
+  net.eval();
+  const Tensor x = randn({3, 2, 8, 8}), alone = net(x);
+  std::atomic<int> wrong = 0;
+  in_threads(4, [&](int i) {
+    for (int round = 0; round < 20; ++round) {
+      std::optional<NoGradGuard> none;
+      if (i % 2 == 0) none.emplace();
+      wrong += !same_bits(net(x), alone);
+    }
+  });
+  CHECK(wrong == 0);
 }
