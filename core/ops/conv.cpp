@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "descent/core/base/checked.hpp"
 #include "descent/core/base/paths.hpp"
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/conv/convolve.hpp"
@@ -75,6 +76,18 @@ Tensor weight_grad(const Conv& c, const In& x, const In& g) {
 
 // ---- checks
 
+/// ValueError unless the groups divide the channels of x and those of the result.
+void check_groups(const char* op, const In& x, const In& weight, int64_t in, int64_t out,
+                  int64_t groups) {
+  if (groups < 1) fail<ValueError>(x.at, "{}: groups is {}: need at least 1", op, groups);
+  if (in == 0 || out == 0)
+    fail<ShapeError>(x.at, "{}: x {} with weight {}: need at least one channel of each", op,
+                     x.shape(), weight.shape());
+  if (in % groups != 0 || out % groups != 0)
+    fail<ShapeError>(x.at, "{}: groups {} do not divide the channels of x {} and weight {}", op,
+                     groups, x.shape(), weight.shape());
+}
+
 Conv plan_conv(const In& x, const In& weight, const In* bias, const Conv2dOptions& o) {
   check_inputs("conv2d", x, weight, "x", "weight");
   if (bias) check_inputs("conv2d", x, *bias, "x", "bias");
@@ -86,13 +99,7 @@ Conv plan_conv(const In& x, const In& weight, const In* bias, const Conv2dOption
   const Size2d places = detail::count_places("conv2d", x, window);
   const Shape& shape = x.shape();
   const int64_t channels = shape[-3];
-  if (o.groups < 1) fail<ValueError>(x.at, "conv2d: groups is {}: need at least 1", o.groups);
-  if (channels == 0 || w[0] == 0)
-    fail<ShapeError>(x.at, "conv2d: x {} with weight {}: need at least one channel of each", shape,
-                     w);
-  if (channels % o.groups != 0 || w[0] % o.groups != 0)
-    fail<ShapeError>(x.at, "conv2d: groups {} do not divide the channels of x {} and weight {}",
-                     o.groups, shape, w);
+  check_groups("conv2d", x, weight, channels, w[0], o.groups);
   if (w[1] != channels / o.groups)
     fail<ShapeError>(x.at,
                      "conv2d: x {} and weight {} do not fit with groups {}: need x [N, C, H, W] "
@@ -133,13 +140,105 @@ Tensor convolve_images(const In& x, Conv c, const In& all_taps, const Bias&... b
   return squeeze(forward(c, {unsqueeze(x, 0), x.at}, weight, bias...), 0);
 }
 
+/// Padding of another kind than zeros, made by `pad`.
+Tensor pad_images(const In& x, const Conv2dOptions& o) {
+  const auto [h, w] = o.padding;
+  return pad(x, {w, w, h, h}, {.mode = o.padding_mode});
+}
+
+/// The size of conv_transpose2d's result along one axis, of which x has `in` pixels.
+int64_t transposed_size(const In& x, int64_t in, int64_t kernel, int64_t Size2d::*axis,
+                        const ConvTranspose2dOptions& o) {
+  const char* op = "conv_transpose2d";
+  const int64_t stride = o.stride.*axis, padding = o.padding.*axis, more = o.output_padding.*axis,
+                dilation = o.dilation.*axis;
+  if (kernel < 1 || stride < 1 || dilation < 1 || padding < 0 || more < 0 || more >= stride)
+    fail<ValueError>(
+        x.at,
+        "{}: kernel {}, stride {}, padding {}, output_padding {}, dilation {}: need at "
+        "least 1, 1, 0, 0 and 1, and an output_padding below the stride",
+        op, kernel, stride, padding, more, dilation);
+  const int64_t reach = checked_mul(dilation, kernel - 1, op, x.at) + more + 1;
+  const int64_t size = checked_add(checked_mul(in - 1, stride, op, x.at), reach, op, x.at) -
+                       checked_mul(2, padding, op, x.at);
+  if (in < 1 || size < 1)
+    fail<ShapeError>(x.at, "{}: x {} becomes {} pixels along an axis: need at least one", op,
+                     x.shape(), size);
+  return size;
+}
+
 }  // namespace
 
 Tensor conv2d(const In& x, const In& weight, const In& bias, const Conv2dOptions& o) {
-  return convolve_images(x, plan_conv(x, weight, &bias, o), weight, bias);
+  const Conv c = plan_conv(x, weight, &bias, o);
+  if (o.padding_mode == PadMode::constant) return convolve_images(x, c, weight, bias);
+  return conv2d({pad_images(x, o), x.at}, weight, bias,
+                {.stride = o.stride, .dilation = o.dilation, .groups = o.groups});
 }
 Tensor conv2d(const In& x, const In& weight, const Conv2dOptions& o) {
-  return convolve_images(x, plan_conv(x, weight, nullptr, o), weight);
+  const Conv c = plan_conv(x, weight, nullptr, o);
+  if (o.padding_mode == PadMode::constant) return convolve_images(x, c, weight);
+  return conv2d({pad_images(x, o), x.at}, weight,
+                {.stride = o.stride, .dilation = o.dilation, .groups = o.groups});
+}
+
+Tensor conv_transpose2d(const In& x, const In& weight, const In& bias,
+                        const ConvTranspose2dOptions& o) {
+  const char* op = "conv_transpose2d";
+  check_inputs(op, x, weight, "x", "weight");
+  const Shape &s = x.shape(), &w = weight.shape();
+  if ((s.rank() != 3 && s.rank() != 4) || w.rank() != 4 || s[-3] != w[0])
+    fail<ShapeError>(x.at,
+                     "{}: x {} and weight {} do not fit: need x [N, C, H, W] or [C, H, W] and "
+                     "weight [C, O / groups, KH, KW]",
+                     op, s, w);
+  check_groups(op, x, weight, w[0], w[1], 1);
+  const int64_t channels = checked_mul(w[1], std::max<int64_t>(o.groups, 1), op, x.at);
+  check_groups(op, x, weight, w[0], channels, o.groups);
+  if (bias.defined()) check_inputs(op, x, bias, "x", "bias");
+  if (bias.defined() && !(bias.shape() == Shape{channels}))
+    fail<ShapeError>(x.at, "{}: bias {} does not fit weight {}: need [{}]", op, bias.shape(), w,
+                     channels);
+  const int64_t height = transposed_size(x, s[-2], w[2], &Size2d::h, o),
+                width = transposed_size(x, s[-1], w[3], &Size2d::w, o);
+  const detail::Geometry geometry{height,    width,      {w[2], w[3]}, o.stride,
+                                  o.padding, o.dilation, s[-2],        s[-1]};
+  const Frame frame(x.at);
+  const Tensor images = x.dim() == 4 ? Tensor(x) : unsqueeze(x, 0);
+  Tensor y =
+      input_grad({images.size(0), o.groups, w[1], w[0] / o.groups, geometry}, images, weight);
+  if (bias.defined()) y = y + reshape(bias, {channels, 1, 1});
+  return x.dim() == 4 ? y : squeeze(y, 0);
+}
+
+// ---- along one axis: images of one row
+
+namespace {
+/// Calls f with x and the weight as images.
+template <class F> Tensor as_rows(const char* op, const In& x, const In& weight, F f) {
+  check_inputs(op, x, weight, "x", "weight");
+  if ((x.dim() != 2 && x.dim() != 3) || weight.dim() != 3)
+    fail<ShapeError>(x.at,
+                     "{}: x {} and weight {}: need x [N, C, L] or [C, L] and weight of rank 3", op,
+                     x.shape(), weight.shape());
+  return squeeze({f(In(unsqueeze(x, -2), x.at), In(unsqueeze(weight, 2), x.at)), x.at}, -2);
+}
+}  // namespace
+
+Tensor conv1d(const In& x, const In& weight, const In& bias, const Conv2dOptions& options) {
+  Conv2dOptions o = options;
+  o.stride.h = o.dilation.h = 1, o.padding.h = 0;
+  return as_rows("conv1d", x, weight, [&](const In& images, const In& kernel) {
+    return bias.defined() ? conv2d(images, kernel, bias, o) : conv2d(images, kernel, o);
+  });
+}
+Tensor conv_transpose1d(const In& x, const In& weight, const In& bias,
+                        const ConvTranspose2dOptions& options) {
+  ConvTranspose2dOptions o = options;
+  o.stride.h = o.dilation.h = 1, o.padding.h = o.output_padding.h = 0;
+  return as_rows("conv_transpose1d", x, weight, [&](const In& images, const In& kernel) {
+    return conv_transpose2d(images, kernel, bias, o);
+  });
 }
 
 void set_winograd(bool on) { detail::winograd_on = on; }

@@ -14,6 +14,7 @@
 #include "descent/core/ops/pointwise.hpp"
 #include "descent/core/ops/pooling.hpp"
 #include "descent/core/ops/reduction.hpp"
+#include "descent/core/ops/resize.hpp"
 #include "descent/core/ops/softmax.hpp"
 #include "descent/core/ops/sort.hpp"
 #include "descent/core/ops/view.hpp"

@@ -4,7 +4,7 @@
 #include "descent/core/kernels/copy.hpp"
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/pool.hpp"
-#include "descent/core/ops/factory.hpp"
+#include "descent/core/ops/ops.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {
@@ -78,6 +78,56 @@ Tensor avg_pool2d(const In& x, Size2d kernel, const AvgPool2dOptions& options) {
   const Pool p("avg_pool2d", x,
                {kernel, stride.has_value() ? stride : kernel, padding, 1, ceil_mode});
   return record_average<false>("avg_pool2d", p, pad_counts, x);
+}
+
+/// Calls f with x as images of one row.
+template <class F> static Tensor as_rows(const char* op, const In& x, F f) {
+  detail::check(op, x);
+  if (x.dim() != 2 && x.dim() != 3)
+    fail<ShapeError>(x.at, "{}: x {} has rank {}: need [N, C, L] or [C, L]", op, x.shape(),
+                     x.dim());
+  return squeeze({f(In(unsqueeze(x, -2), x.at)), x.at}, -2);
+}
+Tensor max_pool1d(const In& x, int64_t kernel, const MaxPool2dOptions& options) {
+  MaxPool2dOptions o = options;
+  if (o.stride.has_value()) o.stride.h = 1;
+  o.padding.h = 0, o.dilation.h = 1;
+  return as_rows("max_pool1d", x, [&](const In& rows) { return max_pool2d(rows, {1, kernel}, o); });
+}
+Tensor avg_pool1d(const In& x, int64_t kernel, const AvgPool2dOptions& options) {
+  AvgPool2dOptions o = options;
+  if (o.stride.has_value()) o.stride.h = 1;
+  o.padding.h = 0;
+  return as_rows("avg_pool1d", x, [&](const In& rows) { return avg_pool2d(rows, {1, kernel}, o); });
+}
+
+Tensor adaptive_avg_pool2d(const In& x, Size2d size) {
+  detail::check("adaptive_avg_pool2d", x);
+  const Shape& s = x.shape();
+  if ((s.rank() != 3 && s.rank() != 4) || size.h < 1 || size.w < 1 || s[-2] < 1 || s[-1] < 1)
+    fail<ShapeError>(x.at,
+                     "adaptive_avg_pool2d: x {} to {}: need [N, C, H, W] or [C, H, W] with pixels, "
+                     "and a size of at least 1",
+                     s, str(size));
+  if (s[-2] % size.h == 0 && s[-1] % size.w == 0)  // windows side by side
+    return avg_pool2d(x, {s[-2] / size.h, s[-1] / size.w});
+  const Frame frame(x.at);
+  Tensor y = x;
+  for (const int d : {-2, -1}) {
+    const int64_t in = s[d], out = d == -2 ? size.h : size.w;
+    std::vector<Tensor> means;
+    for (int64_t i = 0; i < out; ++i) {
+      const int64_t first = i * in / out, last = detail::ceil_div((i + 1) * in, out);
+      means.push_back(mean(narrow(y, d, first, last - first), d, true));
+    }
+    y = cat(means, d);
+  }
+  return y;
+}
+Tensor adaptive_avg_pool1d(const In& x, int64_t size) {
+  return as_rows("adaptive_avg_pool1d", x, [size](const In& rows) {
+    return adaptive_avg_pool2d(rows, {1, size});
+  });
 }
 
 }  // namespace descent

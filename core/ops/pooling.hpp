@@ -36,4 +36,16 @@ struct AvgPool2dOptions {
 /// The mean of the pixels in each window.
 [[nodiscard]] Tensor avg_pool2d(const In& x, Size2d kernel, const AvgPool2dOptions& options = {});
 
+/// Pooling along one axis, x [N, C, L] or [C, L]: that of images of one row. Of a Size2d among the
+/// options, w counts, and errors give the shapes of such images.
+[[nodiscard]] Tensor max_pool1d(const In& x, int64_t kernel, const MaxPool2dOptions& options = {});
+[[nodiscard]] Tensor avg_pool1d(const In& x, int64_t kernel, const AvgPool2dOptions& options = {});
+
+/// The means of windows that cover x so that there are `size` of them: window i has the pixels from
+/// floor(i H / OH) up to, but not including, ceil((i + 1) H / OH), and likewise across. ShapeError
+/// if the size has a number below 1, and for x as `avg_pool2d`.
+[[nodiscard]] Tensor adaptive_avg_pool2d(const In& x, Size2d size);
+/// The same along one axis: x [N, C, L] or [C, L] becomes [N, C, size] or [C, size].
+[[nodiscard]] Tensor adaptive_avg_pool1d(const In& x, int64_t size);
+
 }  // namespace descent

@@ -6,6 +6,20 @@ namespace [[gnu::visibility("default")]] descent { namespace nn {
 
 Tensor Flatten::forward(const In& x) const { return flatten(x, start, end); }
 
+Tensor Unflatten::forward(const In& x) const {
+  const int64_t axis = dim < 0 ? dim + x.dim() : dim;
+  if (axis < 0 || axis >= x.dim())
+    fail<IndexError>(x.at, "Unflatten: dim {} of {}: need {} to {}", dim, x.shape(), -x.dim(),
+                     x.dim() - 1);
+  Shape shape;
+  for (int d = 0; d < x.dim(); ++d) {
+    if (d != axis) shape.push_back(x.shape()[d]);
+    else
+      for (int64_t size : sizes) shape.push_back(size);
+  }
+  return reshape(x, shape);
+}
+
 namespace {
 struct Function : Module {
   explicit Function(std::function<Tensor(const In&)> f_) : f(std::move(f_)) {}

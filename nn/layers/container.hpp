@@ -18,6 +18,25 @@ class Flatten : public Module {
   const int64_t start, end;
 };
 
+/// Divides axis `dim` into axes of these sizes, of which one may be -1.
+class Unflatten : public Module {
+ public:
+  /// Keeps the arguments; `forward` checks them.
+  Unflatten(int64_t dim_, const Shape& sizes_) : dim(dim_), sizes(sizes_) {}
+  /// A view of x where its strides allow it, or a copy. IndexError unless x has the axis,
+  /// ShapeError unless the sizes multiply to its size.
+  Tensor forward(const In& x) const override;
+  const int64_t dim;  ///< the axis; a negative one counts from the back
+  const Shape sizes;  ///< what it becomes
+};
+
+/// Returns its input: it stands where another layer could.
+class Identity : public Module {
+ public:
+  /// x itself.
+  Tensor forward(const In& x) const override { return x; }
+};
+
 /// Applies modules, functions and lambdas one after the other. Its children are named "0", "1", ...
 ///
 ///     nn::Sequential net{nn::Linear(784, 128), relu, nn::Linear(128, 10)};
