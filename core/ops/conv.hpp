@@ -48,7 +48,7 @@ struct Conv2dOptions {
 /// `conv2d` along one axis: x [N, C, L] or [C, L], weight [O, C / groups, K], bias [O], which may
 /// be undefined. It is the convolution of images of one row: of a Size2d among the options, w
 /// counts, and errors give the shapes of such images.
-[[nodiscard]] Tensor conv1d(const In& x, const In& weight, const In& bias,
+[[nodiscard]] Tensor conv1d(const In& x, const In& weight, const In& bias = Tensor(),
                             const Conv2dOptions& options = {});
 
 /// Options of `conv_transpose2d`.
@@ -67,12 +67,12 @@ struct ConvTranspose2dOptions {
 /// (KH - 1) + output_padding + 1, and OW likewise. ShapeError if channels and groups do not fit or
 /// nothing is left; ValueError for options out of range, such as an output_padding that is not
 /// below the stride or the dilation. Zeiler et al. 2010, section 3 (Deconvolutional Networks).
-[[nodiscard]] Tensor conv_transpose2d(const In& x, const In& weight, const In& bias,
+[[nodiscard]] Tensor conv_transpose2d(const In& x, const In& weight, const In& bias = Tensor(),
                                       const ConvTranspose2dOptions& options = {});
 
 /// `conv_transpose2d` along one axis, as `conv1d`: x [N, C, L] or [C, L], weight [C, O / groups,
 /// K], bias [O], which may be undefined.
-[[nodiscard]] Tensor conv_transpose1d(const In& x, const In& weight, const In& bias,
+[[nodiscard]] Tensor conv_transpose1d(const In& x, const In& weight, const In& bias = Tensor(),
                                       const ConvTranspose2dOptions& options = {});
 
 /// Sets whether float32 convolutions may use Winograd's tiles, which is the default. The plain sum

@@ -24,7 +24,7 @@ INTERPOLATE = {  # name: (input, options)
     "size": ((1, 2, 4, 6), dict(size=(7, 3))),
     "same": ((1, 1, 3, 3), dict(size=(3, 3))),
     "bilinear": ((1, 2, 3, 4), dict(scale_factor=2.0, mode="bilinear")),
-    "bilinear_factor": ((1, 1, 5, 7), dict(scale_factor=1.3, mode="bilinear")),
+    "bilinear_factor": ((1, 1, 5, 7), dict(scale_factor=1.25, mode="bilinear")),
     "bilinear_size": ((2, 1, 4, 6), dict(size=(7, 3), mode="bilinear")),
     "bilinear_less": ((1, 1, 7, 6), dict(scale_factor=0.4, mode="bilinear")),
     "aligned": ((1, 2, 3, 4), dict(size=(6, 5), mode="bilinear", align_corners=True)),

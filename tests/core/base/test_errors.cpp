@@ -343,6 +343,15 @@ TEST_CASE("every function names itself, whatever it is made of") {
   names("stack", [&] { here(), (void)stack({x, none}); });
   names("stack", [&] { here(), (void)stack({x, zeros({3})}); });
   names("max_pool2d", [&] { here(), (void)max_pool2d(x, 2); });
+  names("max_pool1d", [&] { here(), (void)max_pool1d(none, 2); });
+  names("avg_pool1d", [&] { here(), (void)avg_pool1d(none, 2); });
+  names("adaptive_avg_pool2d", [&] { here(), (void)adaptive_avg_pool2d(x, 2); });
+  names("adaptive_avg_pool1d", [&] { here(), (void)adaptive_avg_pool1d(none, 2); });
+  names("pad", [&] { here(), (void)pad(x, {1}); });
+  names("interpolate", [&] { here(), (void)interpolate(x, {.size = 2}); });
+  names("conv1d", [&] { here(), (void)conv1d(x, x); });
+  names("conv_transpose1d", [&] { here(), (void)conv_transpose1d(x, x); });
+  names("conv_transpose2d", [&] { here(), (void)conv_transpose2d(x, x); });
   names("avg_pool2d", [&] { here(), (void)avg_pool2d(images, 9); });
   names("linspace", [&] { here(), (void)linspace(0, 1, -1); });
   names("arange", [&] { here(), (void)arange(0, 1, 0); });
