@@ -1,4 +1,5 @@
 #pragma once
+#include <cmath>
 #include <limits>
 
 #include "descent/core/kernels/copy.hpp"
@@ -185,6 +186,45 @@ Tensor reduce(const char* op, const In& x, const Axes& axes, const Shape& shape,
       run_passes<Fold>(op, x.at, passes, elements_of<T>(source), map, elements_of<A>(out));
     return out;
   });
+}
+
+// ---- moments
+
+/// Of a group of numbers: their mean, which is the sum mean + rest of two doubles, and the sum of
+/// their squared distances from it.
+struct Moment {
+  double mean, rest, squares;
+};
+
+/// Of the group of n numbers in each of `rows` rows, `stride` apart, at least one in all. It adds
+/// up distances from the first number, so that the mean of equal numbers is that number. If not
+/// `centered`, the mean is taken as 0.
+template <class T>
+Moment moment_of(const T* x, int64_t rows, int64_t stride, int64_t n, bool centered = true) {
+  const int64_t cuts = count_tiles(n);
+  auto total = [&](auto map) {
+    auto piece = [&](int64_t i) {
+      const int64_t begin = i % cuts * kTileElements, size = std::min(kTileElements, n - begin);
+      const T* const from = x + i / cuts * stride + begin;
+      return simd::call([=] { return reduce_row<Plus>(from, size, map); });
+    };
+    if (rows * cuts == 1) return piece(0);
+    std::vector<double> sums(static_cast<std::size_t>(rows * cuts));
+    parallel_for(rows * cuts, [&, to = sums.data()](int64_t i) { to[i] = piece(i); });
+    return reduce_row<Plus>(sums.data(), rows * cuts, Value{});
+  };
+  Moment m{};
+  if (centered) {  // exactly (Knuth, The Art of Computer Programming 2, 4.2.2)
+    const double base = *x, shift = total([=](T v) { return v - base; }) / double(rows * n);
+    m.mean = base + shift;
+    const double part = m.mean - base;
+    if (std::isfinite(m.mean)) m.rest = (base - (m.mean - part)) + (shift - part);
+  }
+  m.squares = total([m](T v) {
+    const double off = (v - m.mean) - m.rest;
+    return off * off;
+  });
+  return m;
 }
 
 // ---- softmax

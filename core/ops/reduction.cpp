@@ -170,13 +170,6 @@ struct Moments {
   Tensor mean, rest, squares;
 };
 
-/// mean + rest = base + shift, exactly (Knuth, The Art of Computer Programming 2, 4.2.2).
-void add_exactly(double base, double shift, double& mean, double& rest) {
-  mean = base + shift;
-  const double part = mean - base;
-  rest = is_finite(mean) ? (base - (mean - part)) + (shift - part) : 0;
-}
-
 /// x minus the means of its groups: a linear function of x, because the means are functions of x
 /// too.
 Tensor subtract_means(const In& x, const Axes& axes, const Moments& m) {
@@ -191,64 +184,26 @@ Tensor subtract_means(const In& x, const Axes& axes, const Moments& m) {
                            const Tensor& g) { return g - sum_to(g, shape) / n; }));
 }
 
-/// Whether each group is a row of neighbouring elements that is short enough for one thread.
-bool groups_are_rows(const Axes& axes) {
-  int kept = 0;
-  while (kept < axes.input.rank() && !axes.contain(kept)) ++kept;
-  for (int i = kept; i < axes.input.rank(); ++i)
-    if (!axes.contain(i) && axes.input[i] != 1) return false;
-  return axes.count > 0 && axes.count <= detail::kTileElements;
-}
-
-/// Adds up distances from the row's first number, so that the mean of equal numbers is that number.
-template <class T> void fill_moments(const T* x, int64_t n, const Moments& m) {
+Moments moments(const In& x, const Axes& axes) {
+  Dims order{};  // in which each group is a row
+  for (const bool reduced : {false, true})
+    for (int d = 0; d < x.dim(); ++d)
+      if (axes.contain(d) == reduced) order.push_back(d);
+  const Tensor source = pack({x.detach().permute(order), x.at});
+  const Shape shape = axes.left(true);
+  const Moments m{zeros(shape, float64), zeros(shape, float64), zeros(shape, float64)};
   auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest),
        *squares = elements_of<double>(m.squares);
-  const int64_t rows = m.mean.numel(), per_tile = std::max<int64_t>(detail::kTileElements / n, 1);
-  parallel_for(detail::ceil_div(rows, per_tile), [=](int64_t tile) {
-    simd::call([=] {
-      for (int64_t i = tile * per_tile; i < std::min(rows, (tile + 1) * per_tile); ++i) {
-        const T* row = x + i * n;
-        const double base = row[0];
-        auto shifted = [base](T v) { return v - base; };
-        const double sum = detail::reduce_row<Plus>(row, n, shifted);
-        add_exactly(base, sum / static_cast<double>(n), mean[i], rest[i]);
-        auto square = [center = mean[i], left = rest[i]](T v) {
-          const double off = (v - center) - left;
-          return off * off;
-        };
-        squares[i] = detail::reduce_row<Plus>(row, n, square);
+  const int64_t n = axes.count, groups = n == 0 ? 0 : m.mean.numel(),
+                per_tile = std::max<int64_t>(detail::kTileElements / std::max<int64_t>(n, 1), 1);
+  visit<Kinds::floating>("var", x.dtype(), x.at, [&]<class T>(T) {
+    parallel_for(detail::ceil_div(groups, per_tile), [&](int64_t tile) {
+      for (int64_t i = tile * per_tile; i < std::min(groups, (tile + 1) * per_tile); ++i) {
+        const detail::Moment one = detail::moment_of(elements_of<T>(source) + i * n, 1, n, n);
+        mean[i] = one.mean, rest[i] = one.rest, squares[i] = one.squares;
       }
     });
   });
-}
-
-Moments moments(const In& x, const Axes& axes) {
-  const Shape shape = axes.left(true);
-  const In value(x.detach(), x.at);
-  Moments m{empty(shape, float64), empty(shape, float64), {}};
-  if (groups_are_rows(axes)) {
-    m.squares = empty(shape, float64);
-    const Tensor source = detail::pack(x);
-    if (x.dtype() == float32) fill_moments(elements_of<float>(source), axes.count, m);
-    else fill_moments(elements_of<double>(source), axes.count, m);
-    return m;
-  }
-  // The first number of each group, as for rows. float32 does not need it: a sum of equal floats is
-  // exact in doubles.
-  Tensor base = value;
-  for (int d = 0; d < x.dim(); ++d)
-    if (axes.contain(d)) base = base.narrow(d, 0, std::min<int64_t>(x.shape()[d], 1));
-  base = x.dtype() == float64 && axes.count > 0 ? base.contiguous() : zeros(shape, float64);
-  const In shifted(x.dtype() == float64 ? value - base : Tensor(value), x.at);
-  auto wide = [](auto v) { return static_cast<double>(v); };
-  const Tensor sums = reduce<Plus, Kinds::floating>("var", shifted, axes, shape, wide);
-  const double *from = base.data<double>(), *sum = sums.data<double>();
-  auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest);
-  for (int64_t i = 0; i < sums.numel(); ++i)
-    add_exactly(from[i], sum[i] / static_cast<double>(axes.count), mean[i], rest[i]);
-  const In off(subtract_means(value, axes, m), x.at);
-  m.squares = reduce<Plus, Kinds::floating>("var", off, axes, shape, squared);
   return m;
 }
 
