@@ -69,6 +69,7 @@
 #include "descent/nn/layers/conv.hpp"
 #include "descent/nn/layers/dropout.hpp"
 #include "descent/nn/layers/linear.hpp"
+#include "descent/nn/layers/norm.hpp"
 #include "descent/nn/layers/pool.hpp"
 #include "descent/nn/loss.hpp"
 #include "descent/nn/metrics.hpp"

@@ -336,6 +336,14 @@ TEST_CASE("every function names itself, whatever it is made of") {
       {"triu", [](auto& a) { here(), (void)triu(a.defined() ? a[0] : a); }},
       {"flip", [](auto& a) { here(), (void)flip(a, 7); }},
       {"chunk", [](auto& a) { here(), (void)chunk(a, 2, 7); }}};
+  const std::pair<const char*, std::function<void(const Tensor&)>> normalized[] = {
+      {"batch_norm", [](auto& a) { here(), (void)batch_norm(a, a, a); }},
+      {"group_norm", [](auto& a) { here(), (void)group_norm(a, 7); }},
+      {"instance_norm", [](auto& a) { here(), (void)instance_norm(a, a); }},
+      {"layer_norm", [](auto& a) { here(), (void)layer_norm(a, {3}, a); }},
+      {"rms_norm", [](auto& a) { here(), (void)rms_norm(a, {2}); }}};
+  for (const auto& [name, f] : normalized)
+    for (const Tensor& wrong : {none, x}) names(name, [&] { f(wrong); });
   for (const auto& [name, f] : chosen)
     for (const Tensor& wrong : {none, x}) names(name, [&] { f(wrong); });
   names("unique", [&] { here(), (void)unique(none); });
