@@ -13,13 +13,10 @@ struct Groups {
   double eps;             // is added to the variance
   bool centered, scaled;  // whether the mean and the variance are the group's own, not given ones
 
-  /// The batches whose groups of one block make a tile. Their gradients of the weight are added up
-  /// one after the other, as those of kRunResults outer ones are: for each, `parts` has a place.
-  int64_t step() const {
-    const int64_t most = std::max(kTileElements / (outer * row), batch * blocks / 16);
-    return std::clamp<int64_t>(most, 1, kRunResults);
-  }
-  int64_t parts() const { return std::max(ceil_div(batch, step()), ceil_div(outer, kRunResults)); }
+  /// Of `kStep` batches, or of kRunResults outer ones, the gradients of the weight are added up one
+  /// after the other: for each, there is a part.
+  int64_t parts() const { return std::max(ceil_div(batch, kStep), ceil_div(outer, kRunResults)); }
+  static constexpr int64_t kStep = 16;
 };
 
 /// How the numbers of a group are normalised. A mean that T does not hold has a rest.
@@ -34,9 +31,9 @@ template <class T> struct Standard {
 
 /// f(tile, block, group, its first number), on several threads.
 template <class F> void each_group(const Groups& p, F f) {
-  parallel_for(ceil_div(p.batch, p.step()) * p.blocks, [&](int64_t t) {
-    const int64_t tile = t / p.blocks, block = t % p.blocks, begin = tile * p.step();
-    for (int64_t i = begin; i < std::min(begin + p.step(), p.batch); ++i)
+  parallel_for(ceil_div(p.batch, p.kStep) * p.blocks, [&](int64_t t) {
+    const int64_t tile = t / p.blocks, block = t % p.blocks, begin = tile * p.kStep;
+    for (int64_t i = begin; i < std::min(begin + p.kStep, p.batch); ++i)
       f(tile, block, i * p.blocks + block);
   });
 }
@@ -86,7 +83,7 @@ void normalize_back(const Groups& p, const T* x, const T* w, const Moment* m, co
           sum += reduce_row<Plus>(outer, n, wide);
         });
       }
-    const double n = static_cast<double>(p.outer * p.row);
+    const auto n = static_cast<double>(p.outer * p.row);
     auto f = [s, mean = static_cast<T>(p.centered ? sum / n : 0),
               turn = static_cast<T>(p.scaled ? tilt / n : 0)](T v, T d, T a) {
       return (d * a - mean - s(v) * turn) * s.scale;

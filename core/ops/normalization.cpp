@@ -5,6 +5,7 @@
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/copy.hpp"
 #include "descent/core/kernels/normalize.hpp"
+#include "descent/core/ops/blend.hpp"
 #include "descent/core/ops/ops.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
@@ -36,11 +37,15 @@ Shape channels_of(const char* op, const In& x) {
   if (x.dim() >= 2) return {x.shape()[1]};
   fail<ShapeError>(x.at, "{}: x {} has rank {}: need [N, C, ..]", op, x.shape(), x.dim());
 }
-/// The product of the sizes of the axes from `first` on.
-int64_t size_from(int first, const Shape& shape) {
-  int64_t n = 1;
-  for (int i = first; i < shape.rank(); ++i) n *= shape[i];
-  return n;
+/// The sizes of the last `rank` axes of x.
+Shape tail(const In& x, int rank) {
+  Shape shape;
+  for (int i = rank; i > 0; --i) shape.push_back(x.shape()[-i]);
+  return shape;
+}
+/// The number of elements for each index of the first `axes` axes of x.
+int64_t size_behind(int axes, const In& x) {
+  return detail::numel("", tail(x, x.dim() - axes), x.at);
 }
 
 // ---- the passes
@@ -75,8 +80,7 @@ Tensor normalize(const char* op, const Groups& p, const In& x, const Shape& view
   const Frame frame(x.at);
   const In w(weight.defined() ? reshape(weight, view) : ones({1}, x.dtype()), x.at);
   const In b(bias.defined() ? reshape(bias, view) : zeros({1}, x.dtype()), x.at);
-  Shape each = view;
-  for (int i = 0; i < view.rank(); ++i) each[i] = x.shape()[i - view.rank()];
+  const Shape each = tail(x, view.rank());
   auto spread = [each](const In& v) { return detail::pack(expand(v.detach(), each)); };
   Tensor y = detail::empty_like(op, x, x.dtype());
   const Tensor source = detail::pack(x), scales = spread(w), shifts = spread(b);
@@ -92,7 +96,8 @@ Tensor normalize(const char* op, const Groups& p, const In& x, const Shape& view
       const uint32_t version = In(g).version;
       if (Peek::header(pass->from) != Peek::header(g) || pass->version != version ||
           !wanted.defined()) {
-        const Tensor dx = zeros_like(x), parts = zeros({p.parts(), 2, p.blocks * p.row}, g.dtype());
+        const Tensor dx = detail::empty_like(op, x, g.dtype());
+        const Tensor parts = zeros({p.parts(), 2, p.blocks * p.row}, g.dtype());
         visit<Kinds::floating>(op, g.dtype(), At::unknown(), [&]<class T>(T) {
           detail::normalize_back(p, elements_of<T>(detail::pack(x)), elements_of<T>(spread(w)),
                                  elements_of<Moment>(m), elements_of<T>(detail::pack(g)),
@@ -108,18 +113,16 @@ Tensor normalize(const char* op, const Groups& p, const In& x, const Shape& view
 }
 
 /// Room for the moments of the groups.
-Tensor moments(const Groups& p) { return empty({p.batch, p.blocks, 3}, float64); }
+Tensor moments(const Groups& p) { return zeros({p.batch, p.blocks, 3}, float64); }
 
 Tensor normalize_last(const char* op, const In& x, const Shape& shape, const In& weight,
                       const In& bias, double eps, bool centered) {
   check_all(op, x, eps, shape, {{"weight", &weight}, {"bias", &bias}});
-  const int front = x.dim() - shape.rank();
-  bool fits = shape.rank() > 0 && front >= 0;
-  for (int i = 0; fits && i < shape.rank(); ++i) fits = shape[i] == x.shape()[front + i];
-  if (!fits)
+  const int rank = shape.rank();
+  if (rank == 0 || rank > x.dim() || !(tail(x, rank) == shape))
     fail<ShapeError>(x.at, "{}: x {} does not end with normalized_shape {}, of rank 1 or more", op,
                      x.shape(), shape);
-  const int64_t row = size_from(0, shape), rows = row == 0 ? 0 : x.numel() / row;
+  const int64_t row = size_behind(x.dim() - rank, x), rows = row == 0 ? 0 : x.numel() / row;
   const Groups p{1, rows, 1, row, eps, centered, true};
   return normalize(op, p, x, shape, weight, bias, moments(p));
 }
@@ -133,7 +136,7 @@ Tensor normalize_groups(const char* op, const In& x, int64_t groups, const In& w
                      x.shape());
   Shape view = Shape::filled(x.dim() - 1, 1);
   view[0] = channels[0];
-  const Groups p{1, x.shape()[0], groups, size_from(1, x.shape()) / groups, eps, true, true};
+  const Groups p{1, x.shape()[0], groups, size_behind(1, x) / groups, eps, true, true};
   return normalize(op, p, x, view, weight, bias, moments(p));
 }
 
@@ -155,7 +158,7 @@ Tensor group_norm(const In& x, int64_t groups, const In& weight, const In& bias,
 }
 Tensor instance_norm(const In& x, const In& weight, const In& bias, double eps) {
   const Shape channels = channels_of("instance_norm", x);
-  if (size_from(2, x.shape()) == 1)
+  if (size_behind(2, x) == 1)
     fail<ShapeError>(x.at, "instance_norm: x {} has images of one pixel: need two or more",
                      x.shape());
   return normalize_groups("instance_norm", x, std::max<int64_t>(channels[0], 1), weight, bias, eps);
@@ -177,7 +180,7 @@ Tensor batch_norm(const In& x, const In& running_mean, const In& running_var, co
                      "batch_norm: need running_mean and running_var; in training, or neither");
   if (known && (running_mean.requires_grad() || running_var.requires_grad()))
     fail<GraphError>(x.at, "batch_norm: running statistics require a gradient: detach() them");
-  const int64_t batch = x.shape()[0], span = size_from(2, x.shape()), count = batch * span;
+  const int64_t batch = x.shape()[0], span = size_behind(2, x), count = batch * span;
   if (o.training && count == 1)
     fail<ShapeError>(x.at, "batch_norm: x {} has one element in each channel: need two or more",
                      x.shape());
@@ -186,27 +189,20 @@ Tensor batch_norm(const In& x, const In& running_mean, const In& running_var, co
   view[0] = channels[0];
   const Groups p{turned ? 1 : batch, 1,         channels[0], turned ? count : span, o.eps,
                  o.training,         o.training};
-  const Tensor m =
-      o.training
-          ? moments(p)
-          : stack({to(running_mean, float64), zeros(channels, float64), to(running_var, float64)},
-                  -1)
-                .unsqueeze(0);
+  const Tensor m = moments(p);
+  if (!o.training) {
+    select(m[0], 1, 0).copy_(to(running_mean, float64));
+    select(m[0], 1, 2).copy_(to(running_var, float64));
+  }
   const In source(turned ? transpose(x, 0, 1) : Tensor(x), x.at);
   Tensor y = normalize(op, p, source, view, weight, bias, m);
   if (turned) y = contiguous(transpose(y, 0, 1));
   if (!o.training || !known || x.numel() == 0) return y;
-  const NoGradGuard constant;
   const double n = static_cast<double>(count);
-  auto next = [&](const In& old, const Tensor& now) {
-    return old * (1 - o.momentum) + to(now * o.momentum, x.dtype());
-  };
-  const Tensor now = m[0], mean = next(running_mean, select(now, 1, 0) + select(now, 1, 1)),
-               var = next(running_var, select(now, 1, 2) * (n / (n - 1)));
-  check_not_expanded(op, running_mean, x.at);
-  check_not_expanded(op, running_var, x.at);
-  running_mean.copy_(mean);
-  running_var.copy_(var);
+  const NamedTensors all{{"running_mean", running_mean}, {"running_var", running_var}};
+  for (const auto& [name, old] : all) check_not_expanded(op, old, x.at);
+  blend(op, all, NamedTensors{{"", select(m[0], 1, 0)}, {"", select(m[0], 1, 2) * (n / (n - 1))}},
+        o.momentum);
   return y;
 }
 

@@ -163,45 +163,41 @@ Tensor argmin(const In& x, int64_t dim, KeepDim keepdim) {
 
 namespace {
 
-/// For each group of elements that one element of the result combines: their mean, which is the sum
-/// mean + rest of two doubles, and the sum of their squared distances from it. float64 tensors of
-/// shape axes.left(true).
-struct Moments {
-  Tensor mean, rest, squares;
-};
+/// Number i of a Moment, for each group of elements that one element of the result combines.
+Tensor moment(const Tensor& m, int64_t i, const Axes& axes) {
+  return reshape(select(m, 1, i), axes.left(true));
+}
 
 /// x minus the means of its groups: a linear function of x, because the means are functions of x
 /// too.
-Tensor subtract_means(const In& x, const Axes& axes, const Moments& m) {
+Tensor subtract_means(const In& x, const Axes& axes, const Tensor& m) {
+  const Tensor means = moment(m, 0, axes);
   Tensor off = detail::empty_like("var", x, x.dtype());
   visit<Kinds::floating>("var", x.dtype(), x.at, [&]<class T>(T) {
     detail::transform<T>([](T v, double mean) { return static_cast<T>(v - mean); }, off,
-                         detail::Operand<T>(x), detail::Operand<double>(m.mean));
+                         detail::Operand<T>(x), detail::Operand<double>(means));
   });
-  if (x.dtype() == float64) off -= m.rest;
+  if (x.dtype() == float64) off -= moment(m, 1, axes);
   return record("var_backward", std::move(off),
-                wrt(x, [n = static_cast<double>(axes.count), shape = m.mean.shape()](
+                wrt(x, [n = static_cast<double>(axes.count), shape = means.shape()](
                            const Tensor& g) { return g - sum_to(g, shape) / n; }));
 }
 
-Moments moments(const In& x, const Axes& axes) {
+/// The Moment of each group.
+Tensor moments(const In& x, const Axes& axes) {
   Dims order{};  // in which each group is a row
   for (const bool reduced : {false, true})
     for (int d = 0; d < x.dim(); ++d)
       if (axes.contain(d) == reduced) order.push_back(d);
   const Tensor source = pack({x.detach().permute(order), x.at});
-  const Shape shape = axes.left(true);
-  const Moments m{zeros(shape, float64), zeros(shape, float64), zeros(shape, float64)};
-  auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest),
-       *squares = elements_of<double>(m.squares);
-  const int64_t n = axes.count, groups = n == 0 ? 0 : m.mean.numel(),
-                per_tile = std::max<int64_t>(detail::kTileElements / std::max<int64_t>(n, 1), 1);
+  Tensor m = zeros({detail::numel("var", axes.left(true), x.at), 3}, float64);
+  const int64_t n = std::max<int64_t>(axes.count, 1), groups = x.numel() / n,
+                per_tile = std::max<int64_t>(detail::kTileElements / n, 1);
   visit<Kinds::floating>("var", x.dtype(), x.at, [&]<class T>(T) {
     parallel_for(detail::ceil_div(groups, per_tile), [&](int64_t tile) {
-      for (int64_t i = tile * per_tile; i < std::min(groups, (tile + 1) * per_tile); ++i) {
-        const detail::Moment one = detail::moment_of(elements_of<T>(source) + i * n, 1, n, n);
-        mean[i] = one.mean, rest[i] = one.rest, squares[i] = one.squares;
-      }
+      for (int64_t i = tile * per_tile; i < std::min(groups, (tile + 1) * per_tile); ++i)
+        elements_of<detail::Moment>(m)[i] =
+            detail::moment_of(elements_of<T>(source) + i * n, 1, n, n);
     });
   });
   return m;
@@ -214,8 +210,8 @@ Tensor var(const In& x, const Dims& dims, KeepDim keepdim, const VarOptions& opt
   const Axes axes("var", x, dims);
   const double degrees = std::max(0.0, static_cast<double>(axes.count) - options.correction);
   const double scale = axes.count == 0 ? 0 : 2 / degrees;
-  const Moments m = moments(x, axes);
-  Tensor value = to(m.squares / degrees, x.dtype());
+  const Tensor m = moments(x, axes);
+  Tensor value = to(moment(m, 2, axes) / degrees, x.dtype());
   return record("var", reshape(value, axes.left(keepdim)),
                 wrt(x, [x = saved(x), axes, m, scale](const Tensor& g) {
                   return subtract_means(x, axes, m) * spread(axes, g * scale);

@@ -10,26 +10,24 @@ Normalization::Normalization(const Shape& shape, bool has_weight, bool has_bias,
     : weight(has_weight ? register_parameter("weight", ones(shape, float32, at)) : Tensor()),
       bias(has_bias ? register_parameter("bias", zeros(shape, float32, at)) : Tensor()) {}
 
-BatchNorm::BatchNorm(const char* name, int least, int most, int64_t features,
-                     const BatchNormLayerOptions& o, At at)
+BatchNorm::BatchNorm(bool for_images, int64_t features, const BatchNormLayerOptions& o, At at)
     : Normalization({features}, o.affine, o.affine, at),
       options(o),
       running_mean(track("running_mean", zeros({features}, float32, at))),
       running_var(track("running_var", ones({features}, float32, at))),
       num_batches_tracked(track("num_batches_tracked", zeros({}, int64))),
-      name_(name),
-      least_(least),
-      most_(most) {}
+      for_images_(for_images) {}
 
 Tensor BatchNorm::track(const char* name, const Tensor& start) {
   return options.track_running_stats ? register_buffer(name, start) : Tensor();
 }
 
 Tensor BatchNorm::forward(const In& x) const {
-  check_input(name_, x);
-  if (x.dim() < least_ || x.dim() > most_)
-    fail<ShapeError>(x.at, "{}: x {} has rank {}: need {}", name_, x.shape(), x.dim(),
-                     least_ == 2 ? "[N, C] or [N, C, T]" : "[N, C, H, W]");
+  const char* name = for_images_ ? "BatchNorm2d" : "BatchNorm1d";
+  check_input(name, x);
+  if (for_images_ ? x.dim() != 4 : x.dim() != 2 && x.dim() != 3)
+    fail<ShapeError>(x.at, "{}: x {} has rank {}: need {}", name, x.shape(), x.dim(),
+                     for_images_ ? "[N, C, H, W]" : "[N, C] or [N, C, T]");
   const bool update = training() && options.track_running_stats;
   const double momentum = update && !options.momentum ? 1 / (num_batches_tracked.item() + 1)
                                                       : options.momentum.value_or(0);

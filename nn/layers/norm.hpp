@@ -42,28 +42,26 @@ class BatchNorm : public Normalization {
   const Tensor num_batches_tracked;  ///< how many batches it was trained with, an int64
 
  protected:
-  /// A layer called `name` for x of a rank between `least` and `most`.
-  BatchNorm(const char* name, int least, int most, int64_t features,
-            const BatchNormLayerOptions& options, At at);
+  /// A layer for images or, if not, for x of rank 2 or 3.
+  BatchNorm(bool for_images, int64_t features, const BatchNormLayerOptions& options, At at);
 
  private:
   Tensor track(const char* name, const Tensor& start);
-  const char* const name_;
-  const int least_, most_;
+  const bool for_images_;
 };
 /// Normalises each channel of x [N, C] or [N, C, T].
 class BatchNorm1d : public BatchNorm {
  public:
   /// A layer for `features` channels. ShapeError if that is negative.
   explicit BatchNorm1d(int64_t features, const BatchNormLayerOptions& o = {}, At at = At::here())
-      : BatchNorm("BatchNorm1d", 2, 3, features, o, at) {}
+      : BatchNorm(false, features, o, at) {}
 };
 /// Normalises each channel of x [N, C, H, W].
 class BatchNorm2d : public BatchNorm {
  public:
   /// A layer for `features` channels. ShapeError if that is negative.
   explicit BatchNorm2d(int64_t features, const BatchNormLayerOptions& o = {}, At at = At::here())
-      : BatchNorm("BatchNorm2d", 4, 4, features, o, at) {}
+      : BatchNorm(true, features, o, at) {}
 };
 
 /// How a `LayerNorm` is made.
