@@ -74,6 +74,7 @@
 #include "descent/nn/loss.hpp"
 #include "descent/nn/metrics.hpp"
 #include "descent/nn/module.hpp"
+#include "descent/nn/parametrize.hpp"
 #include "descent/nn/summary.hpp"
 #include "descent/optim/adam.hpp"
 #include "descent/optim/average.hpp"

@@ -5,6 +5,7 @@ float64, because in float32 PyTorch is off by more than the tests allow."""
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from cases import case_of, numbers, write
 
@@ -73,6 +74,29 @@ LAYERS = {  # name: (class, arguments, options, input)
     "InstanceNorm2d/plain": (nn.InstanceNorm2d, (3,), {}, (2, 3, 2, 4)),
     "InstanceNorm2d/affine": (nn.InstanceNorm2d, (3,), dict(affine=True), (2, 3, 3, 2)),
     "InstanceNorm2d/unbatched": (nn.InstanceNorm2d, (2,), dict(affine=True, eps=0.25), (2, 3, 4)),
+}
+
+
+def linear(f, bias=True):
+    return lambda **options: f(nn.Linear(3, 2, bias=bias), **options)
+
+
+def conv2d(f):
+    return lambda **options: f(nn.Conv2d(4, 2, (2, 1), stride=2, padding=1, groups=2), **options)
+
+
+PARAMETRIZED = {
+    "weight_norm/linear": (linear(weight_norm), (), {}, (4, 3)),
+    "weight_norm/linear_columns": (linear(weight_norm, bias=False), (), dict(dim=1), (2, 2, 3)),
+    "weight_norm/linear_whole": (linear(weight_norm), (), dict(dim=None), (4, 3)),
+    "weight_norm/conv2d": (conv2d(weight_norm), (), {}, (1, 4, 3, 4)),
+    "weight_norm/conv2d_rows": (conv2d(weight_norm), (), dict(dim=-2), (1, 4, 3, 2)),
+    "weight_norm/conv2d_whole": (conv2d(weight_norm), (), dict(dim=None), (2, 4, 2, 2)),
+    "spectral_norm/linear": (linear(spectral_norm), (), {}, (4, 3)),
+    "spectral_norm/linear_more": (linear(spectral_norm, bias=False), (),
+                                  dict(n_power_iterations=3), (4, 3)),
+    "spectral_norm/linear_eps": (linear(spectral_norm), (), dict(eps=8.0), (4, 3)),
+    "spectral_norm/conv2d": (conv2d(spectral_norm), (), {}, (1, 4, 3, 4)),
 }
 
 
@@ -151,7 +175,7 @@ def layer_cases(dtype, layers):
 
 
 def all_cases(dtype):
-    for cases in (function_cases(dtype), layer_cases(dtype, LAYERS)):
+    for cases in (function_cases(dtype), layer_cases(dtype, LAYERS | PARAMETRIZED)):
         for head, *lines in cases:
             yield [head.replace("f64", {torch.float32: "f32", torch.float64: "f64"}[dtype])] + lines
 

@@ -37,7 +37,7 @@ Tensor copy_of(const GoldenCase& c, const char* key) {
 
 /// Compares a layer in both modes, once it has loaded the state of the case by name.
 template <class Layer>
-void compare_layer(const char* op, int cases, Layer (*make)(const GoldenCase&)) {
+void compare_layer(const char* op, int cases, const std::function<Layer(const GoldenCase&)>& make) {
   GoldenTally tally;
   for (const GoldenCase& c : golden_cases(op, "normalization")) {
     CAPTURE(c.name);
@@ -131,6 +131,60 @@ TEST_CASE("layers that normalise load PyTorch's state dicts by name and give its
     return nn::InstanceNorm2d(c.tensor("input").size(-3),
                               {.eps = eps_of(c), .affine = c.flag("affine", false)});
   });
+}
+
+TEST_CASE("layers with parametrized weights load PyTorch's state dicts and give its outputs") {
+  const auto layer_of = [](const GoldenCase& c) -> nn::Weighted {
+    if (c.name.find("conv2d") != std::string::npos)
+      return nn::Conv2d(4, 2, {2, 1}, {.stride = 2, .padding = 1, .groups = 2});
+    return nn::Linear(3, 2, {.bias = c.tensors.count("bias") != 0});
+  };
+  compare_layer<nn::Parametrized>("weight_norm", 12, [=](const GoldenCase& c) {
+    if (c.option("dim", "") == "None") return weight_norm(layer_of(c), {.dim = {}});
+    return weight_norm(layer_of(c), {.dim = static_cast<int64_t>(c.number("dim", 0))});
+  });
+  compare_layer<nn::Parametrized>("spectral_norm", 8, [=](const GoldenCase& c) {
+    return spectral_norm(
+        layer_of(c), {.n_power_iterations = static_cast<int64_t>(c.number("n_power_iterations", 1)),
+                      .eps = c.number("eps", 1e-12)});
+  });
+}
+
+TEST_CASE("weight_norm begins with the weight of its layer, and spectral_norm divides it") {
+  manual_seed(5);
+  nn::Linear linear(7, 5);
+  const Tensor w = linear.weight.detach().clone();
+  const nn::Parametrized normed = weight_norm(linear);
+  CHECK(norm(normed.weight() - w).item() < 1e-6);
+  CHECK(same_bits(normed.get_parameter("bias"), linear.bias));
+  nn::Parametrized divided = spectral_norm(nn::Conv2d(3, 4, {2, 2}));
+  for (int i = 0; i < 100; ++i) (void)divided(ones({1, 3, 2, 2}));
+  divided.eval();
+  const auto state = divided.state_dict();
+  const Tensor whole = to(divided.weight().detach().reshape({4, 12}), float64);
+  Tensor v = ones({12}, float64);  // the largest singular value, by power iterations
+  for (int i = 0; i < 1000; ++i) v = matmul(whole.t(), matmul(whole, v / norm(v)));
+  CHECK(std::sqrt(norm(v).item()) == doctest::Approx(1).epsilon(1e-5));
+  CHECK(same_bits(divided.state_dict(), state));  // evaluation changes no vector
+  struct Net : nn::Module {
+    nn::Parametrized fc = register_module("fc", weight_norm(nn::Linear(3, 2), {.dim = {}}));
+    Tensor forward(const In& x) const override { return fc(x); }
+  };
+  Net net;
+  CHECK(net.get_parameter("fc.parametrizations.weight.original0").shape() == Shape{});
+  net.to(float64);
+  CHECK(net(ones({1, 3}, float64)).dtype() == float64);
+  CHECK(refusal<IndexError>([] { weight_norm(nn::Linear(3, 2), {.dim = 2}); }) ==
+        "size: dim 2 is out of range for rank 2: need -2..1");
+  CHECK(standard_error([&] { net(ones({1, 3}, float64)); }) == "");
+}
+
+TEST_CASE("two calls of a layer with spectral_norm may be differentiated together") {
+  manual_seed(6);
+  const nn::Parametrized layer = spectral_norm(nn::Linear(3, 2));
+  const Tensor first = layer(ones({1, 3})), second = layer(full({1, 3}, 2));
+  (sum(first) + sum(second)).backward();
+  CHECK(layer.get_parameter("parametrizations.weight.original").grad().defined());
 }
 
 TEST_CASE("parameters and buffers of layers that normalise start as PyTorch's") {
