@@ -247,6 +247,76 @@ TEST_CASE("a NaN or an infinity spoils its own group alone") {
   }
 }
 
+TEST_CASE("values and gradients are those of the definition, for any shape and layout") {
+  enum Op { batch, batch_given, instance, group, last, root };
+  int compared = 0;
+  double worst = 0;
+  const std::vector<Shape> shapes = {
+      {2, 3, 16},  {33, 2, 16}, {70, 1, 33}, {3, 2, 1025}, {2, 1, 2100}, {40, 3, 2}, {1100, 2, 1},
+      {7, 40, 15}, {17, 4, 31}, {50, 2, 8},  {16, 2, 64},  {1, 6, 2050}, {5, 8, 7},  {2, 64, 40}};
+  for (const Shape& shape : shapes)
+    for (const Op op : {batch, batch_given, instance, group, last, root})
+      for (const bool turned : {false, true})
+        for (const DType dtype : {float32, float64}) {
+          if (op == instance && shape[2] == 1) continue;
+          CAPTURE(str(shape));
+          CAPTURE(op);
+          CAPTURE(str(dtype));
+          const bool rows = op == last || op == root;
+          const Shape each{shape[rows ? 2 : 1]};
+          const Tensor exact = noise(shape, 1).to(float64) + 3, g = noise(shape, 2).to(float64),
+                       w = noise(each, 3).to(float64), b = noise(each, 4).to(float64),
+                       mean = noise(each, 5).to(float64), var = square(mean) + 0.5;
+          auto ours = [&](const Tensor& x, const Tensor& weight, const Tensor& bias) {
+            if (rows)
+              return op == last ? layer_norm(x, each, weight, bias)
+                                : rms_norm(x, each, weight) + bias;
+            if (op == instance) return instance_norm(x, weight, bias);
+            if (op == group) return group_norm(x, each[0] % 2 == 0 ? 2 : 1, weight, bias);
+            return batch_norm(x, mean.to(dtype), var.to(dtype), weight, bias,
+                              {.training = op == batch});
+          };
+          auto plain = [&](const Tensor& x, const Tensor& weight, const Tensor& bias) {
+            const Shape view = rows ? each : Shape{each[0], 1};
+            const Dims dims = rows ? Dims{2} : op == batch ? Dims{0, 2} : Dims{-1};
+            const Tensor v = op == group ? x.reshape({shape[0], each[0] % 2 == 0 ? 2 : 1, -1}) : x;
+            const Tensor middle = op == root          ? zeros({}, float64)
+                                  : op == batch_given ? mean.to(dtype).to(float64).reshape(view)
+                                                      : descent::mean(v, dims, true);
+            const double eps = op == root ? (dtype == float32 ? 0x1p-23 : 0x1p-52) : 1e-5;
+            const Tensor spread = op == batch_given ? var.to(dtype).to(float64).reshape(view)
+                                                    : descent::mean(square(v - middle), dims, true);
+            const Tensor y = ((v - middle) / sqrt(spread + eps)).reshape(shape);
+            return y * weight.reshape(view) + bias.reshape(view);
+          };
+          auto results = [&](auto f, DType as, bool turn) {
+            Tensor x = exact.to(as).clone();
+            if (turn) x = x.transpose(0, 2).clone().transpose(0, 2);
+            x = x.detach().requires_grad_();
+            const Tensor weight = w.to(as).clone().requires_grad_(),
+                         bias = b.to(as).clone().requires_grad_();
+            const Tensor y = f(x, weight, bias);
+            std::vector<Tensor> all = grad({y}, {x, weight, bias}, {}, {g.to(as)});
+            all.push_back(y.detach());
+            return all;
+          };
+          const auto found = results(ours, dtype, turned), right = results(plain, float64, false);
+          for (std::size_t i = 0; i < found.size(); ++i) {
+            // A gradient of a parameter is a sum; the scale of its rounding is that of the terms.
+            const double terms =
+                             i == 1 || i == 2 ? static_cast<double>(exact.numel() / each[0]) : 1,
+                         scale = max(abs(right[i])).item() + std::sqrt(terms);
+            const double off = max(abs(found[i].to(float64) - right[i])).item() / scale;
+            const double ulp = off / (dtype == float32 ? 0x1p-23 : 0x1p-52);
+            CHECK(ulp <= 64);
+            worst = std::max(worst, ulp);
+            ++compared;
+          }
+        }
+  std::printf("normalization: %d comparisons with the definition, off by %.1f ulp of 64\n",
+              compared, worst);
+}
+
 TEST_CASE("each input takes its gradient of the same backward, whatever happened before") {
   const Tensor x = noise({6, 5}, 1, float64).requires_grad_();
   const Tensor w = noise({5}, 2, float64).requires_grad_(), b = w.detach().clone().requires_grad_();
