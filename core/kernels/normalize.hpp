@@ -44,7 +44,8 @@ void normalize(const Groups& p, const T* x, const T* w, const T* b, Moment* m, T
   const int64_t stride = p.batch * p.blocks * p.row;
   each_group(p, [=](int64_t, int64_t block, int64_t group) {
     if (p.scaled) {
-      m[group] = moment_of(x + group * p.row, p.outer, stride, p.row, p.centered);
+      m[group] = simd::call(
+          [&] { return moment_of(x + group * p.row, p.outer, stride, p.row, p.centered); });
       m[group].squares /= static_cast<double>(p.outer * p.row);
     }
     auto f = [s = Standard<T>(m[group], p.eps)](T v, T a, T c) { return s(v) * a + c; };

@@ -196,29 +196,34 @@ struct Moment {
   double mean, rest, squares;
 };
 
+/// mean + rest = base + shift, exactly (Knuth, The Art of Computer Programming 2, 4.2.2).
+inline void add_exactly(double base, double shift, double& mean, double& rest) {
+  mean = base + shift;
+  const double part = mean - base;
+  rest = std::isfinite(mean) ? (base - (mean - part)) + (shift - part) : 0;
+}
+
 /// Of the group of n numbers in each of `rows` rows, `stride` apart, at least one in all. It adds
 /// up distances from the first number, so that the mean of equal numbers is that number. If not
-/// `centered`, the mean is taken as 0.
+/// `centered`, the mean is taken as 0. It is inlined, because many groups are short.
 template <class T>
-Moment moment_of(const T* x, int64_t rows, int64_t stride, int64_t n, bool centered = true) {
-  const int64_t cuts = count_tiles(n);
-  auto total = [&](auto map) {
-    auto piece = [&](int64_t i) {
+[[gnu::always_inline]] inline Moment moment_of(const T* x, int64_t rows, int64_t stride, int64_t n,
+                                               bool centered = true) {
+  const int64_t cuts = count_tiles(n), pieces = rows * cuts;
+  auto total = [=](auto map) __attribute__((always_inline)) {
+    if (pieces == 1) return reduce_row<Plus>(x, n, map);
+    std::vector<double> sums(static_cast<std::size_t>(pieces));
+    parallel_for(pieces, [=, to = sums.data()](int64_t i) {
       const int64_t begin = i % cuts * kTileElements, size = std::min(kTileElements, n - begin);
       const T* const from = x + i / cuts * stride + begin;
-      return simd::call([=] { return reduce_row<Plus>(from, size, map); });
-    };
-    if (rows * cuts == 1) return piece(0);
-    std::vector<double> sums(static_cast<std::size_t>(rows * cuts));
-    parallel_for(rows * cuts, [&, to = sums.data()](int64_t i) { to[i] = piece(i); });
-    return reduce_row<Plus>(sums.data(), rows * cuts, Value{});
+      to[i] = simd::call([=] { return reduce_row<Plus>(from, size, map); });
+    });
+    return reduce_row<Plus>(sums.data(), pieces, Value{});
   };
   Moment m{};
-  if (centered) {  // exactly (Knuth, The Art of Computer Programming 2, 4.2.2)
-    const double base = *x, shift = total([=](T v) { return v - base; }) / double(rows * n);
-    m.mean = base + shift;
-    const double part = m.mean - base;
-    if (std::isfinite(m.mean)) m.rest = (base - (m.mean - part)) + (shift - part);
+  if (centered) {
+    const double base = *x, sum = total([=](T v) { return v - base; });
+    add_exactly(base, sum / static_cast<double>(rows * n), m.mean, m.rest);
   }
   m.squares = total([m](T v) {
     const double off = (v - m.mean) - m.rest;

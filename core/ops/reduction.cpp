@@ -163,43 +163,76 @@ Tensor argmin(const In& x, int64_t dim, KeepDim keepdim) {
 
 namespace {
 
-/// Number i of a Moment, for each group of elements that one element of the result combines.
-Tensor moment(const Tensor& m, int64_t i, const Axes& axes) {
-  return reshape(select(m, 1, i), axes.left(true));
-}
+/// For each group of elements that one element of the result combines: their mean, which is the sum
+/// mean + rest of two doubles, and the sum of their squared distances from it. float64 tensors of
+/// shape axes.left(true).
+struct Moments {
+  Tensor mean, rest, squares;
+};
 
 /// x minus the means of its groups: a linear function of x, because the means are functions of x
 /// too.
-Tensor subtract_means(const In& x, const Axes& axes, const Tensor& m) {
-  const Tensor means = moment(m, 0, axes);
+Tensor subtract_means(const In& x, const Axes& axes, const Moments& m) {
   Tensor off = detail::empty_like("var", x, x.dtype());
   visit<Kinds::floating>("var", x.dtype(), x.at, [&]<class T>(T) {
     detail::transform<T>([](T v, double mean) { return static_cast<T>(v - mean); }, off,
-                         detail::Operand<T>(x), detail::Operand<double>(means));
+                         detail::Operand<T>(x), detail::Operand<double>(m.mean));
   });
-  if (x.dtype() == float64) off -= moment(m, 1, axes);
+  if (x.dtype() == float64) off -= m.rest;
   return record("var_backward", std::move(off),
-                wrt(x, [n = static_cast<double>(axes.count), shape = means.shape()](
+                wrt(x, [n = static_cast<double>(axes.count), shape = m.mean.shape()](
                            const Tensor& g) { return g - sum_to(g, shape) / n; }));
 }
 
-/// The Moment of each group.
-Tensor moments(const In& x, const Axes& axes) {
-  Dims order{};  // in which each group is a row
-  for (const bool reduced : {false, true})
-    for (int d = 0; d < x.dim(); ++d)
-      if (axes.contain(d) == reduced) order.push_back(d);
-  const Tensor source = pack({x.detach().permute(order), x.at});
-  Tensor m = zeros({detail::numel("var", axes.left(true), x.at), 3}, float64);
-  const int64_t n = std::max<int64_t>(axes.count, 1), groups = x.numel() / n,
-                per_tile = std::max<int64_t>(detail::kTileElements / n, 1);
-  visit<Kinds::floating>("var", x.dtype(), x.at, [&]<class T>(T) {
-    parallel_for(detail::ceil_div(groups, per_tile), [&](int64_t tile) {
-      for (int64_t i = tile * per_tile; i < std::min(groups, (tile + 1) * per_tile); ++i)
-        elements_of<detail::Moment>(m)[i] =
-            detail::moment_of(elements_of<T>(source) + i * n, 1, n, n);
+/// Whether each group is a row of neighbouring elements.
+bool groups_are_rows(const Axes& axes) {
+  int kept = 0;
+  while (kept < axes.input.rank() && !axes.contain(kept)) ++kept;
+  for (int i = kept; i < axes.input.rank(); ++i)
+    if (!axes.contain(i) && axes.input[i] != 1) return false;
+  return axes.count > 0;
+}
+
+template <class T> void fill_moments(const T* x, int64_t n, const Moments& m) {
+  auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest),
+       *squares = elements_of<double>(m.squares);
+  const int64_t rows = m.mean.numel(), per_tile = std::max<int64_t>(detail::kTileElements / n, 1);
+  parallel_for(detail::ceil_div(rows, per_tile), [=](int64_t tile) {
+    simd::call([=] {
+      for (int64_t i = tile * per_tile; i < std::min(rows, (tile + 1) * per_tile); ++i) {
+        const detail::Moment one = detail::moment_of(x + i * n, 1, n, n);
+        mean[i] = one.mean, rest[i] = one.rest, squares[i] = one.squares;
+      }
     });
   });
+}
+
+Moments moments(const In& x, const Axes& axes) {
+  const Shape shape = axes.left(true);
+  const In value(x.detach(), x.at);
+  Moments m{empty(shape, float64), empty(shape, float64), {}};
+  if (groups_are_rows(axes)) {
+    m.squares = empty(shape, float64);
+    const Tensor source = detail::pack(x);
+    if (x.dtype() == float32) fill_moments(elements_of<float>(source), axes.count, m);
+    else fill_moments(elements_of<double>(source), axes.count, m);
+    return m;
+  }
+  // The first number of each group, as for rows. float32 does not need it: a sum of equal floats is
+  // exact in doubles.
+  Tensor base = value;
+  for (int d = 0; d < x.dim(); ++d)
+    if (axes.contain(d)) base = base.narrow(d, 0, std::min<int64_t>(x.shape()[d], 1));
+  base = x.dtype() == float64 && axes.count > 0 ? base.contiguous() : zeros(shape, float64);
+  const In shifted(x.dtype() == float64 ? value - base : Tensor(value), x.at);
+  auto wide = [](auto v) { return static_cast<double>(v); };
+  const Tensor sums = reduce<Plus, Kinds::floating>("var", shifted, axes, shape, wide);
+  const double *from = base.data<double>(), *sum = sums.data<double>();
+  auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest);
+  for (int64_t i = 0; i < sums.numel(); ++i)
+    detail::add_exactly(from[i], sum[i] / static_cast<double>(axes.count), mean[i], rest[i]);
+  const In off(subtract_means(value, axes, m), x.at);
+  m.squares = reduce<Plus, Kinds::floating>("var", off, axes, shape, squared);
   return m;
 }
 
@@ -210,8 +243,8 @@ Tensor var(const In& x, const Dims& dims, KeepDim keepdim, const VarOptions& opt
   const Axes axes("var", x, dims);
   const double degrees = std::max(0.0, static_cast<double>(axes.count) - options.correction);
   const double scale = axes.count == 0 ? 0 : 2 / degrees;
-  const Tensor m = moments(x, axes);
-  Tensor value = to(moment(m, 2, axes) / degrees, x.dtype());
+  const Moments m = moments(x, axes);
+  Tensor value = to(m.squares / degrees, x.dtype());
   return record("var", reshape(value, axes.left(keepdim)),
                 wrt(x, [x = saved(x), axes, m, scale](const Tensor& g) {
                   return subtract_means(x, axes, m) * spread(axes, g * scale);
