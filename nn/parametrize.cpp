@@ -39,8 +39,8 @@ struct WeightNorm : Parametrized::Weight {
 struct SpectralNorm : Parametrized::Weight {
   struct Vectors : ModuleBase {
     explicit Vectors(const Tensor& matrix)
-        : u(register_buffer("_u", randn({matrix.size(0)}))),
-          v(register_buffer("_v", randn({matrix.size(1)}))) {}
+        : u(register_buffer("_u", randn({matrix.size(0)}, matrix.dtype()))),
+          v(register_buffer("_v", randn({matrix.size(1)}, matrix.dtype()))) {}
     const Tensor u, v;
   };
   SpectralNorm(const Tensor& weight, const SpectralNormOptions& o)

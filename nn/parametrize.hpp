@@ -11,6 +11,7 @@ namespace [[gnu::visibility("default")]] descent { namespace nn {
 
 /// A layer whose weight can be computed: its parameters, and what it does to its input.
 struct Weighted {
+  /// The parts of a layer.
   Weighted(const Linear& layer);
   Weighted(const Conv2d& layer);
   Tensor weight;                                               ///< the weight

@@ -1,7 +1,5 @@
 #include "descent/core/ops/normalization.hpp"
 
-#include <array>
-
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/copy.hpp"
 #include "descent/core/kernels/normalize.hpp"
@@ -13,7 +11,6 @@ namespace {
 
 using detail::Groups;
 using detail::Moment;
-using Gradients = std::array<Tensor, 3>;  // of x, of the weight and of the bias
 
 // ---- checks
 
@@ -69,8 +66,8 @@ Tensor compose(std::size_t i, const Groups& p, const Tensor& m, const Shape& eac
 /// The result of one call of normalize_back, until each input has taken its gradient.
 struct Pass {
   Tensor from;  // the gradient that it was computed from
-  uint32_t version = 0;
-  Gradients gradients{};
+  uint32_t version;
+  Tensor gradients[3];  // of x, of the weight and of the bias
 };
 
 /// Normalises x. The weight and the bias, if they are defined, are reshaped to `view`, which

@@ -129,7 +129,8 @@ struct InstanceNormOptions {
   double eps = 1e-5;    ///< is added to the variance
   bool affine = false;  ///< whether the layer has a weight and a bias
 };
-/// Normalises each channel of each image: see `instance_norm`.
+/// Normalises each channel of each image, in both modes: see `instance_norm`. It keeps no running
+/// statistics.
 class InstanceNorm2d : public Normalization {
  public:
   /// A layer for `features` channels. ShapeError if that is negative.

@@ -174,6 +174,9 @@ TEST_CASE("weight_norm begins with the weight of its layer, and spectral_norm di
   CHECK(net.get_parameter("fc.parametrizations.weight.original0").shape() == Shape{});
   net.to(float64);
   CHECK(net(ones({1, 3}, float64)).dtype() == float64);
+  nn::Linear wide(3, 2);
+  wide.to(float64);
+  CHECK(spectral_norm(wide)(ones({1, 3}, float64)).dtype() == float64);
   CHECK(refusal<IndexError>([] { weight_norm(nn::Linear(3, 2), {.dim = 2}); }) ==
         "size: dim 2 is out of range for rank 2: need -2..1");
   CHECK(standard_error([&] { net(ones({1, 3}, float64)); }) == "");
