@@ -113,7 +113,9 @@ Tensor normalize(const char* op, const Groups& p, const In& x, const Shape& view
 Tensor moments(const Groups& p) { return zeros({p.batch, p.blocks, 3}, float64); }
 
 Tensor normalize_last(const char* op, const In& x, const Shape& shape, const In& weight,
-                      const In& bias, double eps, bool centered) {
+                      const In& bias, std::optional<double> given, bool centered) {
+  detail::check(op, x);
+  const double eps = given.value_or(x.dtype() == float32 ? 0x1p-23 : 0x1p-52);
   check_all(op, x, eps, shape, {{"weight", &weight}, {"bias", &bias}});
   const int rank = shape.rank();
   if (rank == 0 || rank > x.dim() || !(tail(x, rank) == shape))
@@ -145,10 +147,7 @@ Tensor layer_norm(const In& x, const Shape& normalized_shape, const In& weight, 
 }
 Tensor rms_norm(const In& x, const Shape& normalized_shape, const In& weight,
                 std::optional<double> eps) {
-  detail::check("rms_norm", x);
-  const double least = x.dtype() == float32 ? 0x1p-23 : 0x1p-52;
-  return normalize_last("rms_norm", x, normalized_shape, weight, Tensor(), eps.value_or(least),
-                        false);
+  return normalize_last("rms_norm", x, normalized_shape, weight, Tensor(), eps, false);
 }
 Tensor group_norm(const In& x, int64_t groups, const In& weight, const In& bias, double eps) {
   return normalize_groups("group_norm", x, groups, weight, bias, eps);

@@ -11,7 +11,7 @@ Normalization::Normalization(const Shape& shape, bool has_weight, bool has_bias,
       bias(has_bias ? register_parameter("bias", zeros(shape, float32, at)) : Tensor()) {}
 
 BatchNorm::BatchNorm(bool for_images, int64_t features, const BatchNormLayerOptions& o, At at)
-    : Normalization({features}, o.affine, o.affine, at),
+    : Normalization({features}, o.affine, o.affine && o.bias, at),
       options(o),
       running_mean(track("running_mean", zeros({features}, float32, at))),
       running_var(track("running_var", ones({features}, float32, at))),
@@ -51,7 +51,7 @@ static int64_t check_groups(int64_t groups, int64_t channels, At at) {
   return groups;
 }
 GroupNorm::GroupNorm(int64_t groups_, int64_t channels, const GroupNormOptions& o, At at)
-    : Normalization({channels}, o.affine, o.affine, at),
+    : Normalization({channels}, o.affine, o.affine && o.bias, at),
       groups(check_groups(groups_, channels, at)),
       options(o) {}
 

@@ -26,8 +26,9 @@ struct BatchNormLayerOptions {
   /// The weight of a batch in the running statistics; without one, they are the mean of all
   /// batches.
   std::optional<double> momentum = 0.1;
-  bool affine = true;               ///< whether the layer has a weight and a bias
+  bool affine = true;               ///< whether the layer has a weight
   bool track_running_stats = true;  ///< whether it keeps running statistics for evaluation mode
+  bool bias = true;                 ///< whether a layer with a weight has a bias too
 };
 /// What `BatchNorm1d` and `BatchNorm2d` share: see `batch_norm`. In evaluation mode, it normalises
 /// by its running statistics, if it has them, and otherwise by the batch. They start as mean 0 and
@@ -109,7 +110,8 @@ class RMSNorm : public Normalization {
 /// How a `GroupNorm` is made.
 struct GroupNormOptions {
   double eps = 1e-5;   ///< is added to the variance
-  bool affine = true;  ///< whether the layer has a weight and a bias
+  bool affine = true;  ///< whether the layer has a weight
+  bool bias = true;    ///< whether a layer with a weight has a bias too
 };
 /// Normalises groups of channels of each image: see `group_norm`.
 class GroupNorm : public Normalization {
@@ -127,7 +129,8 @@ class GroupNorm : public Normalization {
 /// How an `InstanceNorm2d` is made.
 struct InstanceNormOptions {
   double eps = 1e-5;    ///< is added to the variance
-  bool affine = false;  ///< whether the layer has a weight and a bias
+  bool affine = false;  ///< whether the layer has a weight
+  bool bias = true;     ///< whether a layer with a weight has a bias too
 };
 /// Normalises each channel of each image, in both modes: see `instance_norm`. It keeps no running
 /// statistics.
@@ -135,7 +138,7 @@ class InstanceNorm2d : public Normalization {
  public:
   /// A layer for `features` channels. ShapeError if that is negative.
   explicit InstanceNorm2d(int64_t features, const InstanceNormOptions& o = {}, At at = At::here())
-      : Normalization({features}, o.affine, o.affine, at), options(o) {}
+      : Normalization({features}, o.affine, o.affine && o.bias, at), options(o) {}
   /// x is [N, C, H, W] or [C, H, W] (ShapeError); errors as for `instance_norm`.
   Tensor forward(const In& x) const override;
   const InstanceNormOptions options;  ///< the options that were given

@@ -61,6 +61,7 @@ LAYERS = {  # name: (class, arguments, options, input)
     "BatchNorm2d/average": (nn.BatchNorm2d, (2,), dict(momentum=None, eps=0.25), (2, 2, 4, 4)),
     "BatchNorm2d/alone": (nn.BatchNorm2d, (2,), dict(affine=False), (3, 2, 2, 2)),
     "BatchNorm2d/untracked": (nn.BatchNorm2d, (2,), dict(track_running_stats=False), (1, 2, 3, 2)),
+    "BatchNorm2d/scaled": (nn.BatchNorm2d, (2,), dict(bias=False), (2, 2, 4, 5)),
     "LayerNorm/plain": (nn.LayerNorm, ((5,),), {}, (2, 3, 5)),
     "LayerNorm/two": (nn.LayerNorm, ((3, 2),), dict(eps=0.25), (2, 3, 2)),
     "LayerNorm/scaled": (nn.LayerNorm, ((4,),), dict(bias=False), (3, 4)),
@@ -71,8 +72,10 @@ LAYERS = {  # name: (class, arguments, options, input)
     "GroupNorm/plain": (nn.GroupNorm, (2, 4), {}, (2, 4, 3)),
     "GroupNorm/image": (nn.GroupNorm, (1, 3), dict(eps=0.25), (2, 3, 2, 2)),
     "GroupNorm/alone": (nn.GroupNorm, (3, 3), dict(affine=False), (2, 3, 4)),
+    "GroupNorm/scaled": (nn.GroupNorm, (3, 3), dict(bias=False), (2, 3, 4)),
     "InstanceNorm2d/plain": (nn.InstanceNorm2d, (3,), {}, (2, 3, 2, 4)),
     "InstanceNorm2d/affine": (nn.InstanceNorm2d, (3,), dict(affine=True), (2, 3, 3, 2)),
+    "InstanceNorm2d/scaled": (nn.InstanceNorm2d, (2,), dict(affine=True, bias=False), (2, 2, 3, 3)),
     "InstanceNorm2d/unbatched": (nn.InstanceNorm2d, (2,), dict(affine=True, eps=0.25), (2, 3, 4)),
 }
 

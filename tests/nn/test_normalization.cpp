@@ -63,7 +63,8 @@ void compare_layer(const char* op, int cases, const std::function<Layer(const Go
 nn::BatchNormLayerOptions batch_options(const GoldenCase& c) {
   nn::BatchNormLayerOptions o{.eps = eps_of(c),
                               .affine = c.flag("affine", true),
-                              .track_running_stats = c.flag("track_running_stats", true)};
+                              .track_running_stats = c.flag("track_running_stats", true),
+                              .bias = c.flag("bias", true)};
   if (c.option("momentum", "") == "None") o.momentum = {};
   else o.momentum = c.number("momentum", 0.1);
   return o;
@@ -104,7 +105,7 @@ TEST_CASE("layers that normalise load PyTorch's state dicts by name and give its
   compare_layer<nn::BatchNorm1d>("BatchNorm1d", 10, [](const GoldenCase& c) {
     return nn::BatchNorm1d(c.tensor("input").size(1), batch_options(c));
   });
-  compare_layer<nn::BatchNorm2d>("BatchNorm2d", 8, [](const GoldenCase& c) {
+  compare_layer<nn::BatchNorm2d>("BatchNorm2d", 10, [](const GoldenCase& c) {
     return nn::BatchNorm2d(c.tensor("input").size(1), batch_options(c));
   });
   compare_layer<nn::LayerNorm>("LayerNorm", 8, [](const GoldenCase& c) {
@@ -120,16 +121,18 @@ TEST_CASE("layers that normalise load PyTorch's state dicts by name and give its
     if (two) o.eps = eps_of(c);
     return nn::RMSNorm(two ? Dims{3, 2} : Dims{c.tensor("input").size(-1)}, o);
   });
-  compare_layer<nn::GroupNorm>("GroupNorm", 6, [](const GoldenCase& c) {
+  compare_layer<nn::GroupNorm>("GroupNorm", 8, [](const GoldenCase& c) {
     const int64_t groups = c.name.starts_with("GroupNorm/plain")   ? 2
                            : c.name.starts_with("GroupNorm/image") ? 1
                                                                    : 3;
-    return nn::GroupNorm(groups, c.tensor("input").size(1),
-                         {.eps = eps_of(c), .affine = c.flag("affine", true)});
+    return nn::GroupNorm(
+        groups, c.tensor("input").size(1),
+        {.eps = eps_of(c), .affine = c.flag("affine", true), .bias = c.flag("bias", true)});
   });
-  compare_layer<nn::InstanceNorm2d>("InstanceNorm2d", 6, [](const GoldenCase& c) {
-    return nn::InstanceNorm2d(c.tensor("input").size(-3),
-                              {.eps = eps_of(c), .affine = c.flag("affine", false)});
+  compare_layer<nn::InstanceNorm2d>("InstanceNorm2d", 8, [](const GoldenCase& c) {
+    return nn::InstanceNorm2d(
+        c.tensor("input").size(-3),
+        {.eps = eps_of(c), .affine = c.flag("affine", false), .bias = c.flag("bias", true)});
   });
 }
 
