@@ -119,7 +119,7 @@ class ModuleBase {
     /// The line of the caller, which the first tensor among the arguments knows.
     template <class... T> static At place_of(const T&... arguments) {
       At place = At::unknown();
-      auto look = [&place]<class A>(const A& argument) {
+      [[maybe_unused]] auto look = [&place]<class A>(const A& argument) {
         if constexpr (std::is_same_v<const A, In>)
           if (!place.file()) place = argument.at;
       };

@@ -1,4 +1,5 @@
 #pragma once
+#include <cmath>
 #include <limits>
 
 #include "descent/core/kernels/copy.hpp"
@@ -185,6 +186,50 @@ Tensor reduce(const char* op, const In& x, const Axes& axes, const Shape& shape,
       run_passes<Fold>(op, x.at, passes, elements_of<T>(source), map, elements_of<A>(out));
     return out;
   });
+}
+
+// ---- moments
+
+/// Of a group of numbers: their mean, which is the sum mean + rest of two doubles, and the sum of
+/// their squared distances from it.
+struct Moment {
+  double mean, rest, squares;
+};
+
+/// mean + rest = base + shift, exactly (Knuth, The Art of Computer Programming 2, 4.2.2).
+inline void add_exactly(double base, double shift, double& mean, double& rest) {
+  mean = base + shift;
+  const double part = mean - base;
+  rest = std::isfinite(mean) ? (base - (mean - part)) + (shift - part) : 0;
+}
+
+/// Of the group of n numbers in each of `rows` rows, `stride` apart, at least one in all. It adds
+/// up distances from the first number, so that the mean of equal numbers is that number. If not
+/// `centered`, the mean is taken as 0. It is inlined, because many groups are short.
+template <class T>
+[[gnu::always_inline]] inline Moment moment_of(const T* x, int64_t rows, int64_t stride, int64_t n,
+                                               bool centered = true) {
+  const int64_t cuts = count_tiles(n), pieces = rows * cuts;
+  auto total = [=](auto map) __attribute__((always_inline)) {
+    if (pieces == 1) return reduce_row<Plus>(x, n, map);
+    std::vector<double> sums(static_cast<std::size_t>(pieces));
+    parallel_for(pieces, [=, to = sums.data()](int64_t i) {
+      const int64_t begin = i % cuts * kTileElements, size = std::min(kTileElements, n - begin);
+      const T* const from = x + i / cuts * stride + begin;
+      to[i] = simd::call([=] { return reduce_row<Plus>(from, size, map); });
+    });
+    return reduce_row<Plus>(sums.data(), pieces, Value{});
+  };
+  Moment m{};
+  if (centered) {
+    const double base = *x, sum = total([=](T v) { return v - base; });
+    add_exactly(base, sum / static_cast<double>(rows * n), m.mean, m.rest);
+  }
+  m.squares = total([m](T v) {
+    const double off = (v - m.mean) - m.rest;
+    return off * off;
+  });
+  return m;
 }
 
 // ---- softmax

@@ -11,6 +11,7 @@
 #include "descent/core/ops/join.hpp"
 #include "descent/core/ops/loss.hpp"
 #include "descent/core/ops/matmul.hpp"
+#include "descent/core/ops/normalization.hpp"
 #include "descent/core/ops/pointwise.hpp"
 #include "descent/core/ops/pooling.hpp"
 #include "descent/core/ops/reduction.hpp"

@@ -170,13 +170,6 @@ struct Moments {
   Tensor mean, rest, squares;
 };
 
-/// mean + rest = base + shift, exactly (Knuth, The Art of Computer Programming 2, 4.2.2).
-void add_exactly(double base, double shift, double& mean, double& rest) {
-  mean = base + shift;
-  const double part = mean - base;
-  rest = is_finite(mean) ? (base - (mean - part)) + (shift - part) : 0;
-}
-
 /// x minus the means of its groups: a linear function of x, because the means are functions of x
 /// too.
 Tensor subtract_means(const In& x, const Axes& axes, const Moments& m) {
@@ -191,16 +184,15 @@ Tensor subtract_means(const In& x, const Axes& axes, const Moments& m) {
                            const Tensor& g) { return g - sum_to(g, shape) / n; }));
 }
 
-/// Whether each group is a row of neighbouring elements that is short enough for one thread.
+/// Whether each group is a row of neighbouring elements.
 bool groups_are_rows(const Axes& axes) {
   int kept = 0;
   while (kept < axes.input.rank() && !axes.contain(kept)) ++kept;
   for (int i = kept; i < axes.input.rank(); ++i)
     if (!axes.contain(i) && axes.input[i] != 1) return false;
-  return axes.count > 0 && axes.count <= detail::kTileElements;
+  return axes.count > 0;
 }
 
-/// Adds up distances from the row's first number, so that the mean of equal numbers is that number.
 template <class T> void fill_moments(const T* x, int64_t n, const Moments& m) {
   auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest),
        *squares = elements_of<double>(m.squares);
@@ -208,16 +200,8 @@ template <class T> void fill_moments(const T* x, int64_t n, const Moments& m) {
   parallel_for(detail::ceil_div(rows, per_tile), [=](int64_t tile) {
     simd::call([=] {
       for (int64_t i = tile * per_tile; i < std::min(rows, (tile + 1) * per_tile); ++i) {
-        const T* row = x + i * n;
-        const double base = row[0];
-        auto shifted = [base](T v) { return v - base; };
-        const double sum = detail::reduce_row<Plus>(row, n, shifted);
-        add_exactly(base, sum / static_cast<double>(n), mean[i], rest[i]);
-        auto square = [center = mean[i], left = rest[i]](T v) {
-          const double off = (v - center) - left;
-          return off * off;
-        };
-        squares[i] = detail::reduce_row<Plus>(row, n, square);
+        const detail::Moment one = detail::moment_of(x + i * n, 1, n, n);
+        mean[i] = one.mean, rest[i] = one.rest, squares[i] = one.squares;
       }
     });
   });
@@ -246,7 +230,7 @@ Moments moments(const In& x, const Axes& axes) {
   const double *from = base.data<double>(), *sum = sums.data<double>();
   auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest);
   for (int64_t i = 0; i < sums.numel(); ++i)
-    add_exactly(from[i], sum[i] / static_cast<double>(axes.count), mean[i], rest[i]);
+    detail::add_exactly(from[i], sum[i] / static_cast<double>(axes.count), mean[i], rest[i]);
   const In off(subtract_means(value, axes, m), x.at);
   m.squares = reduce<Plus, Kinds::floating>("var", off, axes, shape, squared);
   return m;

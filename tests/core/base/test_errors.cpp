@@ -338,6 +338,16 @@ TEST_CASE("every function names itself, whatever it is made of") {
       {"chunk", [](auto& a) { here(), (void)chunk(a, 2, 7); }}};
   for (const auto& op : chosen)
     for (const Tensor& wrong : {none, x}) names(op.first, [&] { op.second(wrong); });
+  const std::pair<const char*, std::function<void(const Tensor&)>> normalized[] = {
+      {"batch_norm", [](auto& a) { here(), (void)batch_norm(a, a, a); }},
+      {"group_norm", [](auto& a) { here(), (void)group_norm(a, 7); }},
+      {"instance_norm", [](auto& a) { here(), (void)instance_norm(a, a); }},
+      {"layer_norm", [](auto& a) { here(), (void)layer_norm(a, {3}, a); }},
+      {"rms_norm", [](auto& a) { here(), (void)rms_norm(a, {2}); }}};
+  for (const auto& [name, f] : normalized)
+    for (const Tensor& wrong : {none, x}) names(name, [&] { f(wrong); });
+  for (const auto& [name, f] : chosen)
+    for (const Tensor& wrong : {none, x}) names(name, [&] { f(wrong); });
   names("unique", [&] { here(), (void)unique(none); });
   names("cat", [&] { here(), (void)cat({x, none}); });
   names("stack", [&] { here(), (void)stack({x, none}); });
