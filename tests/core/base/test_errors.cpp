@@ -336,6 +336,13 @@ TEST_CASE("every function names itself, whatever it is made of") {
       {"triu", [](auto& a) { here(), (void)triu(a.defined() ? a[0] : a); }},
       {"flip", [](auto& a) { here(), (void)flip(a, 7); }},
       {"chunk", [](auto& a) { here(), (void)chunk(a, 2, 7); }}};
+  for (const auto& op : {ONE(softplus), ONE(logsigmoid), ONE(silu), ONE(mish), ONE(gelu),
+                         ONE(hardtanh), ONE(relu6), ONE(hardsigmoid), ONE(hardswish),
+                         ONE(leaky_relu), ONE(elu), ONE(selu), ONE(celu), ONE(softsign), ONE(glu)})
+    for (const Tensor& wrong : {none, whole}) names(op.first, [&] { here(), op.second(wrong); });
+  names("prelu", [&] { here(), (void)prelu(none, w); });
+  names("prelu", [&] { here(), (void)prelu(x, none); });
+  names("prelu", [&] { here(), (void)prelu(whole, zeros({1}, int64)); });
   for (const auto& [name, f] : chosen)
     for (const Tensor& wrong : {none, x}) names(name, [&] { f(wrong); });
   names("unique", [&] { here(), (void)unique(none); });
