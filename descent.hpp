@@ -65,6 +65,7 @@
 #include "descent/data/mnist.hpp"
 #include "descent/data/transforms.hpp"
 #include "descent/nn/init.hpp"
+#include "descent/nn/layers/activation.hpp"
 #include "descent/nn/layers/container.hpp"
 #include "descent/nn/layers/conv.hpp"
 #include "descent/nn/layers/dropout.hpp"

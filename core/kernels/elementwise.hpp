@@ -182,6 +182,13 @@ template <class T> [[gnu::always_inline]] inline T neg(T a) {
 /// For functions of your own: checks an input of the function `op`. ValueError if x is undefined,
 /// GraphError if its elements have changed since it was taken or saved.
 inline void check_input(const char* op, const In& x) { detail::check(op, x); }
+namespace detail {
+/// The same, and DtypeError unless x is floating.
+inline void check_floating(const char* op, const In& x) {
+  check(op, x);
+  if (!is_floating(x.dtype())) refuse_dtype(op, Kinds::floating, x.dtype(), x.at);
+}
+}  // namespace detail
 /// The same for two inputs, and DtypeError unless they have one dtype. The message uses the names.
 inline void check_inputs(const char* op, const In& a, const In& b, const char* name_of_a = "a",
                          const char* name_of_b = "b") {

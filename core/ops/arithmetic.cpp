@@ -133,24 +133,21 @@ Tensor minimum(const In& a, const In& b) {
 Tensor maximum(const In& a, Number b) { return maximum(a, {make_scalar("maximum", a, b), a.at}); }
 Tensor minimum(const In& a, Number b) { return minimum(a, {make_scalar("minimum", a, b), a.at}); }
 
-Tensor clamp(const In& x, Number low, Number high) {
-  detail::check("clamp", x);
-  for (const Number& end : {low, high}) detail::check_scalar("clamp", x.dtype(), end, x.at);
+Tensor detail::limit(const char* op, const In& x, Number low, Number high, bool nan_passes) {
+  detail::check(op, x);
+  for (const Number& end : {low, high}) detail::check_scalar(op, x.dtype(), end, x.at);
   const auto bottom = low.to<double>(), top = high.to<double>();
   if (!(bottom <= top))
-    fail<ValueError>(x.at, "clamp: low {} and high {}: need low <= high", low, high);
-  return record("clamp",
-                map("clamp", x,
-                    [bottom, top](auto v) {
-                      const auto lo = static_cast<decltype(v)>(bottom);
-                      const auto hi = static_cast<decltype(v)>(top);
-                      return v < lo ? lo : v > hi ? hi : v;
-                    }),
-                wrt(x, [x = saved(x), bottom, top](const Tensor& g) {
+    fail<ValueError>(x.at, "{}: low {} and high {}: need low <= high", op, low, high);
+  auto f = [=]<class T>(T v) { return v < T(bottom) ? T(bottom) : v > T(top) ? T(top) : v; };
+  return record(op, map(op, x, f), wrt(x, [=, x = saved(x)](const Tensor& g) {
                   const Tensor above = std::isinf(bottom) ? x >= bottom : x > bottom;
-                  const Tensor below = std::isinf(top) ? x <= top : x < top;
-                  return where(logical_and(above, below), g, 0.0);
+                  const Tensor inside = logical_and(above, std::isinf(top) ? x <= top : x < top);
+                  return where(nan_passes ? logical_or(inside, isnan(x)) : inside, g, 0.0);
                 }));
+}
+Tensor clamp(const In& x, Number low, Number high) {
+  return detail::limit("clamp", x, low, high, false);
 }
 
 namespace {

@@ -13,7 +13,7 @@ namespace {
 
 void check_pair(const char* op, const In& x, const In& target, Reduction reduction) {
   check_inputs(op, x, target, "prediction", "target");
-  if (!is_floating(x.dtype())) detail::refuse_dtype(op, Kinds::floating, x.dtype(), x.at);
+  detail::check_floating(op, x);
   if (!(x.shape() == target.shape()))
     fail<ShapeError>(x.at, "{}: prediction {} with target {}: need one shape", op, x.shape(),
                      target.shape());
@@ -70,15 +70,6 @@ Tensor mse_backward(const In& g, const In& a, const In& b, double n) {
 Tensor huber(const In& off, double delta) {
   const Tensor near = clamp(off, -delta, delta);
   return near * (off - near * 0.5);
-}
-
-/// log(1 + e^x).
-Tensor log1p_exp(const In& x) {
-  auto f = [](auto v) {
-    return vmath::log1p(vmath::exp(-vmath::abs(v))) + (v < 0 ? decltype(v)(0) : v);
-  };
-  return record("log1p_exp", map("log1p_exp", x, f),
-                wrt(x, [x = saved(x)](const Tensor& g) { return g * sigmoid(x); }));
 }
 
 /// The losses of probabilities p, with logarithms of at least -100.
@@ -143,13 +134,13 @@ Tensor binary_cross_entropy(const In& x, const In& y, const BinaryCrossEntropyOp
 Tensor binary_cross_entropy_with_logits(const In& x, const In& y, const LogitsOptions& o) {
   const char* op = "binary_cross_entropy_with_logits";
   return loss_of(op, x, y, o.reduction, [&] {
-    const Tensor on = weigh(op, "pos_weight", y * log1p_exp(-x), o.pos_weight);
-    return weigh(op, "weight", on + (1 - y) * log1p_exp(x), o.weight);
+    const Tensor on = weigh(op, "pos_weight", y * logsigmoid(x), o.pos_weight);
+    return weigh(op, "weight", (y - 1) * logsigmoid(-x) - on, o.weight);
   });
 }
 
 Tensor soft_margin_loss(const In& x, const In& y, const SoftMarginOptions& o) {
-  return loss_of("soft_margin_loss", x, y, o.reduction, [&] { return log1p_exp(-(y * x)); });
+  return loss_of("soft_margin_loss", x, y, o.reduction, [&] { return -logsigmoid(y * x); });
 }
 
 Tensor hinge_embedding_loss(const In& x, const In& y, const HingeEmbeddingOptions& o) {

@@ -4,11 +4,10 @@
 #include <limits>
 #include <numbers>
 
-#include "descent/core/graph/graph.hpp"
-#include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/vmath.hpp"
 #include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/factory.hpp"
+#include "descent/core/ops/slope.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 
@@ -33,9 +32,11 @@ Tensor sqrt(const In& x) {
                 wrt(x, [](const Tensor& g, const Tensor& y) { return g / (y * 2); }));
 }
 Tensor square(const In& x) {
+  const detail::Slope slope{"square_backward", [](auto g, auto v) { return g * (v * 2); },
+                            [](const Tensor& gh, const Tensor&) { return gh * 2; }};
   return record("square",
                 map<Kinds::numeric>("square", x, [](auto v) { return detail::ring::mul(v, v); }),
-                wrt(x, [x = saved(x)](const Tensor& g) { return g * (x * 2); }));
+                wrt(x, [x = saved(x), slope](const Tensor& g) { return slope(g, x); }));
 }
 Tensor reciprocal(const In& x) {
   return record("reciprocal", map("reciprocal", x, [](auto v) { return 1 / v; }),
@@ -57,8 +58,10 @@ Tensor cos(const In& x) {
                 wrt(x, [x = saved(x)](const Tensor& g) { return -g * sin(x); }));
 }
 Tensor tanh(const In& x) {
-  return record("tanh", map("tanh", x, [](auto v) { return vmath::tanh(v); }),
-                wrt(x, [](const Tensor& g, const Tensor& y) { return g * (1 - y * y); }));
+  return record(
+      "tanh", map("tanh", x, [](auto v) { return vmath::tanh(v); }),
+      wrt(x, detail::Slope{"tanh_backward", [](auto g, auto y) { return g * (1 - y * y); },
+                           [](const Tensor& gh, const Tensor& y) { return gh * (y * -2); }}));
 }
 Tensor erf(const In& x) {
   return record("erf", map("erf", x, [](auto v) { return vmath::erf(v); }),

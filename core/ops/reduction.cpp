@@ -15,6 +15,7 @@ namespace [[gnu::visibility("default")]] descent {
 namespace {
 
 using detail::Axes;
+using detail::check_floating;
 using detail::Larger;
 using detail::pack;
 using detail::Plus;
@@ -23,11 +24,6 @@ using detail::Smaller;
 
 constexpr auto magnitude = [](auto v) { return std::abs(static_cast<double>(v)); };
 constexpr auto squared = [](auto v) { return static_cast<double>(v) * static_cast<double>(v); };
-
-void check_floating(const char* op, const In& x) {
-  detail::check(op, x);
-  if (!is_floating(x.dtype())) detail::refuse_dtype(op, Kinds::floating, x.dtype(), x.at);
-}
 
 /// Reshapes a result, or the gradient of one, so that it broadcasts to x's shape.
 Tensor spread(const Axes& axes, const Tensor& y) {

@@ -344,10 +344,15 @@ TEST_CASE("every function names itself, whatever it is made of") {
       {"instance_norm", [](auto& a) { here(), (void)instance_norm(a, a); }},
       {"layer_norm", [](auto& a) { here(), (void)layer_norm(a, {3}, a); }},
       {"rms_norm", [](auto& a) { here(), (void)rms_norm(a, {2}); }}};
-  for (const auto& [name, f] : normalized)
-    for (const Tensor& wrong : {none, x}) names(name, [&] { f(wrong); });
-  for (const auto& [name, f] : chosen)
-    for (const Tensor& wrong : {none, x}) names(name, [&] { f(wrong); });
+  for (const auto& op : normalized)
+    for (const Tensor& wrong : {none, x}) names(op.first, [&] { op.second(wrong); });
+  for (const auto& op : {ONE(softplus), ONE(logsigmoid), ONE(silu), ONE(mish), ONE(gelu),
+                         ONE(hardtanh), ONE(relu6), ONE(hardsigmoid), ONE(hardswish),
+                         ONE(leaky_relu), ONE(elu), ONE(selu), ONE(celu), ONE(softsign), ONE(glu)})
+    for (const Tensor& wrong : {none, whole}) names(op.first, [&] { here(), op.second(wrong); });
+  names("prelu", [&] { here(), (void)prelu(none, w); });
+  names("prelu", [&] { here(), (void)prelu(x, none); });
+  names("prelu", [&] { here(), (void)prelu(whole, zeros({1}, int64)); });
   names("unique", [&] { here(), (void)unique(none); });
   names("cat", [&] { here(), (void)cat({x, none}); });
   names("stack", [&] { here(), (void)stack({x, none}); });
