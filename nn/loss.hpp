@@ -2,26 +2,15 @@
 /// @file
 /// Losses, with PyTorch's names and defaults: functions of a prediction and a target. Those here
 /// compare three tensors; core/ops/loss.hpp documents the losses of class scores, and
-/// core/ops/elementwise_loss.hpp those of a prediction and a target that have one shape.
+/// nn/elementwise_loss.hpp those of a prediction and a target that have one shape.
 ///
 /// All tensors of a call have one floating dtype (DtypeError). Gradients flow to all of them,
 /// unless a loss says otherwise. ShapeError if there is no mean, because there are no losses. A NaN
 /// gives NaN.
 
-#include "descent/core/ops/elementwise_loss.hpp"
+#include "descent/nn/elementwise_loss.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
-
-using descent::binary_cross_entropy, descent::BinaryCrossEntropyOptions;
-using descent::binary_cross_entropy_with_logits, descent::LogitsOptions;
-using descent::cross_entropy, descent::CrossEntropyOptions, descent::nll_loss, descent::NllOptions;
-using descent::hinge_embedding_loss, descent::HingeEmbeddingOptions;
-using descent::huber_loss, descent::HuberOptions;
-using descent::kl_div, descent::KlDivOptions, descent::poisson_nll_loss, descent::PoissonNllOptions;
-using descent::mse_loss, descent::MseOptions, descent::l1_loss, descent::L1Options;
-using descent::Reduction, descent::reduce_losses;
-using descent::smooth_l1_loss, descent::SmoothL1Options;
-using descent::soft_margin_loss, descent::SoftMarginOptions;
 
 /// Options of `gaussian_nll_loss`.
 struct GaussianNllOptions {

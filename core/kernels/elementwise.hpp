@@ -182,13 +182,11 @@ template <class T> [[gnu::always_inline]] inline T neg(T a) {
 /// For functions of your own: checks an input of the function `op`. ValueError if x is undefined,
 /// GraphError if its elements have changed since it was taken or saved.
 inline void check_input(const char* op, const In& x) { detail::check(op, x); }
-namespace detail {
 /// The same, and DtypeError unless x is floating.
 inline void check_floating(const char* op, const In& x) {
-  check(op, x);
-  if (!is_floating(x.dtype())) refuse_dtype(op, Kinds::floating, x.dtype(), x.at);
+  detail::check(op, x);
+  if (!is_floating(x.dtype())) detail::refuse_dtype(op, Kinds::floating, x.dtype(), x.at);
 }
-}  // namespace detail
 /// The same for two inputs, and DtypeError unless they have one dtype. The message uses the names.
 inline void check_inputs(const char* op, const In& a, const In& b, const char* name_of_a = "a",
                          const char* name_of_b = "b") {
@@ -227,7 +225,22 @@ template <Kinds K = Kinds::floating, class F>
     return out;
   });
 }
-/// The same with a C++ number in place of b. It is converted to a's dtype.
+/// f(a, b, c) for a third tensor of their dtype that broadcasts to their shape (ShapeError).
+template <Kinds K = Kinds::floating, class F>
+[[nodiscard]] Tensor zip(const char* op, const In& a, const In& b, const In& c, F f) {
+  check_inputs(op, a, b);
+  check_inputs(op, a, c, "a", "c");
+  return visit<K>(op, a.dtype(), a.at, [&]<class T>(T) {
+    using Out = std::decay_t<decltype(f(T(), T(), T()))>;
+    Tensor out = detail::empty_broadcast(op, a, b, dtype_of<Out>());
+    if (!broadcasts_to(c.shape(), out.shape()))
+      fail<ShapeError>(a.at, "{}: c {} does not broadcast to {}", op, c.shape(), out.shape());
+    detail::transform<Out>(f, out, detail::Operand<T>(a), detail::Operand<T>(b),
+                           detail::Operand<T>(c));
+    return out;
+  });
+}
+/// f(a, b) with a C++ number in place of b. It is converted to a's dtype.
 template <Kinds K = Kinds::floating, class F>
 [[nodiscard]] Tensor zip(const char* op, const In& a, Number b, F f) {
   detail::check(op, a);

@@ -44,7 +44,7 @@ Tensor softplus(const In& x, double beta, double threshold) {
 }
 Tensor mish(const In& x) {
   const Frame frame(x.at);
-  detail::check_floating("mish", x);
+  check_floating("mish", x);
   return x * tanh(softplus(x));
 }
 
@@ -119,7 +119,7 @@ static Tensor leak(const char* op, const In& x, const In& weight) {
       wrt(weight, [x = saved(x)](const Tensor& g) { return where(x > 0, 0, g * x); }));
 }
 Tensor leaky_relu(const In& x, double negative_slope) {
-  detail::check_floating("leaky_relu", x);
+  check_floating("leaky_relu", x);
   return leak("leaky_relu", x, {full({}, negative_slope, x.dtype(), x.at), x.at});
 }
 Tensor prelu(const In& x, const In& weight) {
@@ -155,7 +155,7 @@ Tensor softsign(const In& x) {
 }
 Tensor glu(const In& x, int64_t dim) {
   const Frame frame(x.at);
-  detail::check_floating("glu", x);
+  check_floating("glu", x);
   const int d = detail::wrap_dim("glu", dim, x.dim(), x.at);
   const int64_t size = x.dim() == 0 ? 1 : x.shape()[d];
   if (size % 2 != 0)

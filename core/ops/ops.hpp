@@ -5,7 +5,6 @@
 #include "descent/core/ops/activation.hpp"
 #include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/conv.hpp"
-#include "descent/core/ops/elementwise_loss.hpp"
 #include "descent/core/ops/factory.hpp"
 #include "descent/core/ops/indexing.hpp"
 #include "descent/core/ops/join.hpp"

@@ -15,7 +15,7 @@ namespace [[gnu::visibility("default")]] descent {
 namespace {
 
 using detail::Axes;
-using detail::check_floating;
+using check_floating;
 using detail::Larger;
 using detail::pack;
 using detail::Plus;

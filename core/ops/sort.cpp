@@ -86,7 +86,7 @@ ValuesAndIndices median(const In& x, int64_t dim, KeepDim keepdim) {
 
 Tensor quantile(const In& x, double q, int64_t dim, KeepDim keepdim) {
   const int d = axis_to_choose("quantile", x, dim);
-  detail::check_floating("quantile", x);
+  check_floating("quantile", x);
   if (!(q >= 0 && q <= 1)) fail<ValueError>(x.at, "quantile: q is {}: need [0, 1]", q);
   const Frame frame(x.at);
   const Tensor values = sort(x, d).values, last = narrow(values, d, -1, 1);

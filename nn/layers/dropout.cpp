@@ -26,11 +26,14 @@ static Tensor drop_out(const In& x, const Shape& shape, double p) {
   return drop(x, bernoulli(shape, 1 - p).to(x.dtype()) * scale);
 }
 
-Dropout::Dropout(double p_, At at) : p(check_p("Dropout", p_, at)) {}
-
-Tensor Dropout::forward(const In& x) const {
-  return !training() || p == 0 ? Tensor(x) : drop_out(x, x.shape(), p);
+Tensor dropout(const In& x, double p, bool training) {
+  check_p("dropout", p, x.at);
+  check_floating("dropout", x);
+  return !training || p == 0 ? Tensor(x) : drop_out(x, x.shape(), p);
 }
+
+Dropout::Dropout(double p_, At at) : p(check_p("Dropout", p_, at)) {}
+Tensor Dropout::forward(const In& x) const { return dropout(x, p, training()); }
 
 Dropout2d::Dropout2d(double p_, At at) : p(check_p("Dropout2d", p_, at)) {}
 

@@ -6,9 +6,13 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
-/// In training mode, each element becomes 0 with probability p, even if it was NaN or infinite; the
-/// others are multiplied by 1 / (1 - p). In evaluation mode, it changes nothing. Draws from the
-/// default generator. Srivastava et al. 2014, section 4.
+/// If `training`, each element of x becomes 0 with probability p, even if it was NaN or infinite; the
+/// others are multiplied by 1 / (1 - p). Otherwise it returns x itself, as for p = 0. Draws from the
+/// default generator. Any shape, floating dtypes; ValueError unless p is in [0, 1]. Srivastava et
+/// al. 2014, section 4.
+[[nodiscard]] Tensor dropout(const In& x, double p = 0.5, bool training = true);
+
+/// `dropout` while the layer is in training mode.
 class Dropout : public Module {
  public:
   /// ValueError unless p is in [0, 1].

@@ -1,19 +1,18 @@
-#include "descent/core/ops/elementwise_loss.hpp"
+#include "descent/nn/elementwise_loss.hpp"
 
 #include <numbers>
 
-#include "descent/core/base/paths.hpp"
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/vmath.hpp"
 #include "descent/core/ops/ops.hpp"
 
-namespace [[gnu::visibility("default")]] descent {
+namespace [[gnu::visibility("default")]] descent { namespace nn {
 namespace {
 
 void check_pair(const char* op, const In& x, const In& target, Reduction reduction) {
   check_inputs(op, x, target, "prediction", "target");
-  detail::check_floating(op, x);
+  check_floating(op, x);
   if (!(x.shape() == target.shape()))
     fail<ShapeError>(x.at, "{}: prediction {} with target {}: need one shape", op, x.shape(),
                      target.shape());
@@ -51,20 +50,12 @@ Tensor weigh(const char* op, const char* name, const In& losses, const Tensor& w
 /// g / n, where g has a's shape or is a scalar. -n gives the gradient for the target b.
 Tensor mse_backward(const In& g, const In& a, const In& b, double n) {
   const char* op = "mse_loss_backward";
-  detail::check(op, g);
-  check_inputs(op, a, b);
-  const Tensor slope = visit<Kinds::floating>(op, a.dtype(), a.at, [&]<class T>(T) {
-    Tensor out = detail::empty_like(op, a, a.dtype());
-    auto f = [m = static_cast<T>(n)](T outer, T x, T y) { return outer / m * ((x - y) * 2); };
-    detail::transform<T>(f, out, detail::Operand<T>(g), detail::Operand<T>(a),
-                         detail::Operand<T>(b));
-    return out;
-  });
+  auto f = [n](auto x, auto y, auto outer) { return outer / decltype(x)(n) * ((x - y) * 2); };
   auto by_g = [a = saved(a), b = saved(b), n](const Tensor& h) { return h * (a - b) * (2 / n); };
   auto by = [g = saved(g)](double factor) {
     return [g, factor](const Tensor& h) { return h * g * factor; };
   };
-  return record(op, slope, wrt(g, by_g), wrt(a, by(2 / n)), wrt(b, by(-2 / n)));
+  return record(op, zip(op, a, b, g, f), wrt(g, by_g), wrt(a, by(2 / n)), wrt(b, by(-2 / n)));
 }
 
 Tensor huber(const In& off, double delta) {
@@ -93,7 +84,6 @@ Tensor entropies(const In& p, const In& target) {
 Tensor mse_loss(const In& x, const In& y, const MseOptions& o) {
   Frame frame(x.at);
   check_pair("mse_loss", x, y, o.reduction);
-  detail::enter("mse_loss");
   const Tensor losses = zip("mse_loss", x, y, [](auto a, auto b) { return (a - b) * (a - b); });
   const Tensor value = reduce_losses("mse_loss", losses, o.reduction);
   const auto n = static_cast<double>(o.reduction == Reduction::mean        ? x.numel()
@@ -167,4 +157,4 @@ Tensor poisson_nll_loss(const In& x, const In& y, const PoissonNllOptions& o) {
   });
 }
 
-}  // namespace descent
+}}  // namespace descent::nn

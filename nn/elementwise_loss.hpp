@@ -1,7 +1,6 @@
 #pragma once
 /// @file
-/// Losses of a prediction and a target that have one shape, with PyTorch's names and defaults. They
-/// are in namespace descent::nn as well.
+/// Losses of a prediction and a target that have one shape, with PyTorch's names and defaults.
 ///
 /// Each pair of elements has a loss of its own; `reduction` says what is returned: see Reduction.
 /// Both tensors have the same floating dtype (DtypeError) and the same shape, which may be any
@@ -11,7 +10,10 @@
 
 #include "descent/core/ops/loss.hpp"
 
-namespace [[gnu::visibility("default")]] descent {
+namespace [[gnu::visibility("default")]] descent { namespace nn {
+
+using descent::cross_entropy, descent::CrossEntropyOptions, descent::nll_loss, descent::NllOptions;
+using descent::Reduction, descent::reduce_losses;
 
 /// How `mse_loss` reduces.
 struct MseOptions {
@@ -111,4 +113,4 @@ struct PoissonNllOptions {
 [[nodiscard]] Tensor poisson_nll_loss(const In& prediction, const In& target,
                                       const PoissonNllOptions& options = {});
 
-}  // namespace descent
+}}  // namespace descent::nn
