@@ -42,8 +42,8 @@ struct BatchNormOptions {
                                 double eps = 1e-5);
 
 /// Normalises `groups` groups of neighbouring channels of each image alone: x [N, C, ..]; weight
-/// and bias are [C]. ShapeError if `groups` is below 1 or does not divide C. Wu & He 2018, section 3
-/// (arXiv:1803.08494).
+/// and bias are [C]. ShapeError if `groups` is below 1 or does not divide C. Wu & He 2018, section
+/// 3 (arXiv:1803.08494).
 [[nodiscard]] Tensor group_norm(const In& x, int64_t groups, const In& weight = Tensor(),
                                 const In& bias = Tensor(), double eps = 1e-5);
 
