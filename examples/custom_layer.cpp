@@ -1,25 +1,28 @@
 // Your own layer, differentiable function and update rule, in a few lines each.
+#include <numbers>
+
 #include "saving.hpp"
 
 using namespace descent;
 
-/// log(1 + exp(x)) without overflow, with its derivative.
-static Tensor softplus(const In& x) {
-  return record(
-      "softplus",
-      map("softplus", x,
-          [](auto v) { return (v > 0 ? v : 0) + vmath::log1p(vmath::exp(-vmath::abs(v))); }),
-      wrt(x, [x = saved(x)](const Tensor& g) { return g * sigmoid(x); }));
+/// log(cosh(x)) without overflow, with its derivative.
+static Tensor log_cosh(const In& x) {
+  auto formula = [](auto v) {
+    const auto size = vmath::abs(v);
+    return size + vmath::log1p(vmath::exp(-2 * size)) - decltype(v)(std::numbers::ln2);
+  };
+  return record("log_cosh", map("log_cosh", x, formula),
+                wrt(x, [x = saved(x)](const Tensor& g) { return g * tanh(x); }));
 }
 
-/// softplus(x W^T + b), each output with a gain of its own.
-struct Softplus : nn::Module {
-  Softplus(int64_t in, int64_t out)
+/// log_cosh(x W^T + b), each output with a gain of its own.
+struct LogCosh : nn::Module {
+  LogCosh(int64_t in, int64_t out)
       : fc(register_module("fc", nn::Linear(in, out))),
         gain(register_parameter("gain", ones({out}))) {}
   nn::Linear fc;
   const Tensor gain;
-  Tensor forward(const In& x) const override { return softplus(fc(x)) * gain; }
+  Tensor forward(const In& x) const override { return log_cosh(fc(x)) * gain; }
 };
 
 /// Signum: Bernstein et al. 2018, Algorithm 2 (arXiv:1802.04434).
@@ -37,11 +40,11 @@ using Signum = optim::Optimizer<SignumRule>;
 static void train(const Options& options) {
   const Tensor at = randn({3, 4}, float64).requires_grad_();
   const GradcheckResult check =
-      gradcheck([](const std::vector<Tensor>& in) { return softplus(in[0]); }, {at}, {.order = 2});
+      gradcheck([](const std::vector<Tensor>& in) { return log_cosh(in[0]); }, {at}, {.order = 2});
   if (!check) throw NumericError(check.message);
 
   const Tensor x = linspace(-3, 3, 256).reshape({256, 1}), y = sin(x * 2);
-  nn::Sequential net{Softplus(1, 32), Softplus(32, 32), nn::Linear(32, 1)};
+  nn::Sequential net{LogCosh(1, 32), LogCosh(32, 32), nn::Linear(32, 1)};
   Signum opt(net.named_parameters(), {.lr = options.lr});
   const optim::Schedule decay = optim::schedule::exponential(0.01, {.period = options.epochs});
   optim::Scheduler schedule(opt, decay);

@@ -10,8 +10,8 @@ namespace [[gnu::visibility("default")]] descent { namespace detail {
 /// the shape [blocks, row]. Either outer or batch is 1.
 struct Groups {
   int64_t outer, batch, blocks, row;
-  double eps;             // is added to the variance
-  bool centered, scaled;  // whether the mean and the variance are the group's own, not given ones
+  double eps;     // is added to the variance
+  bool centered;  // or the mean counts as 0
 
   /// Of `kStep` batches, or of kRunResults outer ones, the gradients of the weight are added up one
   /// after the other: for each, there is a part.
@@ -29,7 +29,7 @@ template <class T> struct Standard {
   T mean, rest, scale;
 };
 
-/// f(tile, block, group, its first number), on several threads.
+/// f(tile, block, group) for each group, on several threads.
 template <class F> void each_group(const Groups& p, F f) {
   parallel_for(ceil_div(p.batch, p.kStep) * p.blocks, [&](int64_t t) {
     const int64_t tile = t / p.blocks, block = t % p.blocks, begin = tile * p.kStep;
@@ -38,16 +38,14 @@ template <class F> void each_group(const Groups& p, F f) {
   });
 }
 
-/// y = (x - mean) / sqrt(variance + eps) w + b, and the moments m, if they are not given.
+/// y = (x - mean) / sqrt(variance + eps) w + b, and the moments m.
 template <class T>
 void normalize(const Groups& p, const T* x, const T* w, const T* b, Moment* m, T* y) {
   const int64_t stride = p.batch * p.blocks * p.row;
   each_group(p, [=](int64_t, int64_t block, int64_t group) {
-    if (p.scaled) {
-      m[group] = simd::call(
-          [&] { return moment_of(x + group * p.row, p.outer, stride, p.row, p.centered); });
-      m[group].squares /= static_cast<double>(p.outer * p.row);
-    }
+    m[group] = simd::call(
+        [&] { return moment_of(x + group * p.row, p.outer, stride, p.row, p.centered); });
+    m[group].squares /= static_cast<double>(p.outer * p.row);
     auto f = [s = Standard<T>(m[group], p.eps)](T v, T a, T c) { return s(v) * a + c; };
     for (int64_t at = group * p.row; at < p.outer * stride; at += stride)
       simd::map(f, p.row, y + at, x + at, w + block * p.row, b + block * p.row);
@@ -85,10 +83,8 @@ void normalize_back(const Groups& p, const T* x, const T* w, const Moment* m, co
         });
       }
     const auto n = static_cast<double>(p.outer * p.row);
-    auto f = [s, mean = static_cast<T>(p.centered ? sum / n : 0),
-              turn = static_cast<T>(p.scaled ? tilt / n : 0)](T v, T d, T a) {
-      return (d * a - mean - s(v) * turn) * s.scale;
-    };
+    auto f = [s, mean = static_cast<T>(p.centered ? sum / n : 0), turn = static_cast<T>(tilt / n)](
+                 T v, T d, T a) { return (d * a - mean - s(v) * turn) * s.scale; };
     for (int64_t at = group * p.row; at < p.outer * stride; at += stride)
       simd::map(f, p.row, dx + at, x + at, g + at, factor);
   });

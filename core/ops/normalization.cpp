@@ -48,19 +48,18 @@ int64_t size_behind(int axes, const In& x) {
 // ---- the passes
 
 /// Gradient i by operations; w broadcasts to `each`, the shape of what one weight is for.
-Tensor compose(std::size_t i, const Groups& p, const Tensor& m, const Shape& each, const In& x,
-               const In& w, const In& g) {
+Tensor compose(std::size_t i, const Groups& p, const Shape& each, const In& x, const In& w,
+               const In& g) {
   const Shape all{p.outer, p.batch, p.blocks, p.row};
-  auto given = [&](int64_t k) { return to(select(m, 2, k), x.dtype()).unsqueeze(-1); };
   auto average = [&](const Tensor& v) { return mean(v, {0, 3}, true); };
   const Tensor v = reshape(x, all), outer = reshape(g, all);
   if (i == 2) return reshape(sum(outer, {0, 1}), each);
-  const Tensor off = v - (p.centered ? average(v) : given(0));
-  const Tensor size = sqrt((p.scaled ? average(square(off)) : given(2)) + p.eps), y = off / size;
+  const Tensor off = p.centered ? v - average(v) : v;
+  const Tensor size = sqrt(average(square(off)) + p.eps), y = off / size;
   if (i == 1) return reshape(sum(outer * y, {0, 1}), each);
-  Tensor dx = outer * reshape(expand(w, each), {p.blocks, p.row});
-  if (p.scaled) dx = dx - average(dx) * double(p.centered) - y * average(dx * y);
-  return reshape(dx / size, x.shape());
+  const Tensor slope = outer * reshape(expand(w, each), {p.blocks, p.row});
+  const Tensor dx = slope - y * average(slope * y);
+  return reshape((p.centered ? dx - average(slope) : dx) / size, x.shape());
 }
 
 /// The result of one call of normalize_back, until each input has taken its gradient.
@@ -88,7 +87,7 @@ Tensor normalize(const char* op, const Groups& p, const In& x, const Shape& view
   });
   auto gradient = [=, pass = std::make_shared<Pass>(), x = saved(x), w = saved(w)](std::size_t i) {
     return [=](const Tensor& g) {
-      if (detail::records(*x, *w, g) || g.numel() == 0) return compose(i, p, m, each, x, w, g);
+      if (detail::records(*x, *w, g) || g.numel() == 0) return compose(i, p, each, x, w, g);
       Tensor& wanted = pass->gradients[i];
       const uint32_t version = In(g).version;
       if (Peek::header(pass->from) != Peek::header(g) || pass->version != version ||
@@ -110,7 +109,7 @@ Tensor normalize(const char* op, const Groups& p, const In& x, const Shape& view
 }
 
 /// Room for the moments of the groups.
-Tensor moments(const Groups& p) { return zeros({p.batch, p.blocks, 3}, float64); }
+Tensor moments(const Groups& p) { return empty({p.batch, p.blocks, 3}, float64); }
 
 Tensor normalize_last(const char* op, const In& x, const Shape& shape, const In& weight,
                       const In& bias, std::optional<double> given, bool centered) {
@@ -122,7 +121,7 @@ Tensor normalize_last(const char* op, const In& x, const Shape& shape, const In&
     fail<ShapeError>(x.at, "{}: x {} does not end with normalized_shape {}, of rank 1 or more", op,
                      x.shape(), shape);
   const int64_t row = size_behind(x.dim() - rank, x), rows = row == 0 ? 0 : x.numel() / row;
-  const Groups p{1, rows, 1, row, eps, centered, true};
+  const Groups p{1, rows, 1, row, eps, centered};
   return normalize(op, p, x, shape, weight, bias, moments(p));
 }
 
@@ -135,7 +134,7 @@ Tensor normalize_groups(const char* op, const In& x, int64_t groups, const In& w
                      x.shape());
   Shape view = Shape::filled(x.dim() - 1, 1);
   view[0] = channels[0];
-  const Groups p{1, x.shape()[0], groups, size_behind(1, x) / groups, eps, true, true};
+  const Groups p{1, x.shape()[0], groups, size_behind(1, x) / groups, eps, true};
   return normalize(op, p, x, view, weight, bias, moments(p));
 }
 
@@ -180,20 +179,22 @@ Tensor batch_norm(const In& x, const In& running_mean, const In& running_var, co
   if (o.training && count == 1)
     fail<ShapeError>(x.at, "batch_norm: x {} has one element in each channel: need two or more",
                      x.shape());
-  const bool turned = span < 16;  // so that each channel is one row, because short rows are slow
-  Shape view = Shape::filled(turned ? x.dim() : x.dim() - 1, 1);
+  Shape view = Shape::filled(x.dim() - 1, 1);
   view[0] = channels[0];
-  const Groups p{turned ? 1 : batch, 1,         channels[0], turned ? count : span, o.eps,
-                 o.training,         o.training};
-  const Tensor m = moments(p);
   if (!o.training) {
-    select(m[0], 1, 0).copy_(to(running_mean, float64));
-    select(m[0], 1, 2).copy_(to(running_var, float64));
+    Tensor scale = 1 / sqrt(running_var + o.eps);
+    if (weight.defined()) scale = scale * weight;
+    const Tensor y = (x - reshape(running_mean, view)) * reshape(scale, view);
+    return bias.defined() ? y + reshape(bias, view) : y;
   }
+  const bool turned = span < 16;  // so that each channel is one row, because short rows are slow
+  if (turned) view.push_back(1);
+  const Groups p{turned ? 1 : batch, 1, channels[0], turned ? count : span, o.eps, true};
+  const Tensor m = moments(p);
   const In source(turned ? transpose(x, 0, 1) : Tensor(x), x.at);
   Tensor y = normalize(op, p, source, view, weight, bias, m);
   if (turned) y = contiguous(transpose(y, 0, 1));
-  if (!o.training || !known || x.numel() == 0) return y;
+  if (!known || x.numel() == 0) return y;
   const double n = static_cast<double>(count);
   const NamedTensors all{{"running_mean", running_mean}, {"running_var", running_var}};
   for (const auto& [name, old] : all) check_not_expanded(op, old, x.at);

@@ -15,7 +15,6 @@ namespace [[gnu::visibility("default")]] descent {
 namespace {
 
 using detail::Axes;
-using check_floating;
 using detail::Larger;
 using detail::pack;
 using detail::Plus;

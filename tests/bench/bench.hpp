@@ -67,6 +67,10 @@ void train_on_digits(Run& run, optim::OptimizerBase& opt, int steps, double flop
                      const data::TensorDataset& digits,
                      const std::function<Tensor(const data::Batch&)>& loss);
 
+/// Seconds per step of training on one batch, timed `steps` at a time.
+double step_time(Run& run, optim::OptimizerBase& opt, int steps,
+                 const std::function<Tensor()>& loss);
+
 /// The seconds of one product [n, n] x [n, n] cut into strips of rows, one for each thread.
 double gemm_time(int64_t n);
 /// Bytes per second, read and written, of copying what no cache holds. The memory moves half as

@@ -37,6 +37,23 @@ void rows(const Run& run, int64_t n, int64_t m) {
   run.each_thread_count("var" + size, "GB/s", bytes / 2, [&] { var(x, {-1}); });
   run.each_thread_count("normalise" + size, "GB/s", bytes, [&] { normalise(x); });
   run.each_thread_count("normalise_both" + size, "GB/s", bytes, both(normalise));
+  auto layer = [m](const In& t) { return layer_norm(t, {m}); };
+  run.each_thread_count("layer_norm" + size, "GB/s", bytes, [&] { layer(x); });
+  run.each_thread_count("layer_norm_both" + size, "GB/s", bytes, both(layer));
+}
+
+void batches(const Run& run, const Shape& shape) {
+  const Tensor x = randn(shape), leaf = randn(shape).requires_grad_(), g = randn(shape);
+  const double bytes = 8e-9 * static_cast<double>(x.numel());
+  const std::string size = "_" + std::to_string(shape[0]) + "x" + std::to_string(shape[1]);
+  auto normalise = [](const In& t) {
+    return batch_norm(t, Tensor(), Tensor(), Tensor(), Tensor(), {.training = true});
+  };
+  run.each_thread_count("batch_norm" + size, "GB/s", bytes, [&] { normalise(x); });
+  run.each_thread_count("batch_norm_both" + size, "GB/s", bytes, [&] {
+    normalise(leaf).backward(g);
+    leaf.zero_grad();
+  });
 }
 
 void micro(Run& run) {
@@ -48,6 +65,10 @@ void micro(Run& run) {
   }
   rows(run, 64, 10);
   rows(run, 1024, 1024);
+  rows(run, 8192, 128);
+  batches(run, {64, 16, 32, 32});
+  batches(run, {64, 64, 32, 32});
+  batches(run, {256, 256});
   for (const int64_t n : {1'000, 1'000'000, 50'000'000}) elementwise(run, n);
   if (workloads().contains("conv")) workloads()["conv"](run);
 }

@@ -40,8 +40,6 @@ void train_on_digits(Run& run, optim::OptimizerBase& opt, int steps, double flop
   run.finish(epoch, {.flops = flops_per_image * static_cast<double>(digits.size())});
 }
 
-namespace {
-
 /// Seconds per step of training on one batch, timed `steps` at a time.
 double step_time(Run& run, optim::OptimizerBase& opt, int steps,
                  const std::function<Tensor()>& loss) {
@@ -62,6 +60,8 @@ double step_time(Run& run, optim::OptimizerBase& opt, int steps,
   run.report("loss", last.item());
   return time;
 }
+
+namespace {
 
 /// Floating-point operations of a step for each example: forward, and backward to the weights and,
 /// but for the first layer, to the inputs.

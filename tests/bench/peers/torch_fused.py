@@ -5,7 +5,7 @@ import numpy
 import torch
 from torch import nn
 
-args = peer.arguments(["mlp", "lenet", "cnn", "wide", "tiny", "adam"])
+args = peer.arguments(["mlp", "lenet", "cnn", "wide", "tiny", "adam", "gpt", "lstm", "resnet", "vae"])
 torch.set_num_threads(args.threads)
 torch.manual_seed(1)
 run = peer.Run("torch-compiled" if args.compile else "torch-fused", args)
@@ -45,8 +45,8 @@ def train_on_digits(net, opt, steps, shape, loss=nn.functional.cross_entropy):
     run.report("loss", last.item())
 
 
-def train_on_batch(net, opt, steps, x, y):
-    step = trainer(net, opt, nn.functional.mse_loss)
+def train_on_batch(net, opt, steps, x, y, loss=nn.functional.mse_loss):
+    step = trainer(net, opt, loss)
 
     def some():
         for _ in range(steps):
@@ -103,6 +103,118 @@ def adam():
     time = run.best(lambda: [opt.step() for _ in range(3)]) / 3
     run.report("ms", time * 1e3)
     run.report("GB/s", 28 * p.numel() / time / 1e9)
+
+
+class Gpt(nn.Module):
+    """Blocks with the norms in front, learned positions, and 64 words."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(64, 128), nn.Embedding(64, 128)
+        self.blocks = nn.ModuleList(Block() for _ in range(4))
+        self.norm, self.head = nn.LayerNorm(128), nn.Linear(128, 64)
+
+    def forward(self, x):
+        h = self.words(x) + self.places.weight
+        for block in self.blocks:
+            h = block(h)
+        return self.head(self.norm(h)).flatten(0, 1)
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(128), nn.LayerNorm(128)
+        self.project, self.out = nn.Linear(128, 384), nn.Linear(128, 128)
+        self.wide, self.narrow = nn.Linear(128, 512), nn.Linear(512, 128)
+
+    def forward(self, x):
+        q, k, v = (t.view(*x.shape[:2], 4, 32).transpose(1, 2)
+                   for t in self.project(self.norm1(x)).chunk(3, 2))
+        h = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(h.transpose(1, 2).reshape(x.shape))
+        return x + self.narrow(nn.functional.gelu(self.wide(self.norm2(x))))
+
+
+def gpt():
+    net = Gpt()
+    opt = torch.optim.AdamW(net.parameters(), 1e-3, fused=True)
+    text = torch.randint(64, (8, 65))
+    time = train_on_batch(net, opt, 10, text[:, :-1], text[:, 1:].flatten(),
+                          nn.functional.cross_entropy)
+    run.report("ms/step", time * 1e3)
+
+
+class Series(nn.Module):
+    """Two layers of LSTM, and the next value."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(128, 128, 2, batch_first=True), nn.Linear(128, 1)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0])
+
+
+def lstm():
+    net = Series()
+    opt = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
+    time = train_on_batch(net, opt, 5, torch.randn(32, 64, 128), torch.randn(32, 64, 1))
+    run.report("ms/step", time * 1e3)
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut, which is one pixel wide where the shape changes."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm1, self.norm2 = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential() if stride == 1 else nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        h = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
+        return torch.relu(h + self.shortcut(x))
+
+
+def resnet():
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        Residual(16, 16, 1), Residual(16, 32, 2), Residual(32, 64, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    time = train_on_batch(net, sgd(net, 0.05), 5, torch.randn(64, 3, 32, 32),
+                          torch.randint(10, (64,)), nn.functional.cross_entropy)
+    run.report("ms/step", time * 1e3)
+
+
+class Vae(nn.Module):
+    """784-400-20-400-784; the noise is one of the inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.mean, self.log_variance = (
+            nn.Linear(784, 400), nn.Linear(400, 20), nn.Linear(400, 20))
+        self.fc3, self.fc4 = nn.Linear(20, 400), nn.Linear(400, 784)
+
+    def forward(self, x):
+        h = torch.relu(self.fc1(x))
+        mu, s = self.mean(h), self.log_variance(h)
+        z = mu + torch.exp(0.5 * s) * torch.randn_like(mu)
+        return self.fc4(torch.relu(self.fc3(z))), mu, s
+
+
+def vae():
+    def loss(output, x):
+        logits, mu, s = output
+        cost = nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        return (cost - 0.5 * torch.sum(1 + s - mu.square() - s.exp())) / len(x)
+
+    net = Vae()
+    x = torch.rand(128, 784)
+    opt = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
+    run.report("ms/step", train_on_batch(net, opt, 20, x, x, loss) * 1e3)
 
 
 globals()[args.workload]()
