@@ -16,6 +16,12 @@ void rows(Tally& t) {
     layer(t, "AvgPool2d", nn::AvgPool2d({2, 3}, o),
           {{2, 4, 6}, {1, 2, 5, 6}, {0, 2, 4, 6}, {3, 1, 4, 3}});
   for (const double p : {0.3, 1.0}) {
+    any_of(t, "dropout",
+           [=](const Tensors& x) {
+             manual_seed(1);
+             return nn::dropout(square(x[0]), p);
+           },
+           {{5}, {3, 4}, {2, 0}, {2, 3, 4}});
     layer(t, "Dropout", nn::Dropout(p), {{5}, {3, 4}, {2, 0}, {2, 3, 4}, {1}, {}});
     layer(t, "Dropout2d", nn::Dropout2d(p),
           {{3, 2, 2}, {2, 3, 2, 2}, {0, 3, 2, 2}, {2, 1, 3, 1}, {4, 1, 1}});
