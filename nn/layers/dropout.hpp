@@ -6,10 +6,10 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
-/// If `training`, each element of x becomes 0 with probability p, even if it was NaN or infinite; the
-/// others are multiplied by 1 / (1 - p). Otherwise it returns x itself, as for p = 0. Draws from the
-/// default generator. Any shape, floating dtypes; ValueError unless p is in [0, 1]. Srivastava et
-/// al. 2014, section 4.
+/// If `training`, each element of x becomes 0 with probability p, even if it was NaN or infinite;
+/// the others are multiplied by 1 / (1 - p). Otherwise it returns x itself, as for p = 0. Draws
+/// from the default generator. Any shape, floating dtypes; ValueError unless p is in [0, 1].
+/// Srivastava et al. 2014, section 4.
 [[nodiscard]] Tensor dropout(const In& x, double p = 0.5, bool training = true);
 
 /// `dropout` while the layer is in training mode.

@@ -38,7 +38,8 @@ void affine(Tally& t, const std::string& name, const Function& f, const Shape& s
 
 /// A layer in evaluation mode, of x and all of its parameters; or in training mode, if it has
 /// nothing that a call changes.
-void normalizer(Tally& t, const std::string& name, nn::Module&& made, const Shape& shape, bool train) {
+void normalizer(Tally& t, const std::string& name, nn::Module&& made, const Shape& shape,
+                bool train) {
   made.to(float64);
   made.train(train);
   uint64_t seed = 3;
@@ -64,26 +65,29 @@ void layers(Tally& t) {
     normalizer(t, "BatchNorm2d", nn::BatchNorm2d(2), {3, 2, 2, 3}, train);
     normalizer(t, "BatchNorm2d", nn::BatchNorm2d(2, changed), {2, 2, 4, 4}, train);
     normalizer(t, "LayerNorm", nn::LayerNorm(4), {2, 3, 4}, train);
-    normalizer(t, "LayerNorm", nn::LayerNorm({3, 2}, {.eps = 0.25, .bias = false}), {2, 3, 2}, train);
+    normalizer(t, "LayerNorm", nn::LayerNorm({3, 2}, {.eps = 0.25, .bias = false}), {2, 3, 2},
+               train);
     normalizer(t, "LayerNorm", nn::LayerNorm(4, {.elementwise_affine = false}), {3, 4}, train);
     normalizer(t, "RMSNorm", nn::RMSNorm(4), {2, 3, 4}, train);
     normalizer(t, "RMSNorm", nn::RMSNorm({3, 2}, {.eps = 0.25}), {2, 3, 2}, train);
     normalizer(t, "RMSNorm", nn::RMSNorm(4, {.elementwise_affine = false}), {1, 4}, train);
     normalizer(t, "GroupNorm", nn::GroupNorm(2, 4), {2, 4, 3}, train);
-    normalizer(t, "GroupNorm", nn::GroupNorm(1, 3, {.eps = 0.25, .affine = false}), {2, 3, 2}, train);
+    normalizer(t, "GroupNorm", nn::GroupNorm(1, 3, {.eps = 0.25, .affine = false}), {2, 3, 2},
+               train);
     normalizer(t, "InstanceNorm2d", nn::InstanceNorm2d(2), {2, 2, 3, 2}, train);
     normalizer(t, "InstanceNorm2d", nn::InstanceNorm2d(2, {.eps = 0.25, .affine = true}), {2, 3, 3},
-          train);
+               train);
     for (std::optional<int64_t> dim : {std::optional<int64_t>(0), {1}, {-1}, {}}) {
       normalizer(t, "weight_norm", weight_norm(nn::Linear(4, 3), {dim}), {2, 4}, train);
       normalizer(t, "weight_norm", weight_norm(nn::Conv2d(2, 2, 2, {.bias = false}), {dim}),
-            {1, 2, 3, 3}, train);
+                 {1, 2, 3, 3}, train);
     }
   }
   for (int64_t n : {1, 3}) {
     const nn::SpectralNormOptions o{.n_power_iterations = n};
     normalizer(t, "spectral_norm", spectral_norm(nn::Linear(4, 3), o), {2, 4}, false);
-    normalizer(t, "spectral_norm", spectral_norm(nn::Linear(2, 2, {.bias = false}), o), {0, 2}, false);
+    normalizer(t, "spectral_norm", spectral_norm(nn::Linear(2, 2, {.bias = false}), o), {0, 2},
+               false);
     normalizer(t, "spectral_norm", spectral_norm(nn::Conv2d(2, 2, 2), o), {1, 2, 3, 2}, false);
   }
 }
