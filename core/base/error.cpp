@@ -77,6 +77,14 @@ void report(const std::string& text) noexcept {
 
 std::string str(double value) { return fmt::to_string(value); }
 
+namespace detail {
+template std::string text_of<int>(const void*);
+template std::string text_of<int64_t>(const void*);
+template std::string text_of<std::size_t>(const void*);
+template std::string text_of<const char*>(const void*);
+template std::string text_of<std::string>(const void*);
+}  // namespace detail
+
 std::string detail::insert_arguments(const char* text, std::initializer_list<Argument> arguments) {
   std::string message = text;
   std::size_t place = 0;

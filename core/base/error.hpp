@@ -162,6 +162,11 @@ template <class... A> struct Message {
   const char* text;
 };
 template <class T> std::string text_of(const void* p) { return str(*static_cast<const T*>(p)); }
+extern template std::string text_of<int>(const void*);
+extern template std::string text_of<int64_t>(const void*);
+extern template std::string text_of<std::size_t>(const void*);
+extern template std::string text_of<const char*>(const void*);
+extern template std::string text_of<std::string>(const void*);
 /// A value and the `str` of its type. `str` is called where the message is made, so that the code
 /// of each `fail` is short.
 struct Argument {
