@@ -32,6 +32,43 @@ int plan_walk(const Shape& shape, const Header* const* operands, std::size_t n, 
   return rank;
 }
 
+template <std::size_t N>
+void map_all(MapRun run, void* f, const std::array<const Header*, N>& operands) {
+  const Header* const out = operands[0];
+  int64_t stride[N], size[N];
+  std::byte* start[N];
+  bool flat = out->contiguous;
+  for (std::size_t k = 0; k < N; ++k) {
+    const Header& x = *operands[k];
+    stride[k] = k > 0 && x.numel == 1 ? 0 : 1;
+    size[k] = itemsize(x.dtype);
+    start[k] = x.data;
+    // An input that broadcasts to out and has as many elements has one element for each of out's.
+    flat = flat && (stride[k] == 0 || (x.contiguous && x.numel == out->numel));
+  }
+  auto run_at = [&](int64_t n, const int64_t* strides, auto offset) {
+    std::byte* at[N];
+    for (std::size_t k = 0; k < N; ++k) at[k] = start[k] + offset(k) * size[k];
+    run(f, n, strides, at);
+  };
+  if (flat)
+    return parallel_for(count_tiles(out->numel), [&](int64_t tile) {
+      const int64_t begin = tile * kTileElements;
+      run_at(std::min(kTileElements, out->numel - begin), stride,
+             [&](std::size_t k) { return begin * stride[k]; });
+    });
+  const Walk<N> w = plan<N>(out->shape, out->numel, operands);
+  parallel_for(count_tiles(out->numel), [&](int64_t tile) {
+    const int64_t begin = tile * kTileElements, end = std::min(begin + kTileElements, out->numel);
+    for_each_run(w, begin, end, [&](int64_t n, const std::array<int64_t, N>& offset) {
+      run_at(n, w.stride[0], [&](std::size_t k) { return offset[k]; });
+    });
+  });
+}
+template void map_all(MapRun, void*, const std::array<const Header*, 2>&);
+template void map_all(MapRun, void*, const std::array<const Header*, 3>&);
+template void map_all(MapRun, void*, const std::array<const Header*, 4>&);
+
 void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of_a,
                    const char* name_of_b) {
   fail<DtypeError>(a.at, "{}: {} is {} and {} is {}: need one dtype (use to())", op, name_of_a,

@@ -124,34 +124,34 @@ void map_run(std::index_sequence<I...>, F& f, int64_t n, const int64_t* stride, 
   for (int64_t i = 0; i < n; ++i) out[i * stride[0]] = f(in[i * stride[I + 1]]...);
 }
 
-/// Computes all runs, on several threads: `transform` with an index for each input.
-template <std::size_t... I, class F, class Out, class... T>
-void map_all(std::index_sequence<I...> each, F f, const Header* h, Out* o, Operand<T>... in) {
-  constexpr std::size_t N = sizeof...(T) + 1;
-  const int64_t stride[N] = {1, in.header->numel == 1 ? 0 : 1 ...};
-  // An input that broadcasts to h and has as many elements has one element for each of h.
-  auto even = [h](const Header& x) { return x.contiguous && x.numel == h->numel; };
-  if (h->contiguous && ((stride[I + 1] == 0 || even(*in.header)) && ...)) {
-    if (h->numel <= kTileElements) return map_run(each, f, h->numel, stride, o, in.data()...);
-    parallel_for(count_tiles(h->numel), [=](int64_t tile) mutable {
-      const int64_t begin = tile * kTileElements, n = std::min(kTileElements, h->numel - begin);
-      map_run(each, f, n, stride, o + begin, in.data() + begin * stride[I + 1]...);
-    });
-    return;
-  }
-  const Walk<N> w = plan<N>(h->shape, h->numel, {h, in.header...});
-  parallel_for(count_tiles(h->numel), [=, &w](int64_t tile) mutable {
-    const int64_t begin = tile * kTileElements, end = std::min(begin + kTileElements, h->numel);
-    for_each_run(w, begin, end, [&](int64_t n, const std::array<int64_t, N>& offset) {
-      map_run(each, f, n, w.stride[0], o + offset[0], in.data() + offset[I + 1]...);
-    });
-  });
-}
+/// Computes one run with the formula `f`; at[0] is where its results go, the others are its inputs.
+using MapRun = void (*)(void* f, int64_t n, const int64_t* stride, std::byte* const* at);
+/// Computes all runs, on several threads. operands[0] is the output, to whose shape the others
+/// broadcast. It knows neither the formula nor the types, so that there is one for each N.
+template <std::size_t N>
+void map_all(MapRun run, void* f, const std::array<const Header*, N>& operands);
 
+template <class F, class Out, class... T, std::size_t... I>
+constexpr MapRun run_of(std::index_sequence<I...>) {
+  return [](void* f, int64_t n, const int64_t* stride, std::byte* const* at) {
+    map_run(std::index_sequence<I...>(), *static_cast<F*>(f), n, stride,
+            reinterpret_cast<Out*>(at[0]), reinterpret_cast<const T*>(at[I + 1])...);
+  };
+}
 /// out[i] = f(in[i]...), where the inputs broadcast to out's shape. An input may be out itself, but
-/// may not overlap it otherwise.
+/// may not overlap it otherwise. There are at most three inputs.
 template <class Out, class F, class... T> void transform(F f, const Tensor& out, Operand<T>... in) {
-  map_all(std::index_sequence_for<T...>{}, f, Peek::header(out), elements_of<Out>(out), in...);
+  constexpr MapRun run = run_of<F, Out, T...>(std::index_sequence_for<T...>());
+  const Header* const to = Peek::header(out);
+  auto even = [to](const Header& x) { return x.contiguous && x.numel == to->numel; };
+  // Few elements without gaps are one run: here a call costs more than they do.
+  if (to->contiguous && to->numel <= kTileElements &&
+      ((in.header->numel == 1 || even(*in.header)) && ...)) {
+    const int64_t stride[] = {1, in.header->numel == 1 ? 0 : 1 ...};
+    std::byte* const at[] = {to->data, in.header->data...};
+    return run(&f, to->numel, stride, at);
+  }
+  map_all<sizeof...(T) + 1>(run, &f, {to, in.header...});
 }
 
 [[noreturn]] void refuse_dtypes(const char* op, const In& a, const In& b, const char* name_of_a,

@@ -22,11 +22,11 @@ Tensor sigmoid(const In& x) {
 static Tensor soften(const char* op, const In& x, double beta, double threshold) {
   auto f = [=]<class T>(T v) {
     const T b = T(beta), z = v * b;
-    const T y = vmath::log1p(vmath::exp(-vmath::abs(z))) + (z < 0 ? T(0) : z);
-    return z > T(threshold) ? v : y / b;
+    const T y = (vmath::log1p(vmath::exp(-vmath::abs(z))) + vmath::where(z < 0, T(0), z)) / b;
+    return vmath::where(z > T(threshold), v, y);
   };
   auto slope = [=]<class T>(T g, T v) {
-    return v * T(beta) > T(threshold) ? g : g * vmath::sigmoid(v * T(beta));
+    return g * vmath::where(v * T(beta) > T(threshold), T(1), vmath::sigmoid(v * T(beta)));
   };
   auto bend = [=](const Tensor& gh, const Tensor& v) {
     const Tensor z = v * beta;
@@ -135,7 +135,7 @@ Tensor prelu(const In& x, const In& weight) {
 
 /// scale x above 0, a (e^(b x) - 1) elsewhere.
 static Tensor exponential(const char* op, const In& x, double a, double b, double scale = 1) {
-  auto f = [=]<class T>(T v) { return v <= 0 ? vmath::expm1(v * T(b)) * T(a) : v * T(scale); };
+  auto f = [=]<class T>(T v) { return vmath::where(v <= 0, vmath::expm1(v * T(b)) * T(a), v * T(scale)); };
   return record(op, map(op, x, f), wrt(x, [=, x = saved(x)](const Tensor& g) {
                   return g * where(x <= 0, exp(minimum(x, 0) * b) * (a * b), scale);
                 }));

@@ -238,6 +238,7 @@ Tensor rotate_positions(const In& x, int64_t offset, double base) {
   check_floating("rotate_positions", x);
   if (x.dim() < 2 || x.shape().back() % 2 != 0)
     fail<ShapeError>(x.at, "rotate_positions: x {}: need [.., T, D] with an even D", x.shape());
+  if (!(base > 0)) fail<ValueError>(x.at, "rotate_positions: base {}: need a number above 0", base);
   const Frame frame(x.at);
   const int64_t t = x.shape()[-2], d = x.shape().back();
   const Tensor angle = angles(t, offset, d / 2, d, base);

@@ -49,7 +49,7 @@ class Recurrent : public ModuleOf<RecurrentResult(const In& x, const RecurrentSt
   RecurrentResult operator()(const In& x) const { return (*this)(x, {}); }
   /// x [T, N, in], or as `batch_first` says, or [T, in]: then the state has no N either. ShapeError
   /// if x or the state do not fit; DtypeError for other dtypes; ValueError for lengths that are not
-  /// in 1..T.
+  /// in 1..T, and for a c that only an LSTM has.
   RecurrentResult forward(const In& x, const RecurrentState& state) const override;
   const int64_t in, hidden;        ///< the features of x and of the state
   const RecurrentOptions options;  ///< the options that were given
@@ -73,18 +73,18 @@ class RNN : public Recurrent {
   RNN(int64_t in_, int64_t hidden_, const RecurrentOptions& o = {}, At at = At::here())
       : Recurrent(Kind::rnn, in_, hidden_, o, at) {}
 };
-/// c' = f c + i g and h' = o tanh(c'), where i, f and o are sigmoid and g is tanh of W_ih x + b_ih
-/// + W_hh h + b_hh, in this order of the rows: i f g o. Hochreiter & Schmidhuber 1997; Gers et al.
-/// 2000.
+/// c' = f c + i g and h' = o tanh(c'), where i, f and o are sigmoid, and g is tanh, of the four
+/// parts (i f g o, in this order of the rows) of W_ih x + b_ih + W_hh h + b_hh. Hochreiter &
+/// Schmidhuber 1997; Gers et al. 2000.
 class LSTM : public Recurrent {
  public:
   /// From `in` features to `hidden` ones. ValueError as for Recurrent.
   LSTM(int64_t in_, int64_t hidden_, const RecurrentOptions& o = {}, At at = At::here())
       : Recurrent(Kind::lstm, in_, hidden_, o, at) {}
 };
-/// h' = (1 - z) n + z h with r and z = sigmoid(W_ih x + b_ih + W_hh h + b_hh) and n = tanh(W_ih x +
-/// b_ih + r (W_hh h + b_hh)), in this order of the rows: r z n. Cho et al. 2014 (arXiv:1406.1078),
-/// with r behind the product, as in PyTorch.
+/// h' = (1 - z) n + z h, where r and z are sigmoid of W_ih x + b_ih + W_hh h + b_hh, and n is tanh
+/// of W_ih x + b_ih + r (W_hh h + b_hh), in this order of the rows: r z n. Cho et al. 2014
+/// (arXiv:1406.1078), with r behind the product, as in PyTorch.
 class GRU : public Recurrent {
  public:
   /// From `in` features to `hidden` ones. ValueError as for Recurrent.

@@ -11,6 +11,52 @@ void report_steps(Run& run, optim::OptimizerBase& opt, int steps,
   run.finish(time, {.flops = flops});
 }
 
+/// Pre-norm: attention and a wide layer, each beside a shortcut.
+struct Block : nn::Module {
+  nn::LayerNorm norm1 = register_module("norm1", nn::LayerNorm(128));
+  nn::LayerNorm norm2 = register_module("norm2", nn::LayerNorm(128));
+  nn::Linear project = register_module("project", nn::Linear(128, 384));
+  nn::Linear out = register_module("out", nn::Linear(128, 128));
+  nn::Linear wide = register_module("wide", nn::Linear(128, 512));
+  nn::Linear narrow = register_module("narrow", nn::Linear(512, 128));
+  Tensor forward(const In& x) const override {
+    const int64_t n = x.size(0), t = x.size(1);
+    const Tensor qkv = project(norm1(x)).reshape({n, t, 3, 4, 32}).permute({2, 0, 3, 1, 4});
+    const Tensor h = nn::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {.causal = true});
+    const Tensor y = x + out(h.transpose(1, 2).reshape(x.shape()));
+    return y + narrow(gelu(wide(norm2(y))));
+  }
+};
+
+struct Gpt : nn::Module {
+  nn::Embedding words = register_module("words", nn::Embedding(64, 128));
+  nn::Embedding places = register_module("places", nn::Embedding(64, 128));
+  nn::Sequential blocks =
+      register_module("blocks", nn::Sequential{Block(), Block(), Block(), Block()});
+  nn::LayerNorm norm = register_module("norm", nn::LayerNorm(128));
+  nn::Linear head = register_module("head", nn::Linear(128, 64));
+  Tensor forward(const In& x) const override {
+    return flatten(head(norm(blocks(words(x) + places.weight))), 0, 1);
+  }
+};
+
+void gpt(Run& run) {
+  const Gpt net;
+  const Tensor text = randint(0, 64, {8, 65});
+  const Tensor x = text.narrow(1, 0, 64), y = flatten(text.narrow(1, 1, 64));
+  optim::AdamW opt(net.named_parameters(), {.lr = 1e-3});
+  report_steps(run, opt, 10, [&] { return nn::cross_entropy(net(x), y); });
+}
+
+void lstm(Run& run) {
+  const nn::LSTM recurrent(128, 128, {.num_layers = 2, .batch_first = true});
+  const nn::Linear head(128, 1);
+  const Tensor x = randn({32, 64, 128}), y = randn({32, 64, 1});
+  optim::Adam opt(join({recurrent.named_parameters("lstm"), head.named_parameters("head")}),
+                  {.lr = 1e-3});
+  report_steps(run, opt, 5, [&] { return nn::mse_loss(head(recurrent(x).output), y); });
+}
+
 /// Two convolutions beside a shortcut, which is one pixel wide where the shape changes.
 struct Residual : nn::Module {
   Residual(int64_t in, int64_t out, int64_t stride)
@@ -72,7 +118,7 @@ void vae(Run& run) {
   });
 }
 
-const Register entries[] = {{"resnet", resnet}, {"vae", vae}};
+const Register entries[] = {{"gpt", gpt}, {"lstm", lstm}, {"resnet", resnet}, {"vae", vae}};
 
 }  // namespace
 }  // namespace bench
