@@ -4,6 +4,7 @@
 
 #include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/ops/arithmetic.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace detail {
 

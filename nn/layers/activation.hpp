@@ -108,7 +108,8 @@ struct PReLU : Module {
   /// One slope, or one for each of `slopes` channels, which start at `init`. ValueError if there is
   /// none.
   explicit PReLU(int64_t slopes = 1, double init = 0.25, At at = At::here())
-      : weight(register_parameter("weight", full({slopes < 1 ? 0 : slopes}, init, float32, at), at)) {
+      : weight(
+            register_parameter("weight", full({slopes < 1 ? 0 : slopes}, init, float32, at), at)) {
     if (slopes < 1) fail<ValueError>(at, "PReLU: {} slopes: need at least one", slopes);
   }
   /// prelu(x, weight).
