@@ -1,7 +1,7 @@
 #include "descent/core/ops/activation.hpp"
 
 #include <algorithm>
-#include <limits>
+#include <cmath>
 #include <numbers>
 
 #include "descent/core/kernels/vmath.hpp"
@@ -10,12 +10,18 @@
 
 namespace [[gnu::visibility("default")]] descent {
 
-using detail::Slope;
+using detail::limit, detail::Slope;
 
 Tensor sigmoid(const In& x) {
   return record("sigmoid", map("sigmoid", x, [](auto v) { return vmath::sigmoid(v); }),
                 wrt(x, Slope{"sigmoid_backward", [](auto g, auto y) { return g * y * (1 - y); },
                              [](const Tensor& gh, const Tensor& y) { return gh * (1 - y * 2); }}));
+}
+
+/// f of each element, and the derivative slope(g, x).
+template <class F, class S> static Tensor curve(const char* op, const In& x, F f, S slope) {
+  return record(op, map(op, x, f),
+                wrt(x, [x = saved(x), slope](const Tensor& g) { return slope(g, x); }));
 }
 
 /// log(1 + e^(beta x)) / beta. With beta = -1 that is log(sigmoid(x)).
@@ -32,13 +38,9 @@ static Tensor soften(const char* op, const In& x, double beta, double threshold)
     const Tensor z = v * beta;
     return where(z > threshold, 0, gh * sigmoid(z) * sigmoid(-z) * beta);
   };
-  return record(
-      op, map(op, x, f),
-      wrt(x, [x = saved(x), s = Slope{op, slope, bend}](const Tensor& g) { return s(g, x); }));
+  return curve(op, x, f, Slope{op, slope, bend});
 }
-Tensor logsigmoid(const In& x) {
-  return soften("logsigmoid", x, -1, std::numeric_limits<double>::infinity());
-}
+Tensor logsigmoid(const In& x) { return soften("logsigmoid", x, -1, HUGE_VAL); }
 Tensor softplus(const In& x, double beta, double threshold) {
   return soften("softplus", x, beta, threshold);
 }
@@ -65,9 +67,7 @@ static Tensor gate(const char* op, const In& x, double rate, double cube) {
     const Tensor s = sigmoid(u * (u * u * cube + rate)), spread = gh * s * (1 - s);
     return spread * (rise * 2 + u * (u * (6 * cube) + rise * rise * (1 - s * 2)));
   };
-  return record(
-      op, map(op, x, f),
-      wrt(x, [x = saved(x), s = Slope{op, slope, bend}](const Tensor& g) { return s(g, x); }));
+  return curve(op, x, f, Slope{op, slope, bend});
 }
 Tensor silu(const In& x) { return gate("silu", x, 1, 0); }
 Tensor gelu(const In& x, Approximate approximate) {
@@ -83,10 +83,8 @@ Tensor gelu(const In& x, Approximate approximate) {
     const Tensor z = square(clamp(v, -40, 40));  // beyond, exp gives 0
     return gh * exp(z * -0.5) * (2 - z) * (rate / 4);
   };
-  return record("gelu", map("gelu", x, [below](auto v) { return v * below(v); }),
-                wrt(x, [x = saved(x), s = Slope{"gelu_backward", slope, bend}](const Tensor& g) {
-                  return s(g, x);
-                }));
+  auto f = [below](auto v) { return v * below(v); };
+  return curve("gelu", x, f, Slope{"gelu_backward", slope, bend});
 }
 
 Tensor relu(const In& x) {
@@ -95,10 +93,8 @@ Tensor relu(const In& x) {
                 wrt(x, Slope{"relu_backward", []<class T>(T g, T y) { return y <= 0 ? T(0) : g; },
                              [](const Tensor& gh, const Tensor&) { return zeros_like(gh); }}));
 }
-Tensor hardtanh(const In& x, double low, double high) {
-  return detail::limit("hardtanh", x, low, high, true);
-}
-Tensor relu6(const In& x) { return detail::limit("relu6", x, 0, 6, true); }
+Tensor hardtanh(const In& x, double low, double high) { return limit("hardtanh", x, low, high); }
+Tensor relu6(const In& x) { return limit("relu6", x, 0, 6); }
 Tensor hardsigmoid(const In& x) {
   auto f = []<class T>(T v) { return std::clamp(v + 3, T(0), T(6)) / 6; };
   return record("hardsigmoid", map("hardsigmoid", x, f),
@@ -134,19 +130,19 @@ Tensor prelu(const In& x, const In& weight) {
 }
 
 /// scale x above 0, a (e^(b x) - 1) elsewhere.
-static Tensor exponential(const char* op, const In& x, double a, double b, double scale = 1) {
-  auto f = [=]<class T>(T v) { return vmath::where(v <= 0, vmath::expm1(v * T(b)) * T(a), v * T(scale)); };
+static Tensor raise(const char* op, const In& x, double a, double b, double scale = 1) {
+  auto f = [=]<class T>(T v) {
+    return vmath::where(v <= 0, vmath::expm1(v * T(b)) * T(a), v * T(scale));
+  };
   return record(op, map(op, x, f), wrt(x, [=, x = saved(x)](const Tensor& g) {
                   return g * where(x <= 0, exp(minimum(x, 0) * b) * (a * b), scale);
                 }));
 }
-Tensor elu(const In& x, double alpha) { return exponential("elu", x, alpha, 1); }
-Tensor selu(const In& x) {
-  return exponential("selu", x, 1.7580993408473766, 1, 1.0507009873554805);
-}
+Tensor elu(const In& x, double alpha) { return raise("elu", x, alpha, 1); }
+Tensor selu(const In& x) { return raise("selu", x, 1.7580993408473766, 1, 1.0507009873554805); }
 Tensor celu(const In& x, double alpha) {
   if (alpha == 0) fail<ValueError>(x.at, "celu: alpha is 0: need another number");
-  return exponential("celu", x, alpha, 1 / alpha);
+  return raise("celu", x, alpha, 1 / alpha);
 }
 
 Tensor softsign(const In& x) {

@@ -28,6 +28,10 @@ constexpr auto less_equal = [](auto a, auto b) { return a <= b; };
 constexpr auto greater = [](auto a, auto b) { return a > b; };
 constexpr auto greater_equal = [](auto a, auto b) { return a >= b; };
 
+// The derivatives of sums and differences.
+constexpr auto same = [](const Tensor& g) { return g; };
+constexpr auto opposite = [](const Tensor& g) { return -g; };
+
 /// A scalar tensor of x's dtype with the number that stands beside x.
 Tensor make_scalar(const char* op, const In& x, Number number) {
   detail::check(op, x);
@@ -38,14 +42,10 @@ Tensor make_scalar(const char* op, const In& x, Number number) {
 }  // namespace
 
 Tensor add(const In& a, const In& b) {
-  return record("add", zip<Kinds::numeric>("add", a, b, plus),
-                wrt(a, [](const Tensor& g) { return g; }),
-                wrt(b, [](const Tensor& g) { return g; }));
+  return record("add", zip<Kinds::numeric>("add", a, b, plus), wrt(a, same), wrt(b, same));
 }
 Tensor sub(const In& a, const In& b) {
-  return record("sub", zip<Kinds::numeric>("sub", a, b, minus),
-                wrt(a, [](const Tensor& g) { return g; }),
-                wrt(b, [](const Tensor& g) { return -g; }));
+  return record("sub", zip<Kinds::numeric>("sub", a, b, minus), wrt(a, same), wrt(b, opposite));
 }
 Tensor mul(const In& a, const In& b) {
   Tensor y = zip<Kinds::numeric>("mul", a, b, times);
@@ -60,20 +60,18 @@ Tensor div(const In& a, const In& b) {
 }
 Tensor neg(const In& x) {
   return record("neg", map<Kinds::numeric>("neg", x, [](auto v) { return detail::ring::neg(v); }),
-                wrt(x, [](const Tensor& g) { return -g; }));
+                wrt(x, opposite));
 }
 
 Tensor add(const In& a, Number b) {
-  return record("add", zip<Kinds::numeric>("add", a, b, plus),
-                wrt(a, [](const Tensor& g) { return g; }));
+  return record("add", zip<Kinds::numeric>("add", a, b, plus), wrt(a, same));
 }
 Tensor sub(const In& a, Number b) {
-  return record("sub", zip<Kinds::numeric>("sub", a, b, minus),
-                wrt(a, [](const Tensor& g) { return g; }));
+  return record("sub", zip<Kinds::numeric>("sub", a, b, minus), wrt(a, same));
 }
 Tensor sub(Number a, const In& b) {
   return record("sub", zip<Kinds::numeric>("sub", b, a, [](auto x, auto c) { return minus(c, x); }),
-                wrt(b, [](const Tensor& g) { return -g; }));
+                wrt(b, opposite));
 }
 Tensor mul(const In& a, Number b) {
   return record("mul", zip<Kinds::numeric>("mul", a, b, times),
@@ -110,26 +108,20 @@ Tensor pow(const In& x, const In& p) {
 
 Tensor pow(Number x, const In& p) { return pow({make_scalar("pow", p, x), p.at}, p); }
 
-/// The gradient of one side of `maximum` or `minimum`: 0 where this side loses, half of g at a tie,
-/// and all of g where this side wins or one of the two is NaN.
-static Tensor share(const Tensor& g, const Tensor& loses, const Tensor& ties) {
-  return where(loses, 0.0, where(ties, g * 0.5, g));
+/// The elements that win, or NaN. The gradient of one side is 0 where it loses, half of g at a tie,
+/// and all of g where it wins or one of the two is NaN.
+template <class F> static Tensor choose(const char* op, const In& a, const In& b, F wins) {
+  auto winner = [wins](auto x, auto y) { return wins(x, y) || x != x ? x : y; };
+  auto share = [wins](const In& own, const In& other) {
+    return [wins, own = saved(own), other = saved(other)](const Tensor& g) {
+      return where(wins(*other, *own), 0.0, where(*own == *other, g * 0.5, g));
+    };
+  };
+  return record(op, zip<Kinds::numeric>(op, a, b, winner), wrt(a, share(a, b)),
+                wrt(b, share(b, a)));
 }
-Tensor maximum(const In& a, const In& b) {
-  return record(
-      "maximum",
-      zip<Kinds::numeric>("maximum", a, b, [](auto x, auto y) { return x > y || x != x ? x : y; }),
-      wrt(a, [a = saved(a), b = saved(b)](const Tensor& g) { return share(g, a < b, a == b); }),
-      wrt(b, [a = saved(a), b = saved(b)](const Tensor& g) { return share(g, b < a, a == b); }));
-}
-Tensor minimum(const In& a, const In& b) {
-  return record(
-      "minimum",
-      zip<Kinds::numeric>("minimum", a, b, [](auto x, auto y) { return x < y || x != x ? x : y; }),
-      wrt(a, [a = saved(a), b = saved(b)](const Tensor& g) { return share(g, a > b, a == b); }),
-      wrt(b, [a = saved(a), b = saved(b)](const Tensor& g) { return share(g, b > a, a == b); }));
-}
-
+Tensor maximum(const In& a, const In& b) { return choose("maximum", a, b, greater); }
+Tensor minimum(const In& a, const In& b) { return choose("minimum", a, b, less); }
 Tensor maximum(const In& a, Number b) { return maximum(a, {make_scalar("maximum", a, b), a.at}); }
 Tensor minimum(const In& a, Number b) { return minimum(a, {make_scalar("minimum", a, b), a.at}); }
 

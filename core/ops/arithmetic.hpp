@@ -101,7 +101,7 @@ namespace [[gnu::visibility("default")]] descent {
 
 namespace detail {
 /// `clamp`, as the op `op`, whose gradient at NaN is 0 or passes.
-Tensor limit(const char* op, const In& x, Number low, Number high, bool nan_passes);
+Tensor limit(const char* op, const In& x, Number low, Number high, bool nan_passes = true);
 /// sum += g for gradients, which have the same floating dtype and shape. No other tensor may see
 /// the elements of `sum`, because this change of them is not noted.
 void accumulate(const Tensor& sum, const Tensor& g);
