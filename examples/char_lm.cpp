@@ -5,7 +5,6 @@
 #include <sstream>
 
 #include "options.hpp"
-
 using namespace descent;
 
 constexpr int64_t kContext = 64, kWidth = 128, kHeads = 4, kLayers = 3, kSteps = 100;
@@ -22,10 +21,9 @@ static std::string read_text(const std::string& path) {
       if (name == "build" || name == "tests" || name[0] == '.') i.disable_recursion_pending();
       else if (kind == ".md" || kind == ".hpp") files.push_back(i->path());
     }
-  std::sort(files.begin(), files.end());
   std::ostringstream text;
+  std::sort(files.begin(), files.end());
   for (const fs::path& file : files) text << std::ifstream(file).rdbuf();
-  if (text.str().size() < 10 * kContext) throw FormatError(path + " has too little text");
   return text.str();
 }
 
@@ -50,8 +48,8 @@ struct Net : nn::Module {
 
 /// The cross-entropy, in nats per character, of windows of `codes` that begin at `starts`.
 static Tensor loss_of(const Net& net, const Tensor& codes, const Tensor& starts) {
-  const Tensor window = index(codes, starts.unsqueeze(1) + arange(kContext + 1));
-  const Tensor output = net(window.narrow(1, 0, kContext));
+  const Tensor window = index(codes, starts.unsqueeze(1) + arange(kContext + 1)),
+               output = net(window.narrow(1, 0, kContext));
   return nn::cross_entropy(flatten(output, 0, 1), flatten(window.narrow(1, 1, kContext)));
 }
 
@@ -89,9 +87,7 @@ static void train(const Options& options) {
     NoGradGuard no_grad;
     return loss_of(net, unseen, arange(0, held - kContext - 1, kContext)).item();
   };
-  if (!options.quiet)
-    std::printf("%ld characters, %ld of them different; pairs of them: %.3f nats\n\n", size, n,
-                bigrams);
+  if (!options.quiet) std::printf("%ld characters, %ld different; pairs: %.3f\n", size, n, bigrams);
   for (int64_t epoch = 1; epoch <= options.epochs; ++epoch) {
     nn::RunningMean mean;
     for (int64_t step = 0; step < kSteps; ++step) {
@@ -109,9 +105,9 @@ static void train(const Options& options) {
   nn::EvalGuard eval(net);
   NoGradGuard no_grad;
   if (!options.quiet) {
-    const Tensor words = go_on(net, unseen.narrow(0, 0, kContext), 400);
-    for (int64_t c : index(known.values, words).to_vector<int64_t>()) std::putchar(int(c));
-    std::printf("\n\n");
+    const Tensor words = index(known.values, go_on(net, unseen.narrow(0, 0, kContext), 400));
+    for (int64_t c : words.to_vector<int64_t>()) std::putchar(int(c));
+    std::puts("\n");
   }
   std::printf("char_lm: characters=%ld test_loss=%.3f bigram_loss=%.3f steps=%ld\n", size, test(),
               bigrams, options.epochs * kSteps);
@@ -119,6 +115,6 @@ static void train(const Options& options) {
 
 int main(int argc, char** argv) {
   return run_example(argc, argv, "char_lm", "Continues a text.",
-                     {.data = DESCENT_DATA "/../..", .epochs = 15, .batch_size = 32, .lr = 2e-3},
+                     {.data = DESCENT_DATA "/../..", .epochs = 25, .batch_size = 32, .lr = 2e-3},
                      train);
 }
