@@ -93,7 +93,8 @@ struct Softplus : Module {
       : beta(beta_), threshold(threshold_) {}
   /// softplus(x, beta, threshold).
   Tensor forward(const In& x) const override { return softplus(x, beta, threshold); }
-  const double beta, threshold;  ///< the options that were given
+  /// The options that were given.
+  const double beta, threshold;
 };
 /// `hardtanh`.
 struct Hardtanh : Module {
@@ -101,7 +102,8 @@ struct Hardtanh : Module {
   explicit Hardtanh(double low_ = -1, double high_ = 1) : low(low_), high(high_) {}
   /// hardtanh(x, low, high).
   Tensor forward(const In& x) const override { return hardtanh(x, low, high); }
-  const double low, high;  ///< the limits that were given
+  /// The limits that were given.
+  const double low, high;
 };
 /// `prelu` with slopes that are trained. Do not decay them: He et al. 2015, section 2.
 struct PReLU : Module {

@@ -65,9 +65,11 @@ class MultiheadAttention : public ModuleOf<Tensor(const In& query, const In& key
   Tensor forward(const In& query, const In& key, const In& value,
                  const AttentionMasks& masks) const override;
   const MultiheadAttentionOptions options;  ///< the options that were given
-  const int64_t features, heads;            ///< D, and how many heads there are
-  const Tensor in_proj_weight;              ///< undefined if keys or values have other features
-  const Tensor q_proj_weight, k_proj_weight, v_proj_weight;  ///< defined in that case
+  /// D, and how many heads there are.
+  const int64_t features, heads;
+  const Tensor in_proj_weight;  ///< undefined if keys or values have other features
+  /// Defined in that case.
+  const Tensor q_proj_weight, k_proj_weight, v_proj_weight;
   const Tensor in_proj_bias;  ///< undefined for a layer without biases
   const Linear out_proj;      ///< after the heads are joined
 };

@@ -36,13 +36,16 @@ struct RecurrentResult {
 
 /// What `RNN`, `LSTM` and `GRU` share. Parameters are PyTorch's: weight_ih_l0 [gates hidden, in],
 /// weight_hh_l0 [gates hidden, hidden], bias_ih_l0 and bias_hh_l0 [gates hidden], the same with _l1
-/// and so on, and with _reverse behind it; all start uniform in +-1/sqrt(hidden).
+/// and so on, and with _reverse behind it; all start uniform in +-1/sqrt(hidden). All steps of one
+/// direction of one layer are one operation.
 class Recurrent : public ModuleOf<RecurrentResult(const In& x, const RecurrentState& state)> {
  public:
-  /// The steps of one direction of one layer; recorded as one operation, whose second derivative is
-  /// that of the steps one by one.
+  /// The parameters of one direction of one layer.
   struct Direction {
-    Tensor weight_ih, weight_hh, bias_ih, bias_hh;  ///< the parameters; biases may be undefined
+    /// Of the input and of the state.
+    Tensor weight_ih, weight_hh;
+    /// Undefined without biases.
+    Tensor bias_ih, bias_hh;
   };
   using ModuleOf::operator();
   /// From a state of zeros, all of x.
@@ -51,7 +54,8 @@ class Recurrent : public ModuleOf<RecurrentResult(const In& x, const RecurrentSt
   /// if x or the state do not fit; DtypeError for other dtypes; ValueError for lengths that are not
   /// in 1..T, and for a c that only an LSTM has.
   RecurrentResult forward(const In& x, const RecurrentState& state) const override;
-  const int64_t in, hidden;        ///< the features of x and of the state
+  /// The features of x and of the state.
+  const int64_t in, hidden;
   const RecurrentOptions options;  ///< the options that were given
 
  protected:
@@ -70,7 +74,7 @@ class Recurrent : public ModuleOf<RecurrentResult(const In& x, const RecurrentSt
 class RNN : public Recurrent {
  public:
   /// From `in` features to `hidden` ones. ValueError as for Recurrent.
-  RNN(int64_t in_, int64_t hidden_, const RecurrentOptions& o = {}, At at = At::here())
+  explicit RNN(int64_t in_, int64_t hidden_, const RecurrentOptions& o = {}, At at = At::here())
       : Recurrent(Kind::rnn, in_, hidden_, o, at) {}
 };
 /// c' = f c + i g and h' = o tanh(c'), where i, f and o are sigmoid, and g is tanh, of the four
@@ -79,7 +83,7 @@ class RNN : public Recurrent {
 class LSTM : public Recurrent {
  public:
   /// From `in` features to `hidden` ones. ValueError as for Recurrent.
-  LSTM(int64_t in_, int64_t hidden_, const RecurrentOptions& o = {}, At at = At::here())
+  explicit LSTM(int64_t in_, int64_t hidden_, const RecurrentOptions& o = {}, At at = At::here())
       : Recurrent(Kind::lstm, in_, hidden_, o, at) {}
 };
 /// h' = (1 - z) n + z h, where r and z are sigmoid of W_ih x + b_ih + W_hh h + b_hh, and n is tanh
@@ -88,16 +92,18 @@ class LSTM : public Recurrent {
 class GRU : public Recurrent {
  public:
   /// From `in` features to `hidden` ones. ValueError as for Recurrent.
-  GRU(int64_t in_, int64_t hidden_, const RecurrentOptions& o = {}, At at = At::here())
+  explicit GRU(int64_t in_, int64_t hidden_, const RecurrentOptions& o = {}, At at = At::here())
       : Recurrent(Kind::gru, in_, hidden_, o, at) {}
 };
 
 /// What the cells share: the parameters of one step, called as those of a layer, without _l0.
 template <class Signature> class RecurrentCell : public ModuleOf<Signature> {
  public:
-  const RecurrentOptions options;     ///< of these, `bias` and `nonlinearity` count
-  const Tensor weight_ih, weight_hh;  ///< [gates hidden, in] and [gates hidden, hidden]
-  const Tensor bias_ih, bias_hh;      ///< [gates hidden]; undefined without biases
+  const RecurrentOptions options;  ///< of these, `bias` and `nonlinearity` count
+  const Tensor weight_ih;          ///< [gates hidden, in]
+  const Tensor weight_hh;          ///< [gates hidden, hidden]
+  const Tensor bias_ih;            ///< [gates hidden]; undefined without biases
+  const Tensor bias_hh;            ///< the same
 
  protected:
   /// ValueError unless both sizes are at least 1.

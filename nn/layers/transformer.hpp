@@ -32,8 +32,10 @@ class TransformerEncoderLayer : public ModuleOf<Tensor(const In& x, const Attent
   Tensor forward(const In& x, const AttentionMasks& masks) const override;
   const TransformerOptions options;    ///< the options that were given
   const MultiheadAttention self_attn;  ///< the attention
-  const Linear linear1, linear2;       ///< the two linear layers
-  const LayerNorm norm1, norm2;        ///< the norms of the attention and of the linear layers
+  /// The two linear layers.
+  const Linear linear1, linear2;
+  /// The norms of the attention and of the linear layers.
+  const LayerNorm norm1, norm2;
 };
 
 /// As the encoder's layer, with attention to `memory`, the encoder's result, between the two parts.
@@ -47,10 +49,13 @@ class TransformerDecoderLayer
   /// x [T, N, D] and memory [S, N, D], or as `batch_first` says; the result has x's shape.
   Tensor forward(const In& x, const In& memory, const AttentionMasks& masks,
                  const AttentionMasks& memory_masks) const override;
-  const TransformerOptions options;                    ///< the options that were given
-  const MultiheadAttention self_attn, multihead_attn;  ///< attention to x, and to the memory
-  const Linear linear1, linear2;                       ///< the two linear layers
-  const LayerNorm norm1, norm2, norm3;                 ///< a norm for each part
+  const TransformerOptions options;  ///< the options that were given
+  /// Attention to x, and to the memory.
+  const MultiheadAttention self_attn, multihead_attn;
+  /// The two linear layers.
+  const Linear linear1, linear2;
+  /// A norm for each part.
+  const LayerNorm norm1, norm2, norm3;
 };
 
 /// Encoder layers one after the other, "layers.0" and so on, each with a start of its own.
