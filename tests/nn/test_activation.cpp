@@ -163,9 +163,10 @@ TEST_CASE("an activation of numbers of any size is finite, and so is its gradien
       {"leaky_relu", [](const In& x) { return leaky_relu(x); }},
       {"elu", [](const In& x) { return elu(x); }},
       {"celu", [](const In& x) { return celu(x); }}};
-  for (const auto& [name, f] : all)
+  for (const auto& one : all)
     for (const DType dtype : {float32, float64}) {
-      CAPTURE(name);
+      const auto& f = one.second;
+      CAPTURE(one.first);
       CAPTURE(str(dtype));
       const Values at{0, -1e30, 1e30, -1e5, 1e5, -87, 87, -750, 750, -30, 30, -1e-30, 1e-30};
       const Tensor x = tensor(at, dtype).requires_grad_(), y = f(x);

@@ -82,10 +82,10 @@ TEST_CASE("every differentiable function has the derivative it says, to the seco
     missing.erase(none);
   missing.erase("confusion_matrix");
   for (const std::string& name : public_layers()) missing.insert(name);
-  for (const auto& [name, checks] : tally.functions) {
-    missing.erase(name);
-    INFO(name);
-    CHECK(checks >= 20);
+  for (const auto& row : tally.functions) {
+    missing.erase(row.first);
+    INFO(row.first);
+    CHECK(row.second >= 20);
   }
   for (const std::string& name : missing)
     FAIL_CHECK(name, " has no row in the table of gradient checks");
