@@ -5,6 +5,7 @@
 
 #include "descent/core/autograd/backward.hpp"
 #include "descent/core/graph/graph.hpp"
+#include "descent/core/graph/joint_gradients.hpp"
 #include "descent/core/kernels/element.hpp"
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/ops/ops.hpp"
@@ -174,17 +175,16 @@ struct Recomputation {
   std::vector<Tensor> inputs;  // and the other leaves behind them
   std::vector<Saved> kept;     // the arguments and the value, whose elements must not change
   At at;
-  Tensor gradient = {};              // for which these are the results
-  std::vector<Tensor> results = {};  // a gradient for each of the inputs that wants one
+  JointGradients joint = {};
 
   Tensor derivative(const Tensor& g, std::size_t i) {
     if (grad_enabled())
       fail<GraphError>(at, "checkpoint: it has no second derivative: call the function itself");
-    if (!gradient.defined() || Peek::header(gradient) != Peek::header(g)) compute(g);
-    return results[i];
+    return joint.take(i, g, [this](const Tensor& from) { return compute(from); });
   }
 
-  void compute(const Tensor& g) {
+  /// A gradient for each of the inputs that wants one.
+  std::vector<Tensor> compute(const Tensor& g) const {
     const EnableGradGuard recording;
     for (const Saved& x : kept) static_cast<void>(*x);  // refuses what has changed
     const std::vector<Tensor> x = cut_off({inputs.begin(), inputs.begin() + std::ssize(kept) - 1});
@@ -201,10 +201,10 @@ struct Recomputation {
     for (const Tensor& t : all)
       if (t.requires_grad()) wanted.push_back(t);
     auto found = gradients(y, wanted, g, false, at);
-    results.assign(all.size(), {});
+    std::vector<Tensor> results(all.size());
     for (std::size_t i = 0, k = 0; i < all.size(); ++i)
       if (all[i].requires_grad()) results[i] = found[k++];
-    gradient = g;
+    return results;
   }
 };
 

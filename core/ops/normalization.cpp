@@ -1,6 +1,7 @@
 #include "descent/core/ops/normalization.hpp"
 
 #include "descent/core/graph/graph.hpp"
+#include "descent/core/graph/joint_gradients.hpp"
 #include "descent/core/kernels/copy.hpp"
 #include "descent/core/kernels/normalize.hpp"
 #include "descent/core/ops/blend.hpp"
@@ -17,8 +18,7 @@ using detail::Moment;
 /// Checks x and eps, and those of `vectors` that are defined, which have this shape.
 void check_all(const char* op, const In& x, double eps, const Shape& shape,
                std::initializer_list<std::pair<const char*, const In*>> vectors) {
-  detail::check(op, x);
-  if (!is_floating(x.dtype())) detail::refuse_dtype(op, Kinds::floating, x.dtype(), x.at);
+  check_floating(op, x);
   if (!(eps >= 0)) fail<ValueError>(x.at, "{}: eps is {}: need at least 0", op, eps);
   for (const auto& [name, v] : vectors) {
     if (!v->defined()) continue;
@@ -62,13 +62,6 @@ Tensor compose(std::size_t i, const Groups& p, const Shape& each, const In& x, c
   return reshape((p.centered ? dx - average(slope) : dx) / size, x.shape());
 }
 
-/// The result of one call of normalize_back, until each input has taken its gradient.
-struct Pass {
-  Tensor from;  // the gradient that it was computed from
-  uint32_t version;
-  Tensor gradients[3];  // of x, of the weight and of the bias
-};
-
 /// Normalises x. The weight and the bias, if they are defined, are reshaped to `view`, which
 /// broadcasts to the last axes of x. `m` are the moments, [batch, blocks, 3].
 Tensor normalize(const char* op, const Groups& p, const In& x, const Shape& view, const In& weight,
@@ -85,24 +78,22 @@ Tensor normalize(const char* op, const Groups& p, const In& x, const Shape& view
     detail::normalize(p, elements_of<T>(source), elements_of<T>(scales), elements_of<T>(shifts),
                       elements_of<Moment>(m), elements_of<T>(y));
   });
-  auto gradient = [=, pass = std::make_shared<Pass>(), x = saved(x), w = saved(w)](std::size_t i) {
+  auto together = [=, x = saved(x), w = saved(w)](const Tensor& g) -> std::vector<Tensor> {
+    const Tensor dx = detail::empty_like(op, x, g.dtype());
+    const Tensor parts = zeros({p.parts(), 2, p.blocks * p.row}, g.dtype());
+    visit<Kinds::floating>(op, g.dtype(), At::unknown(), [&]<class T>(T) {
+      detail::normalize_back(p, elements_of<T>(detail::pack(x)), elements_of<T>(spread(w)),
+                             elements_of<Moment>(m), elements_of<T>(detail::pack(g)),
+                             elements_of<T>(dx), elements_of<T>(parts));
+    });
+    const Tensor total = sum(parts, 0);
+    return {dx, reshape(total[0], each), reshape(total[1], each)};
+  };
+  auto gradient = [=, joint = std::make_shared<JointGradients>(), x = saved(x),
+                   w = saved(w)](std::size_t i) {
     return [=](const Tensor& g) {
       if (detail::records(*x, *w, g) || g.numel() == 0) return compose(i, p, each, x, w, g);
-      Tensor& wanted = pass->gradients[i];
-      const uint32_t version = In(g).version;
-      if (Peek::header(pass->from) != Peek::header(g) || pass->version != version ||
-          !wanted.defined()) {
-        const Tensor dx = detail::empty_like(op, x, g.dtype());
-        const Tensor parts = zeros({p.parts(), 2, p.blocks * p.row}, g.dtype());
-        visit<Kinds::floating>(op, g.dtype(), At::unknown(), [&]<class T>(T) {
-          detail::normalize_back(p, elements_of<T>(detail::pack(x)), elements_of<T>(spread(w)),
-                                 elements_of<Moment>(m), elements_of<T>(detail::pack(g)),
-                                 elements_of<T>(dx), elements_of<T>(parts));
-        });
-        const Tensor total = sum(parts, 0);
-        *pass = {g, version, {dx, reshape(total[0], each), reshape(total[1], each)}};
-      }
-      return std::exchange(wanted, {});
+      return joint->take(i, g, together);
     };
   };
   return record(op, std::move(y), wrt(x, gradient(0)), wrt(w, gradient(1)), wrt(b, gradient(2)));

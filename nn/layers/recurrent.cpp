@@ -6,6 +6,7 @@
 
 #include "descent/core/autograd/backward.hpp"
 #include "descent/core/graph/graph.hpp"
+#include "descent/core/graph/joint_gradients.hpp"
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/vmath.hpp"
 #include "descent/core/ops/ops.hpp"
@@ -46,7 +47,7 @@ struct TanhCell {
   }
   template <class T>
   [[gnu::always_inline]] static Slopes<T, 1> slopes(const T* x, const T* h, T, T of_h, T) {
-    const T y = bend(x[0] + h[0]), s = of_h * (1 - y * y);
+    const T y = bend(x[0] + h[0]), s = of_h * ((1 - y) * (1 + y));
     return {{s}, {s}, 0};
   }
 };
@@ -76,9 +77,9 @@ struct LstmCell {
   [[gnu::always_inline]] static Slopes<T, 4> slopes(const T* x, const T* h, T c, T of_h, T of_c) {
     const T i = squash(x[0] + h[0]), f = squash(x[1] + h[1]), g = bend(x[2] + h[2]),
             o = squash(x[3] + h[3]), y = bend(f * c + i * g);
-    const T s = of_c + of_h * o * (1 - y * y);
-    const std::array<T, 4> all{s * g * i * (1 - i), s * c * f * (1 - f), s * i * (1 - g * g),
-                               of_h * y * o * (1 - o)};
+    const T s = of_c + of_h * o * ((1 - y) * (1 + y));
+    const std::array<T, 4> all{s * g * i * (1 - i), s * c * f * (1 - f),
+                               s * i * ((1 - g) * (1 + g)), of_h * y * o * (1 - o)};
     return {all, all, s * f};
   }
 };
@@ -93,7 +94,7 @@ struct GruCell {
   template <class T>
   [[gnu::always_inline]] static Slopes<T, 3> slopes(const T* x, const T* h, T own, T of_h, T) {
     const T r = squash(x[0] + h[0]), z = squash(x[1] + h[1]), n = bend(x[2] + r * h[2]);
-    const T s = of_h * (1 - z) * (1 - n * n), of_r = s * h[2] * r * (1 - r);
+    const T s = of_h * (1 - z) * ((1 - n) * (1 + n)), of_r = s * h[2] * r * (1 - r);
     const T of_z = of_h * (own - n) * z * (1 - z);
     return {{of_r, of_z, s}, {of_r, of_z, s * r}, of_h * z};
   }
@@ -297,26 +298,17 @@ Tensor run(const char* op, const Formula& f, const std::vector<Tensor>& in, cons
     if (f.has_c) parts.push_back(narrow(s.c, 0, count, 1));
     result = cat(parts, 0);
   }
-  struct Pass {
-    Tensor from;
-    uint32_t version = 0;
-    std::vector<Tensor> gradients;
-  };
   std::vector<Saved> kept;
   for (const Tensor& x : in) kept.push_back(saved(In(x)));
   return record(
       op, result, in,
-      [=, pass = std::make_shared<Pass>()](const Tensor& g, std::size_t i) {
+      [=, joint = std::make_shared<JointGradients>()](const Tensor& g, std::size_t i) {
         std::vector<Tensor> now;
         for (const Saved& x : kept) now.push_back(*x);
         if (grad_enabled())
           return grad({step_by_step(*s.formula, now, lengths, reverse)}, now,
                       {.create_graph = true, .allow_unused = true}, {g})[i];
-        const uint32_t version = In(g).version;
-        if (Peek::header(pass->from) != Peek::header(g) || pass->version != version ||
-            !pass->gradients[i].defined())
-          *pass = {g, version, gradients(s, g.contiguous())};
-        return std::exchange(pass->gradients[i], {});
+        return joint->take(i, g, [&](const Tensor& of) { return gradients(s, of.contiguous()); });
       },
       at);
 }
