@@ -85,7 +85,18 @@ Parametrized::Parametrized(const Weighted& layer, std::shared_ptr<Weight> weight
   if (layer.bias.defined()) register_parameter("bias", layer.bias, at);
   add_child("parametrizations", std::make_shared<Folder>("weight", weight_, at), at);
 }
-Tensor Parametrized::forward(const In& x) const { return layer_.apply(x, {weight(), x.at}); }
+Tensor Parametrized::forward(const In& x) const {
+  const NamedTensors buffers = weight_->named_buffers();
+  std::vector<Tensor> before;
+  for (const auto& entry : buffers) before.push_back(entry.second.clone());
+  try {
+    return layer_.apply(x, {weight(), x.at});
+  } catch (...) {
+    const NoGradGuard constant;
+    for (std::size_t i = 0; i < before.size(); ++i) buffers[i].second.copy_(before[i]);
+    throw;
+  }
+}
 
 Parametrized weight_norm(const Weighted& layer, const WeightNormOptions& o, At at) {
   return {layer, std::make_shared<WeightNorm>(layer.weight, o.dim, at), at};

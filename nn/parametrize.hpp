@@ -57,9 +57,8 @@ struct SpectralNormOptions {
 /// singular value of W [out, rest]: s = u^T W v. The buffers u [out] and v [rest], called 0._u and
 /// 0._v, are constants for gradients. They start at random, draw from the default generator, and
 /// make 15 power iterations, u = W v / |W v| and v = W^T u / |W^T u|. Each call in training mode
-/// makes some more first, even if it fails then. The new layer takes over the parameters of
-/// `layer`. Miyato et al. 2018, section 2.1
-/// (arXiv:1802.05957).
+/// makes some more first. The new layer takes over the parameters of `layer`. Miyato et al. 2018,
+/// section 2.1 (arXiv:1802.05957).
 [[nodiscard]] Parametrized spectral_norm(const Weighted& layer,
                                          const SpectralNormOptions& options = {},
                                          At at = At::here());

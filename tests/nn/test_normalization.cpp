@@ -477,3 +477,13 @@ TEST_CASE("functions and layers that normalise say what they refuse") {
         "GroupNorm: 2 groups do not divide 3 channels");
   CHECK(refusal<ShapeError>([] { nn::LayerNorm(-1); }) == "ones: shape [-1] has a negative size");
 }
+
+TEST_CASE("a call that fails leaves the vectors of spectral_norm as they were") {
+  manual_seed(9);
+  nn::Parametrized layer = nn::spectral_norm(nn::Linear(40, 30));
+  const NamedTensors before = layer.state_dict();
+  CHECK_THROWS_AS((void)layer(zeros({2, 5})), ShapeError);
+  CHECK(same_bits(layer.state_dict(), before));
+  (void)layer(zeros({2, 40}));
+  CHECK_FALSE(same_bits(layer.state_dict(), before));
+}
