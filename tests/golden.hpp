@@ -1,5 +1,6 @@
 #pragma once
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <doctest/doctest.h>
 #include <map>
@@ -120,6 +121,12 @@ struct GoldenTally {
       if (entry.second.defined()) compare(c, "grad_" + entry.first, entry.second.grad());
     ++cases;
   }
+  /// Prints what was seen; `wanted` cases must have been compared in each dtype.
+  void print(const char* op, int wanted) const {
+    std::printf("golden: %s, %d cases, off by %.1e in float64, %.1f ulp in float32\n", op, cases,
+                exact, single);
+    CHECK(cases == 2 * wanted);
+  }
 
  private:
   void compare(const GoldenCase& c, const std::string& key, const descent::Tensor& ours) {
@@ -147,3 +154,14 @@ struct GoldenTally {
     }
   }
 };
+
+/// Gives a layer the parameters of a case, by name, and notes them among the leaves.
+template <class Layer>
+void load_case(Layer& layer, const GoldenCase& c, std::map<std::string, descent::Tensor>& leaves) {
+  layer.to(c.dtype);
+  descent::NamedTensors state;
+  for (const auto& entry : layer.state_dict())
+    state.emplace_back(entry.first, c.tensor(entry.first));
+  layer.load_state_dict(state);
+  for (const auto& [name, p] : layer.named_parameters()) leaves[name] = p;
+}

@@ -16,7 +16,7 @@ OPTIONS = {
 
 
 def arguments_of(module):
-    return {k: 0.6 * numbers(v.shape, 20 + i)
+    return {k: (0.6 * numbers(v.shape, 20 + i)).float().double()
             for i, (k, v) in enumerate(module.state_dict().items())}
 
 
@@ -63,7 +63,7 @@ def cases():
             shape = (2, 5, 4) if options.get("batch_first") else (5, 2, 4)
             yield layer(op, name, make(4, 3, **options), options, shape)
         yield layer(op, "unbatched", make(4, 3), {}, (5, 4), start=True)
-        yield layer(op, "one_step", make(4, 3), {}, (1, 2, 4), start=True)
+        yield layer(op, "one_step", make(4, 3), {}, (1, 3, 4), start=True)
         yield layer(op, "start", make(4, 3, num_layers=2), dict(num_layers=2), (4, 2, 4), start=True)
         for name, options in ("lengths", {}), ("lengths_all", OPTIONS["all"]):
             shape = (3, 5, 4) if options else (5, 3, 4)

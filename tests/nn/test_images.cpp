@@ -11,12 +11,6 @@ using namespace descent;
 
 namespace {
 
-void print(const char* op, const GoldenTally& tally, int cases) {
-  std::printf("golden: %s, %d cases, off by %.1e in float64, %.1f ulp in float32\n", op,
-              tally.cases, tally.exact, tally.single);
-  CHECK(tally.cases == 2 * cases);
-}
-
 PadMode pad_mode(const std::string& name) {
   return name == "reflect"     ? PadMode::reflect
          : name == "replicate" ? PadMode::replicate
@@ -53,20 +47,15 @@ template <class F> void convolutions(const char* op, int cases, F f) {
     const Tensor x = c.leaf("input"), weight = c.leaf("weight"), bias = c.leaf("bias");
     tally.add(c, f(c, x, weight, bias), {{"input", x}, {"weight", weight}, {"bias", bias}});
   }
-  print(op, tally, cases);
+  tally.print(op, cases);
 }
 
 /// A layer with the parameters of a case, which it takes by their names.
 template <class Layer> void add_layer(GoldenTally& tally, const GoldenCase& c, Layer layer) {
-  layer.to(c.dtype);
-  NamedTensors state;
-  for (const auto& entry : layer.state_dict())
-    state.emplace_back(entry.first, c.tensor(entry.first));
-  layer.load_state_dict(state);
-  const Tensor x = c.leaf("input"), y = layer(x);
+  const Tensor x = c.leaf("input");
   std::map<std::string, Tensor> leaves{{"input", x}};
-  for (const auto& [name, p] : layer.named_parameters()) leaves[name] = p;
-  tally.add(c, y, leaves);
+  load_case(layer, c, leaves);
+  tally.add(c, layer(x), leaves);
 }
 
 }  // namespace
@@ -79,7 +68,7 @@ TEST_CASE("pad is PyTorch's in every mode") {
     tally.add(c, pad(x, sizes_of(c), options), {{"input", x}});
   }
   CHECK(tally.exact == 0);
-  print("pad", tally, 10);
+  tally.print("pad", 10);
 }
 
 TEST_CASE("interpolate is PyTorch's") {
@@ -93,7 +82,7 @@ TEST_CASE("interpolate is PyTorch's") {
     tally.add(c, interpolate(x, options), {{"input", x}});
     CHECK(same_bits(nn::Upsample(options)(x), interpolate(x, options)));
   }
-  print("interpolate", tally, 11);
+  tally.print("interpolate", 11);
 }
 
 TEST_CASE("pooling to a size, and of sequences, is PyTorch's") {
@@ -103,13 +92,13 @@ TEST_CASE("pooling to a size, and of sequences, is PyTorch's") {
     images.add(c, y, {{"input", x}});
     CHECK(same_bits(nn::AdaptiveAvgPool2d(c.size("size", {}))(x), y));
   }
-  print("adaptive_avg_pool2d", images, 5);
+  images.print("adaptive_avg_pool2d", 5);
   for (const GoldenCase& c : golden_cases("adaptive_avg_pool1d", "images")) {
     const Tensor x = c.leaf("input"), y = adaptive_avg_pool1d(x, c.size("size", {}).w);
     sequences.add(c, y, {{"input", x}});
     CHECK(same_bits(nn::AdaptiveAvgPool1d(c.size("size", {}).w)(x), y));
   }
-  print("adaptive_avg_pool1d", sequences, 3);
+  sequences.print("adaptive_avg_pool1d", 3);
   for (const GoldenCase& c : golden_cases("max_pool1d", "images")) {
     const MaxPool2dOptions o{c.size("stride", {}), c.size("padding", 0), c.size("dilation", 1),
                              c.flag("ceil_mode", false)};
@@ -118,7 +107,7 @@ TEST_CASE("pooling to a size, and of sequences, is PyTorch's") {
     max.add(c, y, {{"input", x}});
     CHECK(same_bits(nn::MaxPool1d(kernel, o)(x), y));
   }
-  print("max_pool1d", max, 5);
+  max.print("max_pool1d", 5);
   for (const GoldenCase& c : golden_cases("avg_pool1d", "images")) {
     const AvgPool2dOptions o{c.size("stride", {}), c.size("padding", 0), c.flag("ceil_mode", false),
                              c.flag("count_include_pad", true)};
@@ -127,7 +116,7 @@ TEST_CASE("pooling to a size, and of sequences, is PyTorch's") {
     avg.add(c, y, {{"input", x}});
     CHECK(same_bits(nn::AvgPool1d(kernel, o)(x), y));
   }
-  print("avg_pool1d", avg, 5);
+  avg.print("avg_pool1d", 5);
 }
 
 TEST_CASE("convolutions of sequences and transposed ones are PyTorch's") {
@@ -170,10 +159,10 @@ TEST_CASE("layers that convolve take PyTorch's parameters by name, and give its 
                                    .output_padding = 1,
                                    .groups = 2,
                                    .bias = c.flag("bias", true)}));
-  print("Conv2d", images, 3);
-  print("Conv1d", sequences, 4);
-  print("ConvTranspose2d", transposed, 2);
-  print("ConvTranspose1d", transposed_sequences, 2);
+  images.print("Conv2d", 3);
+  sequences.print("Conv1d", 4);
+  transposed.print("ConvTranspose2d", 2);
+  transposed_sequences.print("ConvTranspose1d", 2);
 }
 
 TEST_CASE("layers start as PyTorch's do") {

@@ -11,12 +11,6 @@ using namespace descent;
 
 namespace {
 
-void print(const char* op, const GoldenTally& tally, int cases) {
-  std::printf("golden: %s, %d cases, off by %.1e in float64, %.1f ulp in float32\n", op,
-              tally.cases, tally.exact, tally.single);
-  CHECK(tally.cases == 2 * cases);
-}
-
 nn::RecurrentOptions options_of(const GoldenCase& c) {
   using enum nn::RecurrentNonlinearity;
   return {.num_layers = static_cast<int64_t>(c.number("num_layers", 1)),
@@ -26,20 +20,8 @@ nn::RecurrentOptions options_of(const GoldenCase& c) {
           .nonlinearity = c.option("nonlinearity", "tanh") == "relu" ? relu : tanh};
 }
 
-/// Gives a layer the parameters of a case, by name, and notes them among the leaves.
-template <class Layer>
-void load_case(Layer& layer, const GoldenCase& c, std::map<std::string, Tensor>& leaves) {
-  layer.to(c.dtype);
-  NamedTensors state;
-  for (const auto& entry : layer.state_dict())
-    state.emplace_back(entry.first, c.tensor(entry.first));
-  layer.load_state_dict(state);
-  for (const auto& [name, p] : layer.named_parameters()) leaves[name] = p;
-}
-
 template <class Layer> void compare_layer(const char* name, int cases) {
   GoldenTally tally;
-  tally.most = 8;  // the parameters of float32 cases are rounded, the results are not theirs
   for (const GoldenCase& c : golden_cases(name, "recurrent")) {
     Layer layer(4, 3, options_of(c));
     const Tensor x = c.leaf("input"), h = c.leaf("h"), cell = c.leaf("c");
@@ -51,7 +33,7 @@ template <class Layer> void compare_layer(const char* name, int cases) {
     if (y.c.defined()) outputs.push_back(y.c);
     tally.add(c, outputs, leaves);
   }
-  print(name, tally, cases);
+  tally.print(name, cases);
 }
 
 template <class Layer> Layer with_dtype(Layer layer) {
@@ -91,9 +73,9 @@ TEST_CASE("cells are PyTorch's") {
     load_case(cell, c, leaves);
     gru.add(c, cell(x, h), leaves);
   }
-  print("RNNCell", rnn, 3);
-  print("LSTMCell", lstm, 2);
-  print("GRUCell", gru, 2);
+  rnn.print("RNNCell", 3);
+  lstm.print("LSTMCell", 2);
+  gru.print("GRUCell", 2);
 }
 
 TEST_CASE("the steps as one operation have the bits of any number of threads") {

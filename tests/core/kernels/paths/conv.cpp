@@ -207,6 +207,28 @@ void compare_convolutions(Tally& tally) {
   sweep(tally, "convolutions of tiny images", Cases(tiny, fits, 300, 8), 16, both, Choice::never,
         Choice::never);
 
+  // Rows of gathered windows that would begin at the same place of a page lie further apart.
+  const std::vector<Factor> page = factors_of({{"in", {1, 2, 5}},
+                                               {"out", {1, 3, 9}},
+                                               {"height", {16, 18, 32}},
+                                               {"width", {32, 34}},
+                                               {"kernel h", {1, 3}},
+                                               {"kernel w", {1, 3}},
+                                               {"padding h", {0, 1}},
+                                               {"padding w", {0, 1}},
+                                               no_stride_h,
+                                               no_stride_w,
+                                               no_dilation_h,
+                                               no_dilation_w,
+                                               {"groups", {1, 2}},
+                                               {"batch", {1, 2, 3}}});
+  auto whole_pages = [](const Case& c) {
+    const Sizes s(c);
+    return fits(c) && s.rows() * s.columns() % 512 == 0;
+  };
+  sweep(tally, "convolutions of whole pages", Cases(page, whole_pages, 40, 9), 6, both,
+        Choice::never, Choice::never);
+
   const std::vector<Factor> large = factors_of({{"in", {1, 8, 16, 20, 33}},
                                                 {"out", {1, 8, 9, 16, 33}},
                                                 {"height", range(10, 70)},
