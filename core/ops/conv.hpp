@@ -66,7 +66,8 @@ struct ConvTranspose2dOptions {
 /// undefined. Returns [N, O, OH, OW] or [O, OH, OW] with OH = (H - 1) stride - 2 padding + dilation
 /// (KH - 1) + output_padding + 1, and OW likewise. ShapeError if channels and groups do not fit or
 /// nothing is left; ValueError for options out of range, such as an output_padding that is not
-/// below the stride or the dilation. Zeiler et al. 2010, section 3 (Deconvolutional Networks).
+/// below the stride (PyTorch also takes one below the dilation). Zeiler et al. 2010, section 3
+/// (Deconvolutional Networks).
 [[nodiscard]] Tensor conv_transpose2d(const In& x, const In& weight, const In& bias = Tensor(),
                                       const ConvTranspose2dOptions& options = {});
 

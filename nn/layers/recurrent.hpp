@@ -25,7 +25,7 @@ struct RecurrentState {
   /// its output is 0, as PyTorch's packed sequences have it. All of them if undefined.
   Tensor lengths = {};
 };
-/// What recurrent layers return. It stands for its output where a tensor is wanted.
+/// What recurrent layers return. Observers of calls and `summary` take it for its output.
 struct RecurrentResult {
   Tensor output;  ///< [T, N, hidden], or as `batch_first` says; twice as wide if bidirectional
   Tensor h;       ///< the state at the end, as in RecurrentState
