@@ -32,7 +32,7 @@ def layer(op, name, dtype, module, inputs, options={}, masks={}, call=None):
     """A case of a layer: its parameters are arguments, by their names."""
     module.train(False)
     # norms far from 0, because a product with a tiny weight loses its last bits in float32
-    state = {k: ("norm" in k and "weight" in k) + 0.3 * numbers(v.shape, 30 + i)
+    state = {k: ("norm" in k and "weight" in k) + 0.3 * numbers(v.shape, 190 + i)
              for i, (k, v) in enumerate(module.state_dict().items())}
     state = {k: v.float().double() for k, v in state.items()}
     arguments = {f"input{i}": numbers(shape, i) for i, shape in enumerate(inputs)}
