@@ -77,7 +77,7 @@ static void train(const Options& options) {
     const auto start = std::chrono::steady_clock::now();
     const std::string title =
         "epoch " + std::to_string(epoch + 1) + "/" + std::to_string(options.epochs);
-    Progress bar(loader.size(), title, options.progress_options());
+    optim::Progress bar(loader.size(), title, options.progress_options());
     bar.update(loader.state().batch);
     for (auto [x, y] : loader) {
       opt.zero_grad();

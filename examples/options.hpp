@@ -25,8 +25,8 @@ struct Options {
   int64_t save_every = 0;  // steps; 0: when a run ends, and at a signal
   bool resume = false, takes_weights = false;
 
-  descent::ProgressOptions progress_options() const {
-    using enum descent::ProgressMode;
+  descent::optim::ProgressOptions progress_options() const {
+    using enum descent::optim::ProgressMode;
     if (quiet || progress == "none") return {.mode = none};
     return {.mode = progress == "bar" ? bar : progress == "line" ? lines : automatic};
   }

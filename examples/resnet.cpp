@@ -63,7 +63,8 @@ static void train(const Options& options) {
   double accuracy = test(net, digits.test);
   while (epoch < options.epochs) {
     nn::RunningMean mean;
-    Progress bar(loader.size(), "epoch " + std::to_string(epoch + 1), options.progress_options());
+    optim::Progress bar(loader.size(), "epoch " + std::to_string(epoch + 1),
+                        options.progress_options());
     bar.update(loader.state().batch);
     for (auto [x, y] : loader) {
       opt.zero_grad();

@@ -9,7 +9,7 @@
 
 #include "descent/core/base/error.hpp"
 
-namespace [[gnu::visibility("default")]] descent {
+namespace [[gnu::visibility("default")]] descent { namespace optim {
 
 /// How progress is shown. `bar`: one line that is drawn again and again; `lines`: a line of
 /// key=value pairs every 30 s and at the end; `automatic`: a bar on a terminal, lines elsewhere;
@@ -76,4 +76,4 @@ std::string format_bar(const ProgressView& view, const ProgressStyle& style);
 /// The text of a line: "epoch 1/5: step=394 total=938 seconds=1.3 rate=310.5 loss=0.2841".
 std::string format_line(const ProgressView& view);
 
-}  // namespace descent
+}}  // namespace descent::optim

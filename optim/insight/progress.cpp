@@ -1,4 +1,4 @@
-#include "descent/core/inspect/progress.hpp"
+#include "descent/optim/insight/progress.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-namespace [[gnu::visibility("default")]] descent {
+namespace [[gnu::visibility("default")]] descent { namespace optim {
 namespace {
 
 using enum ProgressMode;
@@ -160,4 +160,4 @@ void Progress::draw(bool last) {
   if (::write(options_.fd, text.data(), text.size()) < 0) return;
 }
 
-}  // namespace descent
+}}  // namespace descent::optim

@@ -7,6 +7,7 @@
 #include "support.hpp"
 
 using namespace descent;
+using namespace descent::optim;
 
 namespace {
 
