@@ -70,15 +70,14 @@ struct SpectralNorm : Parametrized::Weight {
 }  // namespace
 
 Weighted::Weighted(const Linear& layer)
-    : weight(layer.weight), bias(layer.bias), apply([b = bias](const In& x, const In& w) {
-        return b.defined() ? linear(x, w, b) : linear(x, w);
-      }) {}
+    : weight(layer.weight),
+      bias(layer.bias),
+      apply([b = bias](const In& x, const In& w) { return linear(x, w, b); }) {}
 Weighted::Weighted(const Conv2d& layer)
     : weight(layer.weight),
       bias(layer.bias),
-      apply([b = bias, o = layer.options](const In& x, const In& w) {
-        return b.defined() ? conv2d(x, w, b, o) : conv2d(x, w, o);
-      }) {}
+      apply(
+          [b = bias, o = layer.options](const In& x, const In& w) { return conv2d(x, w, b, o); }) {}
 
 Parametrized::Parametrized(const Weighted& layer, std::shared_ptr<Weight> weight, At at)
     : layer_(layer), weight_(std::move(weight)) {

@@ -137,15 +137,10 @@ void Backward::claim(Node* n) {
     return claimed_.push_back(n);
   for (const Backward* own = this; own; own = own->outer_)
     if (own == walker) return;
-  if (n->is_leaf)
-    fail<GraphError>(at_,
-                     "{}: another backward is adding to the same leaf {} now: run them one after "
-                     "the other",
-                     op_, n->shape);
-  fail<GraphError>(at_,
-                   "{}: another thread's backward is passing through {} now: run them one after "
-                   "the other",
-                   op_, n->name);
+  fail<GraphError>(
+      at_,
+      "{}: another thread's backward is passing through {} {} now: run them one after the other",
+      op_, n->name, n->shape);
 }
 
 void Backward::feed(Node* n, Tensor g) {

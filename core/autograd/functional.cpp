@@ -12,7 +12,29 @@
 #include "descent/core/ops/random.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
+
+std::vector<Tensor> detail::gradients(const Tensor& y, const std::vector<Tensor>& inputs,
+                                      const Tensor& v, bool create_graph, At at) {
+  std::vector<Tensor> wanted, all;
+  for (const Tensor& x : inputs)
+    if (x.requires_grad()) wanted.push_back(x);
+  std::vector<Tensor> found(wanted.size());
+  if (y.requires_grad())
+    found =
+        grad({y}, wanted,
+             {.create_graph = create_graph, .retain_graph = true, .allow_unused = true}, {v}, at);
+  auto next = found.begin();
+  for (const Tensor& x : inputs) {
+    if (!x.requires_grad()) all.emplace_back();
+    else if (Tensor g = *next++; g.defined()) all.push_back(std::move(g));
+    else all.push_back(zeros_like(x));
+  }
+  return all;
+}
+
 namespace {
+
+using detail::gradients;
 
 /// Leaves with the elements of the inputs.
 std::vector<Tensor> leaves_like(const char* op, const std::vector<Tensor>& inputs, At at) {
@@ -21,19 +43,6 @@ std::vector<Tensor> leaves_like(const char* op, const std::vector<Tensor>& input
   std::vector<Tensor> leaves;
   for (const Tensor& x : inputs) leaves.push_back(x.detach().requires_grad_(true, at));
   return leaves;
-}
-
-/// The gradients of sum(v y), zeros where y does not depend on a leaf.
-std::vector<Tensor> gradients(const Tensor& y, const std::vector<Tensor>& leaves, const Tensor& v,
-                              bool create_graph, At at) {
-  std::vector<Tensor> all;
-  if (y.requires_grad())
-    all = grad({y}, leaves,
-               {.create_graph = create_graph, .retain_graph = true, .allow_unused = true}, {v}, at);
-  all.resize(leaves.size());
-  for (std::size_t i = 0; i < all.size(); ++i)
-    if (!all[i].defined()) all[i] = zeros_like(leaves[i]);
-  return all;
 }
 
 void check_direction(const char* op, const std::vector<Tensor>& x, const std::vector<Tensor>& v,
@@ -196,15 +205,9 @@ struct Recomputation {
       fail<GraphError>(at,
                        "checkpoint: the function gave other bits in backward than before: it draws "
                        "from a generator of its own, or what it uses has changed");
-    std::vector<Tensor> all = x, wanted;
+    std::vector<Tensor> all = x;
     all.insert(all.end(), inputs.begin() + std::ssize(x), inputs.end());
-    for (const Tensor& t : all)
-      if (t.requires_grad()) wanted.push_back(t);
-    auto found = gradients(y, wanted, g, false, at);
-    std::vector<Tensor> results(all.size());
-    for (std::size_t i = 0, k = 0; i < all.size(); ++i)
-      if (all[i].requires_grad()) results[i] = found[k++];
-    return results;
+    return gradients(y, all, g, false, at);
   }
 };
 

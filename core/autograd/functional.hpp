@@ -57,4 +57,11 @@ struct Tangent {
 [[nodiscard]] Tensor checkpoint(const TensorFunction& f, const std::vector<Tensor>& inputs,
                                 At at = At::here());
 
+namespace detail {
+/// The gradients of sum(v y) for those of `inputs` that require one, zeros where y does not depend
+/// on it; undefined for the others. The graph of y stays.
+std::vector<Tensor> gradients(const Tensor& y, const std::vector<Tensor>& inputs, const Tensor& v,
+                              bool create_graph, At at);
+}  // namespace detail
+
 }  // namespace descent

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fmt/format.h>
 
+#include "descent/core/autograd/functional.hpp"
 #include "descent/core/ops/ops.hpp"
 #include "descent/core/ops/random.hpp"
 
@@ -20,27 +21,22 @@ double& element(const Tensor& x, int64_t flat) {
 }
 
 /// Moves one element of an input and computes f there. Restores the element when it is destroyed.
-class Probe : Pinned {
- public:
-  Probe(const Function& f, const std::vector<Tensor>& inputs, const Tensor& moved, int64_t flat)
-      : f_(f), inputs_(inputs), moved_(moved), place_(element(moved, flat)), home_(place_) {}
-  ~Probe() { place_ = home_; }
-  double home() const { return home_; }
-  double operator()(double by) {
+struct Probe {
+  const Function& f;
+  const std::vector<Tensor>& inputs;
+  const Tensor& moved;
+  double& place;
+  const double home = place;
+
+  ~Probe() { place = home; }
+  double operator()(double by) const {
     {
       NoGradGuard no_grad;
-      will_write("gradcheck", moved_, At::unknown());
+      will_write("gradcheck", moved, At::unknown());
     }
-    place_ = home_ + by;
-    return f_(inputs_).item();
+    place = home + by;
+    return f(inputs).item();
   }
-
- private:
-  const Function& f_;
-  const std::vector<Tensor>& inputs_;
-  const Tensor& moved_;
-  double& place_;
-  double home_;
 };
 
 struct Slope {
@@ -48,8 +44,8 @@ struct Slope {
   bool kink;     // whether the one-sided slopes differ, and hardly less at half the distance
 };
 
-Slope slope(Probe& f, double step) {
-  const double h = step * std::max(1.0, std::abs(f.home()));
+Slope slope(const Probe& f, double step) {
+  const double h = step * std::max(1.0, std::abs(f.home));
   const double right = f(h), left = f(-h), near_right = f(h / 2), near_left = f(-h / 2),
                here = f(0);
   const double wide = (right - left) / (2 * h), narrow = (near_right - near_left) / h;
@@ -78,7 +74,7 @@ void compare(const Function& f, const std::vector<Tensor>& inputs,
     if (!inputs[k].requires_grad()) continue;
     ++result.checks;
     for (int64_t i = 0; i < inputs[k].numel(); ++i) {
-      Probe probe(f, inputs, inputs[k], i);
+      const Probe probe{f, inputs, inputs[k], element(inputs[k], i)};
       const Slope numeric = slope(probe, step);
       const double a = analytic[k].defined() ? element(analytic[k], i) : 0;
       const double error = std::abs(a - numeric.value) / std::max(1.0, std::abs(numeric.value));
@@ -90,22 +86,9 @@ void compare(const Function& f, const std::vector<Tensor>& inputs,
           "gradcheck: {}, input {} {}, element {} = {:.17g}: analytic {:.17g}, numeric {:.17g} "
           "(error {:.2g}, allowed {:.2g}): {}",
           what, k, str(inputs[k].shape()), str(detail::indices_of(i, inputs[k].shape())),
-          probe.home(), a, numeric.value, result.worst, tolerance, cause(a, numeric));
+          probe.home, a, numeric.value, result.worst, tolerance, cause(a, numeric));
     }
   }
-}
-
-std::vector<Tensor> gradients(const Tensor& scalar, const std::vector<Tensor>& inputs,
-                              bool create) {
-  std::vector<Tensor> wanted;
-  for (const Tensor& x : inputs)
-    if (x.requires_grad()) wanted.push_back(x);
-  std::vector<Tensor> found(wanted.size()), all;
-  if (scalar.requires_grad())
-    found = grad({scalar}, wanted, {.create_graph = create, .allow_unused = true});
-  std::size_t next = 0;
-  for (const Tensor& x : inputs) all.push_back(x.requires_grad() ? found[next++] : Tensor());
-  return all;
 }
 
 }  // namespace
@@ -134,22 +117,22 @@ GradcheckResult gradcheck(const Function& f, const std::vector<Tensor>& inputs,
     return sum(f(std::vector<Tensor>(x.begin(), x.end() - 1)) * x[outer]);
   };
   GradcheckResult result;
-  compare(scalar, all, gradients(scalar(all), all, false), "first order", options.tolerance,
-          options.step, result);
+  compare(scalar, all, detail::gradients(scalar(all), all, {}, false, at), "first order",
+          options.tolerance, options.step, result);
   if (options.order < 2 || !result.ok) return result;
 
   all[outer].requires_grad_();
   std::vector<Tensor> weight;
   for (const Tensor& x : inputs) weight.push_back(randn(x.shape(), float64, generator));
   const Function directional = [&](const std::vector<Tensor>& x) {
-    const std::vector<Tensor> g = gradients(scalar(x), x, true);
+    const std::vector<Tensor> g = detail::gradients(scalar(x), x, {}, true, at);
     Tensor total = zeros({}, float64);
     for (std::size_t k = 0; k < weight.size(); ++k)
       if (g[k].defined()) total = total + sum(g[k] * weight[k]);
     return total;
   };
   const double first = std::exchange(result.worst, 0);
-  compare(directional, all, gradients(directional(all), all, false), "second order",
+  compare(directional, all, detail::gradients(directional(all), all, {}, false, at), "second order",
           options.tolerance2, options.step, result);
   result.worst = std::max(result.worst, first);
   return result;

@@ -2,7 +2,6 @@
 /// @file
 /// The types of a tensor's elements.
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <type_traits>

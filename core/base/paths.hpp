@@ -33,8 +33,7 @@ inline constexpr std::string_view kPaths[] = {
     "reduce rows", "reduce columns", "reduce cut", "reduce passes", "softmax", "log_softmax",
     "softmax turned", "logsumexp",
     // loss.cpp
-    "cross_entropy", "cross_entropy smoothed", "cross_entropy backward", "nll_loss",
-    "nll_loss backward"};
+    "cross_entropy", "cross_entropy backward"};
 
 /// A path, given by its name. A name that is not among kPaths does not compile.
 struct Path {

@@ -74,12 +74,7 @@ Tensor Node::saved_output(bool create_graph) {
 }
 
 Tensor attach(Tensor value, Node* node) {
-  struct Guard {
-    Node* node;
-    ~Guard() {
-      if (node) drop(node);
-    }
-  } guard{node};
+  std::unique_ptr<Node, void (*)(Node*)> guard(node, drop);
   // A view of an input must not put its node on the input's own header.
   if (Peek::node(value) || Peek::header(value)->refs > 1) value = value.detach();
   node->shape = value.shape();
@@ -93,7 +88,7 @@ Tensor attach(Tensor value, Node* node) {
   }
   if (op_observer) [[unlikely]]
     op_observer->after_record(node);
-  Peek::set_node(value, std::exchange(guard.node, nullptr));
+  Peek::set_node(value, guard.release());
   return value;
 }
 
@@ -140,7 +135,7 @@ Tensor record(const char* name, Tensor value, const std::vector<Tensor>& inputs,
 
 bool Tensor::is_leaf() const { return !get().node || get().node->is_leaf; }
 
-const Tensor& Tensor::requires_grad_(bool on, At at) const& {
+Tensor Tensor::requires_grad_(bool on, At at) const {
   detail::Header& h = get("requires_grad_", at);
   if (!is_leaf())
     fail<GraphError>(at, "requires_grad_: the result of an op is not a leaf: detach() it first");

@@ -184,7 +184,7 @@ template <class... F> class OpNode final : public Node {
     (save_one<I>(wrt), ...);
   }
   template <std::size_t I, class G> void save_one(Wrt<G>& wrt) {
-    if (!wrt.x.requires_grad()) return;  // destroys the derivative and what it saved
+    if (!Peek::node(wrt.x)) return;  // destroys the derivative and what it saved
     connect(I, wrt.x);
     needs_output |= takes_output<G>;
     saves |= takes_output<G> || !std::is_trivially_destructible_v<G>;
@@ -229,6 +229,7 @@ class ListNode final : public Node {
 /// `[x = saved(x)]`, which makes the engine check later that their elements have not changed.
 /// Arguments and local variables that it captures by reference (`[&]`) are gone by then: a
 /// GraphError if it captures only one of the op's arguments, undefined behaviour otherwise.
+/// An optional input that is undefined has no gradient.
 template <class F> detail::Wrt<F> wrt(const In& x, F derivative) {
   return {x, std::move(derivative)};
 }

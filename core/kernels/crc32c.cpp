@@ -32,17 +32,14 @@ constexpr uint32_t shift_by(std::size_t n) {
   return power;
 }
 
-/// Of each byte that k other bytes follow, for k = 0 to 7.
-constexpr auto kTables = [] {
-  std::array<std::array<uint32_t, 256>, 8> tables{};
+/// The CRC of each byte.
+constexpr auto kTable = [] {
+  std::array<uint32_t, 256> table{};
   for (uint32_t byte = 0; byte < 256; ++byte) {
-    uint32_t crc = byte;
-    for (std::size_t k = 0; k < 8; ++k) {
-      for (int bit = 0; bit < 8; ++bit) crc = times_x(crc);
-      tables[k][byte] = crc;
-    }
+    table[byte] = byte;
+    for (int bit = 0; bit < 8; ++bit) table[byte] = times_x(table[byte]);
   }
-  return tables;
+  return table;
 }();
 
 uint64_t load(const unsigned char* p) {
@@ -84,15 +81,10 @@ DESCENT_CRC_TARGET uint32_t crc_of_blocks(const unsigned char*& p, std::size_t& 
 
 }  // namespace
 
-uint32_t crc32c_by_tables(const void* bytes, std::size_t count, uint32_t crc) {
+uint32_t crc32c_by_table(const void* bytes, std::size_t count, uint32_t crc) {
   const auto* p = static_cast<const unsigned char*>(bytes);
   crc = ~crc;
-  for (; count >= 8; count -= 8, p += 8) {
-    const uint64_t word = load(p) ^ crc;  // the lowest byte first
-    crc = 0;
-    for (std::size_t k = 0; k < 8; ++k) crc ^= kTables[7 - k][word >> 8 * k & 255];
-  }
-  for (; count > 0; --count, ++p) crc = crc >> 8 ^ kTables[0][(crc ^ *p) & 255];
+  for (; count > 0; --count, ++p) crc = crc >> 8 ^ kTable[(crc ^ *p) & 255];
   return ~crc;
 }
 
@@ -102,7 +94,7 @@ uint32_t crc32c(const void* bytes, std::size_t count, uint32_t crc) {
   static const bool hardware = has_instruction();
   if (hardware) crc = ~crc_of_blocks(p, count, ~crc);
 #endif
-  return crc32c_by_tables(p, count, crc);
+  return crc32c_by_table(p, count, crc);
 }
 
 uint32_t crc32c_of_both(uint32_t first, uint32_t second, std::size_t second_bytes) {

@@ -13,6 +13,6 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] uint32_t crc32c_of_both(uint32_t first, uint32_t second, std::size_t second_bytes);
 
 /// The same as crc32c, from tables: what a processor without the instruction runs.
-[[nodiscard]] uint32_t crc32c_by_tables(const void* bytes, std::size_t count, uint32_t crc = 0);
+[[nodiscard]] uint32_t crc32c_by_table(const void* bytes, std::size_t count, uint32_t crc = 0);
 
 }  // namespace descent

@@ -30,15 +30,13 @@ Tensor make_output(const Conv& c, const Shape& shape, const In& like, F compute)
 Tensor input_grad(const Conv& c, const In& g, const In& weight);
 Tensor weight_grad(const Conv& c, const In& x, const In& g);
 
-template <class... Bias>
-Tensor forward(const Conv& c, const In& x, const In& weight, const Bias&... bias) {
+Tensor forward(const Conv& c, const In& x, const In& weight, const In& bias = Tensor()) {
   const Tensor x_ = detail::pack(x), w_ = detail::pack(weight);
+  const Tensor b_ = bias.defined() ? detail::pack(bias) : Tensor();
   const Shape shape{c.images, c.groups * c.out, c.geometry.rows, c.geometry.columns};
   Tensor y = make_output(c, shape, x, [&]<class T>(T* to) {
-    const T* b = nullptr;
-    Tensor b_;
-    ((b = elements_of<T>(b_ = detail::pack(bias))), ...);
-    detail::convolve<T>(c, elements_of<T>(x_), elements_of<T>(w_), b, to);
+    detail::convolve<T>(c, elements_of<T>(x_), elements_of<T>(w_),
+                        b_.defined() ? elements_of<T>(b_) : nullptr, to);
   });
   return record(
       "conv2d", std::move(y),
@@ -46,7 +44,7 @@ Tensor forward(const Conv& c, const In& x, const In& weight, const Bias&... bias
       wrt(weight, [c, x = saved(x)](const Tensor& g) { return weight_grad(c, x, g); }),
       wrt(bias, [](const Tensor& g) {
         return sum(g, {0, 2, 3});
-      })...);
+      }));
 }
 
 Tensor input_grad(const Conv& c, const In& g, const In& weight) {
@@ -88,9 +86,17 @@ void check_groups(const char* op, const In& x, const In& weight, int64_t in, int
                      groups, x.shape(), weight.shape());
 }
 
-Conv plan_conv(const In& x, const In& weight, const In* bias, const Conv2dOptions& o) {
+/// Checks the bias, if it is defined, of a convolution with so many channels.
+void check_bias(const char* op, const In& x, const In& weight, const In& bias, int64_t channels) {
+  if (!bias.defined()) return;
+  check_inputs(op, x, bias, "x", "bias");
+  if (!(bias.shape() == Shape{channels}))
+    fail<ShapeError>(x.at, "{}: bias {} does not fit weight {}: need [{}]", op, bias.shape(),
+                     weight.shape(), channels);
+}
+
+Conv plan_conv(const In& x, const In& weight, const In& bias, const Conv2dOptions& o) {
   check_inputs("conv2d", x, weight, "x", "weight");
-  if (bias) check_inputs("conv2d", x, *bias, "x", "bias");
   const Shape& w = weight.shape();
   if (w.rank() != 4)
     fail<ShapeError>(x.at, "conv2d: weight {} has rank {}: need [O, C / groups, KH, KW]", w,
@@ -105,9 +111,7 @@ Conv plan_conv(const In& x, const In& weight, const In* bias, const Conv2dOption
                      "conv2d: x {} and weight {} do not fit with groups {}: need x [N, C, H, W] "
                      "and weight [O, C / groups, KH, KW]",
                      shape, w, o.groups);
-  if (bias && !(bias->shape() == Shape{w[0]}))
-    fail<ShapeError>(x.at, "conv2d: bias {} does not fit weight {}: need [{}]", bias->shape(), w,
-                     w[0]);
+  check_bias("conv2d", x, weight, bias, w[0]);
   const detail::Geometry geometry{shape[-2],      shape[-1],       window.kernel, window.stride,
                                   window.padding, window.dilation, places.h,      places.w};
   return {x.dim() == 4 ? shape[0] : 1, o.groups, w[1], w[0] / o.groups, geometry};
@@ -127,8 +131,7 @@ int64_t drop_taps(detail::Geometry& w, int64_t Size2d::*axis, int64_t size, int6
   return first;
 }
 
-template <class... Bias>
-Tensor convolve_images(const In& x, Conv c, const In& all_taps, const Bias&... bias) {
+Tensor convolve_images(const In& x, Conv c, const In& all_taps, const In& bias) {
   detail::Geometry& w = c.geometry;
   const int64_t top = drop_taps(w, &Size2d::h, w.height, w.rows),
                 left = drop_taps(w, &Size2d::w, w.width, w.columns);
@@ -136,14 +139,8 @@ Tensor convolve_images(const In& x, Conv c, const In& all_taps, const Bias&... b
   if (w.kernel.h < taps.size(2)) taps = narrow({taps, x.at}, 2, top, w.kernel.h);
   if (w.kernel.w < taps.size(3)) taps = narrow({taps, x.at}, 3, left, w.kernel.w);
   const In weight(taps, x.at);
-  if (x.dim() == 4) return forward(c, x, weight, bias...);
-  return squeeze(forward(c, {unsqueeze(x, 0), x.at}, weight, bias...), 0);
-}
-
-/// Padding of another kind than zeros, made by `pad`.
-Tensor pad_images(const In& x, const Conv2dOptions& o) {
-  const auto [h, w] = o.padding;
-  return pad(x, {w, w, h, h}, {.mode = o.padding_mode});
+  if (x.dim() == 4) return forward(c, x, weight, bias);
+  return squeeze(forward(c, {unsqueeze(x, 0), x.at}, weight, bias), 0);
 }
 
 /// The size of conv_transpose2d's result along one axis, of which x has `in` pixels.
@@ -169,17 +166,16 @@ int64_t transposed_size(const In& x, int64_t in, int64_t kernel, int64_t Size2d:
 
 }  // namespace
 
-Tensor conv2d(const In& x, const In& weight, const In& bias, const Conv2dOptions& o) {
-  const Conv c = plan_conv(x, weight, &bias, o);
-  if (o.padding_mode == PadMode::constant) return convolve_images(x, c, weight, bias);
-  return conv2d({pad_images(x, o), x.at}, weight, bias,
-                {.stride = o.stride, .dilation = o.dilation, .groups = o.groups});
+Tensor conv2d(const In& x, const In& weight, const In& bias, const Conv2dOptions& options) {
+  const Conv c = plan_conv(x, weight, bias, options);
+  if (options.padding_mode == PadMode::constant) return convolve_images(x, c, weight, bias);
+  Conv2dOptions o = options;
+  const auto [h, w] = std::exchange(o.padding, 0);
+  const Tensor padded = pad(x, {w, w, h, h}, {.mode = std::exchange(o.padding_mode, {})});
+  return conv2d({padded, x.at}, weight, bias, o);
 }
 Tensor conv2d(const In& x, const In& weight, const Conv2dOptions& o) {
-  const Conv c = plan_conv(x, weight, nullptr, o);
-  if (o.padding_mode == PadMode::constant) return convolve_images(x, c, weight);
-  return conv2d({pad_images(x, o), x.at}, weight,
-                {.stride = o.stride, .dilation = o.dilation, .groups = o.groups});
+  return conv2d(x, weight, Tensor(), o);
 }
 
 Tensor conv_transpose2d(const In& x, const In& weight, const In& bias,
@@ -195,10 +191,7 @@ Tensor conv_transpose2d(const In& x, const In& weight, const In& bias,
   check_groups(op, x, weight, w[0], w[1], 1);
   const int64_t channels = checked_mul(w[1], std::max<int64_t>(o.groups, 1), op, x.at);
   check_groups(op, x, weight, w[0], channels, o.groups);
-  if (bias.defined()) check_inputs(op, x, bias, "x", "bias");
-  if (bias.defined() && !(bias.shape() == Shape{channels}))
-    fail<ShapeError>(x.at, "{}: bias {} does not fit weight {}: need [{}]", op, bias.shape(), w,
-                     channels);
+  check_bias(op, x, weight, bias, channels);
   const int64_t height = transposed_size(x, s[-2], w[2], &Size2d::h, o),
                 width = transposed_size(x, s[-1], w[3], &Size2d::w, o);
   const detail::Geometry geometry{height,    width,      {w[2], w[3]}, o.stride,
@@ -229,7 +222,7 @@ Tensor conv1d(const In& x, const In& weight, const In& bias, const Conv2dOptions
   Conv2dOptions o = options;
   o.stride.h = o.dilation.h = 1, o.padding.h = 0;
   return as_rows("conv1d", x, weight, [&](const In& images, const In& kernel) {
-    return bias.defined() ? conv2d(images, kernel, bias, o) : conv2d(images, kernel, o);
+    return conv2d(images, kernel, bias, o);
   });
 }
 Tensor conv_transpose1d(const In& x, const In& weight, const In& bias,

@@ -18,7 +18,8 @@ struct Conv2dOptions {
 /// y[n, o, i, j] = bias[o] + the sum over the channels c of o's group and the taps k, l of
 ///     weight[o, c, k, l] x[n, c, i s - p + k d, j s - p + l d]
 /// with s = stride, p = padding and d = dilation.
-/// x [N, C, H, W] or [C, H, W], weight [O, C / groups, KH, KW], bias [O]; floating, of one dtype.
+/// x [N, C, H, W] or [C, H, W], weight [O, C / groups, KH, KW], bias [O], which may be undefined;
+/// floating, of one dtype.
 /// Returns [N, O, OH, OW] or [O, OH, OW] with OH = floor((H + 2 padding - dilation (KH - 1) - 1) /
 /// stride) + 1, and OW likewise. A row or column of taps that is outside the image at all places is
 /// left out, and so adds 0 even if its weights are not finite. ShapeError if channels and groups do

@@ -16,26 +16,15 @@ namespace {
 /// no gradient flows to them.
 struct Labels {
   Labels(const char* op_, const char* name, const In& scores, const In& target_,
-         const Tensor& weight_, int64_t ignored_, Reduction reduction_);
-
-  template <class T> struct Elements {
-    const int64_t* label;
-    const T* class_weight;  // null if all are 1
-    const T* weight;
-  };
-  /// The elements; GraphError if `target` or `weight` has been changed in the meantime.
-  template <class T> Elements<T> elements() const {
-    return {elements_of<int64_t>(*target), weight->numel() == 0 ? nullptr : elements_of<T>(*weight),
-            elements_of<T>(weights)};
-  }
+         const Tensor& weight, int64_t ignored_, Reduction reduction_);
 
   const char* op;
   int64_t n = 0, k = 0, ignored;
   Shape batch;  // [N, d1, ...]: the shape of the target, which has n elements
   Reduction reduction;
-  Saved target, weight;  // weight: [K], or [0] if all are 1
-  Tensor weights;        // [N]: the weight of the row's class, 0 if the row is ignored
-  double total = 1;      // the divisor of the losses' sum
+  Saved target;
+  Tensor weights;    // [N]: the weight of the row's class, 0 if the row is ignored
+  double total = 1;  // the divisor of the losses' sum
 };
 
 /// The scores [N, K, d1, ...] as rows [N d1 ..., K]: themselves if they are rows.
@@ -73,29 +62,27 @@ void check_labels(const char* op, const char* name, const In& scores, const In& 
 }
 
 Labels::Labels(const char* op_, const char* name, const In& scores, const In& target_,
-               const Tensor& weight_, int64_t ignored_, Reduction reduction_)
+               const Tensor& weight, int64_t ignored_, Reduction reduction_)
     : op(op_),
       ignored(ignored_),
       reduction(reduction_),
-      target((check_labels(op, name, scores, target_, weight_, reduction),
-              In(detail::pack(target_), target_.at))),
-      weight(
-          In(weight_.defined() ? detail::pack(weight_) : empty({0}, scores.dtype()), scores.at)) {
+      target((check_labels(op, name, scores, target_, weight, reduction),
+              In(detail::pack(target_), target_.at))) {
   n = target->numel(), k = scores.shape()[1], batch = target->shape();
   weights = empty({n}, scores.dtype());
   double sum = 0;
+  const Tensor of_class = weight.defined() ? detail::pack(weight) : ones({k}, scores.dtype());
   visit<Kinds::floating>(op, scores.dtype(), scores.at, [&]<class T>(T) {
-    const auto e = elements<T>();
     T* row = elements_of<T>(weights);
     for (int64_t i = 0; i < n; ++i) {
-      const int64_t label = e.label[i];
+      const int64_t label = elements_of<int64_t>(*target)[i];
       row[i] = 0;
       if (label == ignored) continue;
       if (label < 0 || label >= k)
         fail<IndexError>(target_.at, "{}: target{} is {}, but {} {} allow 0..{}", op,
                          nonzero(*target == label)[0].to_vector<int64_t>(), label, name,
                          scores.shape(), k - 1);
-      row[i] = e.class_weight ? e.class_weight[label] : T(1);
+      row[i] = elements_of<T>(of_class)[label];
       sum += row[i];
     }
   });
@@ -123,98 +110,28 @@ Tensor record_reduction(const Labels& l, const In& scores, Tensor losses, F slop
                 }));
 }
 
-// ---- nll_loss: the loss of each row and its gradient, each of which is the other's derivative
+// ---- cross_entropy: with log p = log softmax(z) and w the classes' weights,
+//     loss[n] = -w[t] log p[t],   t = target[n],
+//     d loss[n] / d z[j] = w[t] (p[j] - [j = t]).
 
-/// The gradient of the scores from the gradient g of the losses.
-Tensor nll_slope(const Labels& l, const In& g);
-
-/// The losses -weight[n] x[n, target[n]].
-Tensor nll_rows(const Labels& l, const In& x) {
-  detail::enter("nll_loss");
-  const Tensor source = detail::pack(x);
-  Tensor losses = empty({l.n}, x.dtype());
-  visit<Kinds::floating>(l.op, x.dtype(), x.at, [&]<class T>(T) {
-    const auto e = l.elements<T>();
-    const T* from = elements_of<T>(source);
-    T* loss = elements_of<T>(losses);
-    for (int64_t i = 0; i < l.n; ++i)
-      loss[i] = e.label[i] == l.ignored ? T(0) : -e.weight[i] * from[i * l.k + e.label[i]];
-  });
-  return record("nll_loss", losses, wrt(x, [l](const Tensor& g) { return nll_slope(l, g); }));
-}
-Tensor nll_slope(const Labels& l, const In& g) {
-  detail::enter("nll_loss backward");
-  Tensor slope = zeros({l.n, l.k}, g.dtype());
-  visit<Kinds::floating>(l.op, g.dtype(), g.at, [&]<class T>(T) {
-    const auto e = l.elements<T>();
-    const T* outer = elements_of<T>(g);
-    T* to = elements_of<T>(slope);
-    for (int64_t i = 0; i < l.n; ++i)
-      if (e.label[i] != l.ignored)
-        to[i * l.k + e.label[i]] = -e.weight[i] * outer[i * g.strides()[0]];
-  });
-  return record("nll_loss_backward", slope,
-                wrt(g, [l](const Tensor& h) { return nll_rows(l, h); }));
-}
-
-// ---- cross_entropy: with log p = log softmax(z), a smoothing of s, and w the classes' weights,
-//     loss[n] = -(1 - s) w[t] log p[t] - s/K sum_j w[j] log p[j],   t = target[n],
-//     d loss[n] / d z[j] = mass[n] p[j] - (1 - s) w[t] [j = t] - s/K w[j],
-//     mass[n] = (1 - s) w[t] + s/K sum_j w[j].
-
-struct Entropy {
-  Entropy(const Labels& labels, double smoothing_)
-      : l(labels), smoothing(smoothing_), rows(empty({3, l.n}, l.weights.dtype())) {}
-
-  template <class T> struct Elements : Labels::Elements<T> {
-    T *top, *log_sum, *mass;
-    T on, spread;  // 1 - s and s/K
-  };
-  template <class T> Elements<T> elements() const {
-    T* row = elements_of<T>(rows);
-    return {l.elements<T>(),
-            row,
-            row + l.n,
-            row + 2 * l.n,
-            static_cast<T>(1 - smoothing),
-            static_cast<T>(smoothing / static_cast<double>(l.k))};
-  }
-
-  Labels l;
-  double smoothing;
-  Tensor rows;  // [3, N]: top, log_sum, mass (0 if ignored): log p = (z - top) - log_sum
-};
-
-/// Returns the losses [N], and fills s.rows.
-template <class T> Tensor entropies(const Entropy& s, const In& logits) {
-  const Tensor source = detail::pack(logits), losses = empty({s.l.n}, logits.dtype());
-  const auto e = s.elements<T>();
-  detail::enter(e.spread != 0 ? detail::Path("cross_entropy smoothed")
-                              : detail::Path("cross_entropy"));
-  const int64_t k = s.l.k, ignored = s.l.ignored;
-  const T* z = elements_of<T>(source);
-  T* loss = elements_of<T>(losses);
-  const T everything = e.class_weight
-                           ? detail::reduce_row<detail::Plus>(e.class_weight, k, detail::Value{})
-                           : static_cast<T>(k);
-  detail::each_strip(s.l.n, k, [&](int64_t begin, int64_t count) {
+/// Returns the losses [N]. `sums` [2, N] gets the rows' `top` and `log_sum`, where log p = (z -
+/// top)
+/// - log_sum.
+template <class T> Tensor entropies(const Labels& l, const In& logits, const Tensor& sums) {
+  detail::enter("cross_entropy");
+  const Tensor source = detail::pack(logits), losses = empty({l.n}, logits.dtype());
+  const int64_t k = l.k, ignored = l.ignored, *label = elements_of<int64_t>(*l.target);
+  const T *z = elements_of<T>(source), *weight = elements_of<T>(l.weights);
+  T *loss = elements_of<T>(losses), *top = elements_of<T>(sums), *log_sum = top + l.n;
+  detail::each_strip(l.n, k, [&](int64_t begin, int64_t count) {
     const Tensor scratch = empty({count * k}, logits.dtype());
     T* y = elements_of<T>(scratch);
     simd::call([&] {
-      detail::exp_rows(z + begin * k, count, k, y, e.top + begin, e.log_sum + begin);
+      detail::exp_rows(z + begin * k, count, k, y, top + begin, log_sum + begin);
       for (int64_t i = begin; i < begin + count; ++i) {
-        const T* row = z + i * k;
-        const T top = e.top[i], log_sum = e.log_sum[i] = vmath::log(e.log_sum[i]);
-        loss[i] = e.mass[i] = 0;
-        if (e.label[i] == ignored) continue;
-        T all = 0;
-        if (e.spread != 0) {
-          detail::each_lane(k, [=](int64_t j) { y[j] = (row[j] - top) - log_sum; });
-          if (e.class_weight) detail::each_lane(k, [=](int64_t j) { y[j] *= e.class_weight[j]; });
-          all = detail::reduce_row<detail::Plus>(y, k, detail::Value{});
-        }
-        e.mass[i] = e.on * e.weight[i] + e.spread * everything;
-        loss[i] = -(e.on * e.weight[i] * ((row[e.label[i]] - top) - log_sum) + e.spread * all);
+        log_sum[i] = vmath::log(log_sum[i]);
+        loss[i] =
+            label[i] == ignored ? T(0) : -weight[i] * ((z[i * k + label[i]] - top[i]) - log_sum[i]);
       }
     });
   });
@@ -222,53 +139,50 @@ template <class T> Tensor entropies(const Entropy& s, const In& logits) {
 }
 
 /// The gradient of the logits from the gradient g [N] of the losses.
-template <class T> Tensor entropy_slope(const Entropy& s, const In& logits, const In& g) {
-  const Tensor source = detail::pack(logits), slope = empty({s.l.n, s.l.k}, logits.dtype());
-  const auto e = s.elements<T>();
-  const int64_t k = s.l.k, ignored = s.l.ignored, step = g.strides()[0];
-  const T *z = elements_of<T>(source), *outer = elements_of<T>(g);
+template <class T>
+Tensor entropy_slope(const Labels& l, const Tensor& sums, const In& logits, const In& g) {
+  const Tensor source = detail::pack(logits), slope = empty({l.n, l.k}, logits.dtype());
+  const int64_t k = l.k, ignored = l.ignored, step = g.strides()[0];
+  const int64_t* label = elements_of<int64_t>(*l.target);
+  const T *z = elements_of<T>(source), *outer = elements_of<T>(g), *top = elements_of<T>(sums);
+  const T *log_sum = top + l.n, *weight = elements_of<T>(l.weights);
   T* to = elements_of<T>(slope);
-  detail::each_strip(s.l.n, k, [&](int64_t begin, int64_t count) {
+  detail::each_strip(l.n, k, [&](int64_t begin, int64_t count) {
     simd::call([&] {
       for (int64_t i = begin; i < begin + count; ++i) {
-        const T top = e.top[i], log_sum = e.log_sum[i];
-        detail::each_lane(k, [=](int64_t j) { to[i * k + j] = (z[i * k + j] - top) - log_sum; });
+        const T shift = top[i], rest = log_sum[i];
+        detail::each_lane(k, [=](int64_t j) { to[i * k + j] = (z[i * k + j] - shift) - rest; });
       }
       detail::exp_all(count * k, to + begin * k);
       for (int64_t i = begin; i < begin + count; ++i) {
         T* row = to + i * k;
-        const T weight = outer[i * step], scale = weight * e.mass[i], shared = weight * e.spread;
-        if (e.label[i] == ignored) {  // its row may hold anything
+        const T scale = outer[i * step] * weight[i];
+        if (label[i] == ignored) {  // its row may hold anything
           std::fill_n(row, k, T(0));
           continue;
         }
         detail::each_lane(k, [=](int64_t j) { row[j] *= scale; });
-        if (e.spread != 0)
-          detail::each_lane(k, [=](int64_t j) {
-            row[j] -= e.class_weight ? shared * e.class_weight[j] : shared;
-          });
-        row[e.label[i]] -= weight * e.on * e.weight[i];
+        row[label[i]] -= scale;
       }
     });
   });
   return slope;
 }
 
-Tensor entropy_backward(const Entropy& s, const In& logits, const In& g) {
+Tensor entropy_backward(const Labels& l, const Tensor& sums, const In& logits, const In& g) {
   const char* op = "cross_entropy_backward";
   detail::enter("cross_entropy backward");
   detail::check(op, logits);
   detail::check(op, g);
   Tensor slope = visit<Kinds::floating>(op, logits.dtype(), logits.at, [&](auto zero) {
-    return entropy_slope<decltype(zero)>(s, logits, g);
+    return entropy_slope<decltype(zero)>(l, sums, logits, g);
   });
-  auto by_g = [s, logits = saved(logits)](const Tensor& h) {
-    return sum(h * entropy_backward(s, logits, ones({s.l.n}, h.dtype())), 1);
+  auto by_g = [l, sums, logits = saved(logits)](const Tensor& h) {
+    return sum(h * entropy_backward(l, sums, logits, ones({l.n}, h.dtype())), 1);
   };
-  auto by_logits = [s, logits = saved(logits), g = saved(g)](const Tensor& h) {
-    const Tensor mass = unsqueeze(select(s.rows, 0, 2), 1),
-                 p = where(mass != 0, softmax(logits, 1), 0.0);
-    return unsqueeze(g, 1) * mass * p * (h - sum(p * h, 1, true));
+  auto by_logits = [l, logits = saved(logits), g = saved(g)](const Tensor& h) {
+    const Tensor weight = unsqueeze(l.weights, 1), p = where(weight != 0, softmax(logits, 1), 0.0);
+    return unsqueeze(g, 1) * weight * p * (h - sum(p * h, 1, true));
   };
   return record(op, slope, wrt(g, by_g), wrt(logits, by_logits));
 }
@@ -302,9 +216,10 @@ Tensor reduce_losses(const char* op, const In& losses, Reduction reduction) {
 Tensor nll_loss(const In& log_probs, const In& target, const NllOptions& o) {
   Frame frame(log_probs.at);
   const Labels l("nll_loss", "log_probs", log_probs, target, o.weight, o.ignore_index, o.reduction);
-  const In rows(rows_of(log_probs), log_probs.at);
-  return record_reduction(l, rows, nll_rows(l, rows.detach()),
-                          [l](const Tensor& g) { return nll_slope(l, g); });
+  const Tensor labels = reshape(l.target, {l.n, 1}), ignored = labels == l.ignored;
+  const Tensor picked = gather(rows_of(log_probs), 1, where(ignored, 0, labels));
+  const Tensor losses = reshape(where(ignored, 0, -picked * unsqueeze(l.weights, 1)), {l.n});
+  return record_reduction(l, losses, losses.detach(), [](const Tensor& g) { return g; });
 }
 
 Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptions& o) {
@@ -317,13 +232,23 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
   if (is_floating(target.dtype()) && target.shape() == logits.shape() && logits.dim() >= 2)
     return entropy_of_probabilities(logits, target, o);
   const Labels l("cross_entropy", "logits", logits, target, o.weight, o.ignore_index, o.reduction);
-  const Entropy s(l, o.label_smoothing);
   const In rows(rows_of(logits), logits.at);
-  Tensor losses = visit<Kinds::floating>(
-      l.op, rows.dtype(), rows.at, [&](auto zero) { return entropies<decltype(zero)>(s, rows); });
-  return record_reduction(l, rows, std::move(losses), [s, rows = saved(rows)](const Tensor& g) {
-    return entropy_backward(s, rows, g);
+  const Tensor sums = empty({2, l.n}, rows.dtype());
+  Tensor losses = visit<Kinds::floating>(l.op, rows.dtype(), rows.at, [&](auto zero) {
+    return entropies<decltype(zero)>(l, rows, sums);
   });
+  auto slope = [l, sums, rows = saved(rows)](const Tensor& g) {
+    return entropy_backward(l, sums, rows, g);
+  };
+  if (o.label_smoothing == 0) return record_reduction(l, rows, std::move(losses), slope);
+  // (1 - s) loss[n] - s/K sum_j w[j] log p[j]
+  const Tensor hard = record(l.op, losses, wrt(rows, slope));
+  const Tensor counts = reshape(l.target, {l.n, 1}) != l.ignored;  // other rows may hold anything
+  Tensor all = log_softmax(where(counts, rows, 0), 1);
+  if (o.weight.defined()) all = all * o.weight;
+  const double share = o.label_smoothing / static_cast<double>(l.k);
+  all = hard * (1 - o.label_smoothing) - sum(where(counts, all, 0), 1) * share;
+  return record_reduction(l, all, all.detach(), [](const Tensor& g) { return g; });
 }
 
 }  // namespace descent

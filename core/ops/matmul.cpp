@@ -14,19 +14,19 @@
 namespace [[gnu::visibility("default")]] descent {
 namespace {
 
-/// a b + bias as a new tensor of `shape`, b transposed first if `turned`.
-Tensor product(const char* op, const In& a, const In& b, bool turned, const In* bias,
+/// a b + bias, if that is defined, as a new tensor of `shape`; b transposed first if `turned`.
+Tensor product(const char* op, const In& a, const In& b, bool turned, const In& bias,
                const Shape& shape) {
   Tensor out = detail::empty(op, shape, a.dtype(), a.at);
   visit<Kinds::floating>(op, a.dtype(), a.at, [&]<class T>(T) {
-    if (bias) detail::enter("linear bias");
+    if (bias.defined()) detail::enter("linear bias");
     if (a.shape().back() == 0) {
-      if (bias) out.copy_(bias->detach());
+      if (bias.defined()) out.copy_(bias.detach());
       else out.fill_(0);
     } else if (out.numel() > 0) {
-      const Tensor row = bias ? detail::pack(*bias) : Tensor();
+      const Tensor row = bias.defined() ? detail::pack(bias) : Tensor();
       try {
-        detail::multiply<T>(a, b, turned, bias ? elements_of<T>(row) : nullptr, shape,
+        detail::multiply<T>(a, b, turned, row.defined() ? elements_of<T>(row) : nullptr, shape,
                             elements_of<T>(out));
       } catch (const OutOfMemory& cause) { throw OutOfMemory(cause, op, a.at); }
     }
@@ -79,9 +79,9 @@ Shape product_shape(const In& a, const In& b) {
   return shape;
 }
 
-void check_linear(const In& x, const In& weight, const In* bias) {
+void check_linear(const In& x, const In& weight, const In& bias) {
   check_inputs("linear", x, weight, "x", "weight");
-  if (bias) check_inputs("linear", x, *bias, "x", "bias");
+  if (bias.defined()) check_inputs("linear", x, bias, "x", "bias");
 
   const Shape& w = weight.shape();
   if (x.dim() == 0 || w.rank() != 2 || x.shape().back() != w[1]) {
@@ -90,10 +90,10 @@ void check_linear(const In& x, const In& weight, const In* bias) {
         x.at, "linear: x {} and weight {} do not chain: need x [.., in] and weight [out, in]{}",
         x.shape(), w, turn ? " (did you mean weight.t()?)" : "");
   }
-  if (bias && !(bias->shape() == Shape{w[0]}))
+  if (bias.defined() && !(bias.shape() == Shape{w[0]}))
     fail<ShapeError>(x.at,
                      "linear: bias {} does not fit weight {}: need weight [out, in] and bias [out]",
-                     bias->shape(), w);
+                     bias.shape(), w);
 }
 
 /// x as one matrix: all axes but the last in one.
@@ -103,26 +103,13 @@ Tensor as_matrix(const In& x) {
   return x.dim() == 1 ? unsqueeze(x, 0) : flatten(x, 0, -2);
 }
 
-template <class... Bias>
-Tensor linear_with(const In& x, const In& weight, const In* bias, const Bias&... term) {
-  check_linear(x, weight, bias);
-  Shape shape = x.shape();
-  shape[shape.rank() - 1] = weight.shape()[0];
-  return record(
-      "linear", product("linear", x, weight, true, bias, shape),
-      wrt(x, [weight = saved(weight)](const Tensor& g) { return matmul(g, weight); }),
-      wrt(weight,
-          [x = saved(x)](const Tensor& g) { return matmul(as_matrix(g).t(), as_matrix(x)); }),
-      wrt(term, [](const Tensor& g) { return g; })...);
-}
-
 }  // namespace
 
 Tensor matmul(const In& a, const In& b) {
   const Shape shape = product_shape(a, b);
   if (b.dim() == 1) return squeeze({matmul(a, {unsqueeze(b, 1), b.at}), a.at}, -1);
   if (a.dim() == 1) return squeeze({matmul({unsqueeze(a, 0), a.at}, b), a.at}, -2);
-  Tensor y = product("matmul", a, b, false, nullptr, shape);
+  Tensor y = product("matmul", a, b, false, Tensor(), shape);
   if (!detail::records(a, b)) return y;
   return record("matmul", std::move(y),
                 wrt(a, [b = saved(b)](const Tensor& g) { return matmul(g, transpose(b, -2, -1)); }),
@@ -133,8 +120,15 @@ Tensor matmul(const In& a, const In& b) {
 }
 
 Tensor linear(const In& x, const In& weight, const In& bias) {
-  return linear_with(x, weight, &bias, bias);
+  check_linear(x, weight, bias);
+  Shape shape = x.shape();
+  shape[-1] = weight.shape()[0];
+  return record(
+      "linear", product("linear", x, weight, true, bias, shape),
+      wrt(x, [weight = saved(weight)](const Tensor& g) { return matmul(g, weight); }),
+      wrt(weight,
+          [x = saved(x)](const Tensor& g) { return matmul(as_matrix(g).t(), as_matrix(x)); }),
+      wrt(bias, [](const Tensor& g) { return g; }));
 }
-Tensor linear(const In& x, const In& weight) { return linear_with(x, weight, nullptr); }
 
 }  // namespace descent

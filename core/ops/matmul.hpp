@@ -14,10 +14,8 @@ namespace [[gnu::visibility("default")]] descent {
 /// is a scalar, if k differs, or if the axes in front do not broadcast.
 [[nodiscard]] Tensor matmul(const In& a, const In& b);
 
-/// x weight^T + bias in one pass: x [.., in], weight [out, in] and bias [out] make [.., out].
-/// The ShapeError names the argument that does not fit.
-[[nodiscard]] Tensor linear(const In& x, const In& weight, const In& bias);
-/// x weight^T, without a bias.
-[[nodiscard]] Tensor linear(const In& x, const In& weight);
+/// x weight^T + bias in one pass: x [.., in], weight [out, in] and bias [out], which may be
+/// undefined, make [.., out]. The ShapeError names the argument that does not fit.
+[[nodiscard]] Tensor linear(const In& x, const In& weight, const In& bias = Tensor());
 
 }  // namespace descent

@@ -68,6 +68,20 @@ Axes choice_axes(const char* op, const In& x, const Dims& dims) {
   return axes;
 }
 
+/// The axes of x in their order, but those that are reduced last.
+Dims reduced_last(const In& x, const Axes& axes) {
+  Dims order{};
+  for (const bool reduced : {false, true})
+    for (int d = 0; d < x.dim(); ++d)
+      if (axes.contain(d) == reduced) order.push_back(d);
+  return order;
+}
+
+/// The elements of x, not recorded, so that those that are combined are a row of neighbours.
+Tensor rows_of(const In& x, const Axes& axes) {
+  return detail::pack({x.detach().permute(reduced_last(x, axes), x.at), x.at});
+}
+
 /// The largest or smallest element: Fold is Larger or Smaller.
 template <class Fold>
 Tensor extreme(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
@@ -83,27 +97,20 @@ Tensor extreme(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
                 }));
 }
 
-/// The first index along the reduced axes (one, or all) where x equals its extreme.
+/// The first index along the reduced axes, counted in row-major order, where x equals its extreme.
 template <class Fold>
 Tensor find_extreme(const char* op, const In& x, const Dims& dims, KeepDim keepdim) {
   const Axes axes = choice_axes(op, x, dims);
-  const In source(detail::pack(x), x.at);
-  const Tensor best = reduce<Fold, Kinds::numeric>(op, source, axes, axes.left(keepdim));
+  const Tensor rows = rows_of(x, axes);
+  const Tensor best = reduce<Fold, Kinds::numeric>(op, x, axes, axes.left(keepdim));
   Tensor out = detail::empty(op, best.shape(), int64, x.at);
-  int64_t step = 1;  // between neighbours along the reduced axes
-  for (int i = x.dim() - 1; i >= 0 && !axes.contain(i); --i) step *= x.shape()[i];
-  const int64_t n = axes.count, per_tile = std::max<int64_t>(detail::kTileElements / n, 1);
   visit<Kinds::numeric>(op, x.dtype(), x.at, [&]<class T>(T) {
-    const T *from = elements_of<T>(source), *extremes = elements_of<T>(best);
+    const T *from = elements_of<T>(rows), *extremes = elements_of<T>(best);
     int64_t* to = elements_of<int64_t>(out);
-    parallel_for(detail::ceil_div(out.numel(), per_tile), [&](int64_t tile) {
-      const int64_t end = std::min((tile + 1) * per_tile, out.numel());
-      for (int64_t k = tile * per_tile; k < end; ++k) {
-        const T* p = from + k / step * n * step + k % step;
-        int64_t i = 0;
-        while (p[i * step] != extremes[k] && p[i * step] == p[i * step]) ++i;  // stops at NaN too
-        to[k] = i;
-      }
+    detail::each_row(out.numel(), axes.count, [=, n = axes.count](int64_t k) {
+      const T *const row = from + k * n, *p = row;
+      while (*p != extremes[k] && *p == *p) ++p;  // stops at NaN too
+      to[k] = p - row;
     });
   });
   return out;
@@ -145,13 +152,11 @@ Tensor min(const In& x, const Dims& dims, KeepDim keepdim) {
   return extreme<Smaller>("min", x, dims, keepdim);
 }
 
-Tensor argmax(const In& x) { return find_extreme<Larger>("argmax", x, Dims{}, false); }
-Tensor argmax(const In& x, int64_t dim, KeepDim keepdim) {
-  return find_extreme<Larger>("argmax", x, dim, keepdim);
+Tensor argmax(const In& x, const Dims& dims, KeepDim keepdim) {
+  return find_extreme<Larger>("argmax", x, dims, keepdim);
 }
-Tensor argmin(const In& x) { return find_extreme<Smaller>("argmin", x, Dims{}, false); }
-Tensor argmin(const In& x, int64_t dim, KeepDim keepdim) {
-  return find_extreme<Smaller>("argmin", x, dim, keepdim);
+Tensor argmin(const In& x, const Dims& dims, KeepDim keepdim) {
+  return find_extreme<Smaller>("argmin", x, dims, keepdim);
 }
 
 // ---- var
@@ -179,55 +184,20 @@ Tensor subtract_means(const In& x, const Axes& axes, const Moments& m) {
                            const Tensor& g) { return g - sum_to(g, shape) / n; }));
 }
 
-/// Whether each group is a row of neighbouring elements.
-bool groups_are_rows(const Axes& axes) {
-  int kept = 0;
-  while (kept < axes.input.rank() && !axes.contain(kept)) ++kept;
-  for (int i = kept; i < axes.input.rank(); ++i)
-    if (!axes.contain(i) && axes.input[i] != 1) return false;
-  return axes.count > 0;
-}
-
-template <class T> void fill_moments(const T* x, int64_t n, const Moments& m) {
-  auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest),
-       *squares = elements_of<double>(m.squares);
-  const int64_t rows = m.mean.numel(), per_tile = std::max<int64_t>(detail::kTileElements / n, 1);
-  parallel_for(detail::ceil_div(rows, per_tile), [=](int64_t tile) {
-    simd::call([=] {
-      for (int64_t i = tile * per_tile; i < std::min(rows, (tile + 1) * per_tile); ++i) {
-        const detail::Moment one = detail::moment_of(x + i * n, 1, n, n);
-        mean[i] = one.mean, rest[i] = one.rest, squares[i] = one.squares;
-      }
-    });
-  });
-}
-
 Moments moments(const In& x, const Axes& axes) {
   const Shape shape = axes.left(true);
-  const In value(x.detach(), x.at);
-  Moments m{empty(shape, float64), empty(shape, float64), {}};
-  if (groups_are_rows(axes)) {
-    m.squares = empty(shape, float64);
-    const Tensor source = detail::pack(x);
-    if (x.dtype() == float32) fill_moments(elements_of<float>(source), axes.count, m);
-    else fill_moments(elements_of<double>(source), axes.count, m);
-    return m;
-  }
-  // The first number of each group, as for rows. float32 does not need it: a sum of equal floats is
-  // exact in doubles.
-  Tensor base = value;
-  for (int d = 0; d < x.dim(); ++d)
-    if (axes.contain(d)) base = base.narrow(d, 0, std::min<int64_t>(x.shape()[d], 1));
-  base = x.dtype() == float64 && axes.count > 0 ? base.contiguous() : zeros(shape, float64);
-  const In shifted(x.dtype() == float64 ? value - base : Tensor(value), x.at);
-  auto wide = [](auto v) { return static_cast<double>(v); };
-  const Tensor sums = reduce<Plus, Kinds::floating>("var", shifted, axes, shape, wide);
-  const double *from = base.data<double>(), *sum = sums.data<double>();
-  auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest);
-  for (int64_t i = 0; i < sums.numel(); ++i)
-    detail::add_exactly(from[i], sum[i] / static_cast<double>(axes.count), mean[i], rest[i]);
-  const In off(subtract_means(value, axes, m), x.at);
-  m.squares = reduce<Plus, Kinds::floating>("var", off, axes, shape, squared);
+  const Tensor rows = rows_of(x, axes);
+  const Moments m{zeros(shape, float64), zeros(shape, float64), zeros(shape, float64)};
+  auto *mean = elements_of<double>(m.mean), *rest = elements_of<double>(m.rest),
+       *squares = elements_of<double>(m.squares);
+  visit<Kinds::floating>("var", x.dtype(), x.at, [&]<class T>(T) {
+    const int64_t n = axes.count, count = n == 0 ? 0 : m.mean.numel();
+    detail::each_row(count, n, [=, from = elements_of<const T>(rows)](int64_t i) {
+      const detail::Moment one =
+          simd::call([=] { return detail::moment_of(from + i * n, 1, n, n); });
+      mean[i] = one.mean, rest[i] = one.rest, squares[i] = one.squares;
+    });
+  });
   return m;
 }
 
@@ -262,14 +232,10 @@ Tensor prod(const In& x, const Dims& dims, KeepDim keepdim) {
   const Frame frame(x.at);
   if (x.dtype() == boolean) return prod(to(x, int64), dims, keepdim);
   if (axes.count == 0) return sum(x, dims, keepdim) + 1;
-  Dims order{};
-  for (const bool reduced : {true, false})
-    for (int d = 0; d < x.dim(); ++d)
-      if (axes.contain(d) == reduced) order.push_back(d);
-  Tensor y = reshape(permute(x, order), {axes.count, x.numel() / axes.count});
-  for (int64_t n = axes.count; n > 1; n = y.size(0)) {  // the halves, multiplied
-    const Tensor product = narrow(y, 0, 0, n / 2) * narrow(y, 0, n / 2, n / 2);
-    y = n % 2 == 0 ? product : cat({product, narrow(y, 0, n - 1, 1)});
+  Tensor y = reshape(permute(x, reduced_last(x, axes)), {x.numel() / axes.count, axes.count});
+  for (int64_t n = axes.count; n > 1; n = y.size(1)) {  // the halves, multiplied
+    const Tensor product = narrow(y, 1, 0, n / 2) * narrow(y, 1, n / 2, n / 2);
+    y = n % 2 == 0 ? product : cat({product, narrow(y, 1, n - 1, 1)}, 1);
   }
   return reshape(y, axes.left(keepdim));
 }
@@ -338,7 +304,6 @@ Tensor norm(const In& x, const Dims& dims, KeepDim keepdim, const NormOptions& o
   return record("norm", std::move(value),
                 wrt(x, [x = saved(x), p, axes](const Tensor& g, const Tensor& y) {
                   const Tensor outer = spread(axes, g), length = spread(axes, y);
-                  if (p == 1) return outer * sign(x);
                   if (p == 2) {
                     const Tensor scale = outer / length;
                     const double least = y.dtype() == float32 ? 0x1p-126 : 0x1p-1022;
@@ -396,9 +361,8 @@ Tensor Tensor::max(const Dims& dims, KeepDim keepdim, At at) const {
 Tensor Tensor::min(const Dims& dims, KeepDim keepdim, At at) const {
   return descent::min({*this, at}, dims, keepdim);
 }
-Tensor Tensor::argmax(At at) const { return descent::argmax({*this, at}); }
-Tensor Tensor::argmax(int64_t dim, KeepDim keepdim, At at) const {
-  return descent::argmax({*this, at}, dim, keepdim);
+Tensor Tensor::argmax(const Dims& dims, KeepDim keepdim, At at) const {
+  return descent::argmax({*this, at}, dims, keepdim);
 }
 
 }  // namespace descent

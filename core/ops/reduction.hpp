@@ -31,12 +31,10 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor min(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
 
 /// The int64 index of the largest (`argmax`) or smallest (`argmin`) element, and of the first if
-/// there are several. It counts along `dim`, or without `dim` over all of x in row-major order. NaN
-/// is more extreme than any number. Errors as for `max`.
-[[nodiscard]] Tensor argmax(const In& x);
-[[nodiscard]] Tensor argmax(const In& x, int64_t dim, KeepDim keepdim = false);
-[[nodiscard]] Tensor argmin(const In& x);
-[[nodiscard]] Tensor argmin(const In& x, int64_t dim, KeepDim keepdim = false);
+/// there are several. It counts in row-major order along the axes that are reduced, which are all
+/// by default. NaN is more extreme than any number. Errors as for `max`.
+[[nodiscard]] Tensor argmax(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
+[[nodiscard]] Tensor argmin(const In& x, const Dims& dims = {}, KeepDim keepdim = false);
 
 /// The product of the elements; 1 if there are none. Any dtype; int64 wraps around, and bool gives
 /// an int64. The gradient is right to every order where elements are 0: it is made of products of

@@ -56,14 +56,12 @@ template <bool logarithm> Tensor normalize(const char* op, const In& x, int64_t 
 
 }  // namespace
 
-Tensor softmax(const In& x) { return softmax(x, -1); }
 Tensor softmax(const In& x, int64_t dim) {
   return record(
       "softmax", normalize<false>("softmax", x, dim),
       wrt(x, [dim](const Tensor& g, const Tensor& y) { return y * (g - sum(g * y, dim, true)); }));
 }
 
-Tensor log_softmax(const In& x) { return log_softmax(x, -1); }
 Tensor log_softmax(const In& x, int64_t dim) {
   return record(
       "log_softmax", normalize<true>("log_softmax", x, dim),

@@ -12,12 +12,10 @@ namespace [[gnu::visibility("default")]] descent {
 /// from x - max x, so that finite elements of any size give finite results. If along `dim` all
 /// elements are -inf, or one is inf or NaN, the result there is NaN. Floating dtypes. IndexError
 /// for a `dim` out of range.
-[[nodiscard]] Tensor softmax(const In& x);
-[[nodiscard]] Tensor softmax(const In& x, int64_t dim);
+[[nodiscard]] Tensor softmax(const In& x, int64_t dim = -1);
 
 /// log(softmax(x, dim)) = (x - max x) - log sum exp(x - max x), which is precise even where softmax
 /// would round to 0 or 1. Everything else is as for `softmax`.
-[[nodiscard]] Tensor log_softmax(const In& x);
-[[nodiscard]] Tensor log_softmax(const In& x, int64_t dim);
+[[nodiscard]] Tensor log_softmax(const In& x, int64_t dim = -1);
 
 }  // namespace descent

@@ -1,6 +1,7 @@
 #include "descent/core/tensor/named.hpp"
 
 #include <algorithm>
+#include <fnmatch.h>
 #include <map>
 #include <tuple>
 
@@ -13,23 +14,7 @@ NamedTensors join(std::initializer_list<NamedTensors> lists) {
 }
 
 bool matches(std::string_view pattern, std::string_view name) {
-  // If a character does not fit, the last '*' takes one more. Earlier ones need not change.
-  std::size_t p = 0, n = 0, star = std::string_view::npos, taken = 0;
-  while (n < name.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      taken = n;
-    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
-      ++p;
-      ++n;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      n = ++taken;
-    } else {
-      return false;
-    }
-  }
-  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+  return ::fnmatch(std::string(pattern).c_str(), std::string(name).c_str(), FNM_NOESCAPE) == 0;
 }
 
 NamedTensors clone_all(NamedTensors tensors) {

@@ -25,7 +25,8 @@ struct NamedTensors : std::vector<std::pair<std::string, Tensor>> {
 /// The lists one after the other: `join({encoder.named_parameters("encoder"), ...})`.
 [[nodiscard]] NamedTensors join(std::initializer_list<NamedTensors> lists);
 
-/// Whether `name` fits `pattern`, in which '*' stands for any characters and '?' for one.
+/// Whether `name` fits `pattern`, in which '*' stands for any characters, '?' for one, and "[0-3]"
+/// for one of those in brackets, as in file names of a shell.
 [[nodiscard]] bool matches(std::string_view pattern, std::string_view name);
 
 /// The same names, with copies of the elements and no graph.

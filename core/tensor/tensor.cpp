@@ -1,7 +1,5 @@
 #include "descent/core/tensor/tensor.hpp"
 
-#include <cstring>
-
 #include "descent/core/base/checked.hpp"
 #include "descent/core/base/context.hpp"
 

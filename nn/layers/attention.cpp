@@ -139,11 +139,6 @@ const MultiheadAttentionOptions& check_heads(int64_t features, int64_t heads,
 bool alike(int64_t features, const MultiheadAttentionOptions& o) {
   return (o.kdim == 0 || o.kdim == features) && (o.vdim == 0 || o.vdim == features);
 }
-Tensor xavier(int64_t out, int64_t in, At at) {
-  const Tensor weight = empty({out, in}, float32, at);
-  init::xavier_uniform_(weight);
-  return weight;
-}
 /// A linear layer whose bias starts at 0.
 Linear without_start(int64_t features, bool bias, At at) {
   const Linear layer(features, features, {.bias = bias}, at);
@@ -157,22 +152,23 @@ MultiheadAttention::MultiheadAttention(int64_t features_, int64_t heads_,
     : options(check_heads(features_, heads_, o, at)),
       features(features_),
       heads(heads_),
-      in_proj_weight(alike(features, o)
-                         ? register_parameter("in_proj_weight", xavier(3 * features, features, at))
-                         : Tensor()),
-      q_proj_weight(alike(features, o)
-                        ? Tensor()
-                        : register_parameter("q_proj_weight", xavier(features, features, at))),
-      k_proj_weight(alike(features, o)
-                        ? Tensor()
-                        : register_parameter("k_proj_weight",
-                                             xavier(features, o.kdim ? o.kdim : features, at))),
-      v_proj_weight(alike(features, o)
-                        ? Tensor()
-                        : register_parameter("v_proj_weight",
-                                             xavier(features, o.vdim ? o.vdim : features, at))),
+      in_proj_weight(projection("in_proj_weight", alike(features, o), 3 * features, features, at)),
+      q_proj_weight(projection("q_proj_weight", !alike(features, o), features, features, at)),
+      k_proj_weight(projection("k_proj_weight", !alike(features, o), features,
+                               o.kdim ? o.kdim : features, at)),
+      v_proj_weight(projection("v_proj_weight", !alike(features, o), features,
+                               o.vdim ? o.vdim : features, at)),
       in_proj_bias(o.bias ? register_parameter("in_proj_bias", zeros({3 * features})) : Tensor()),
       out_proj(register_module("out_proj", without_start(features, o.bias, at))) {}
+
+/// A parameter, if it is wanted.
+Tensor MultiheadAttention::projection(const char* name, bool wanted, int64_t out, int64_t in,
+                                      At at) {
+  if (!wanted) return {};
+  const Tensor weight = empty({out, in}, float32, at);
+  init::xavier_uniform_(weight);
+  return register_parameter(name, weight);
+}
 
 Tensor MultiheadAttention::forward(const In& query, const In& key, const In& value,
                                    const AttentionMasks& masks) const {
@@ -198,8 +194,8 @@ Tensor MultiheadAttention::forward(const In& query, const In& key, const In& val
   auto project = [&](const In& x, int part, const Tensor& own) {
     const Tensor weight =
         own.defined() ? own : narrow(in_proj_weight, 0, part * features, features);
-    if (!options.bias) return linear(x, weight);
-    return linear(x, weight, narrow(in_proj_bias, 0, part * features, features));
+    return linear(x, weight,
+                  options.bias ? narrow(in_proj_bias, 0, part * features, features) : Tensor());
   };
   /// [.., D] as [N, heads, T, D / heads].
   auto split_heads = [&](const Tensor& x) {

@@ -72,6 +72,9 @@ class MultiheadAttention : public ModuleOf<Tensor(const In& query, const In& key
   const Tensor q_proj_weight, k_proj_weight, v_proj_weight;
   const Tensor in_proj_bias;  ///< undefined for a layer without biases
   const Linear out_proj;      ///< after the heads are joined
+
+ private:
+  Tensor projection(const char* name, bool wanted, int64_t out, int64_t in, At at);
 };
 
 /// sin(t / 10000^(2 i / D)) in column 2 i and cos of the same in column 2 i + 1: [length, D], for D

@@ -20,9 +20,7 @@ Conv2d::Conv2d(int64_t in, int64_t out, Size2d kernel, const Conv2dOptions& o, A
     : options(check_options("Conv2d", in, out, kernel, o, at)),
       weight(register_parameter("weight", initial({out, in / o.groups, kernel.h, kernel.w}, at))),
       bias(o.bias ? register_parameter("bias", initial({out}, at, weight)) : Tensor()) {}
-Tensor Conv2d::forward(const In& x) const {
-  return options.bias ? conv2d(x, weight, bias, options) : conv2d(x, weight, options);
-}
+Tensor Conv2d::forward(const In& x) const { return conv2d(x, weight, bias, options); }
 
 Conv1d::Conv1d(int64_t in, int64_t out, int64_t kernel, const Conv2dOptions& o, At at)
     : options(check_options("Conv1d", in, out, kernel, o, at)),

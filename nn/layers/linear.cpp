@@ -10,8 +10,6 @@ Linear::Linear(int64_t in, int64_t out, LinearOptions options, At at)
           register_parameter("weight", initial({out, check_features("Linear", in, out, at)}, at))),
       bias(options.bias ? register_parameter("bias", initial({out}, at, weight)) : Tensor()) {}
 
-Tensor Linear::forward(const In& x) const {
-  return bias.defined() ? linear(x, weight, bias) : linear(x, weight);
-}
+Tensor Linear::forward(const In& x) const { return linear(x, weight, bias); }
 
 }}  // namespace descent::nn

@@ -1,6 +1,5 @@
 #include "descent/nn/layers/norm.hpp"
 
-#include "descent/core/graph/graph.hpp"
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/ops/ops.hpp"
 

@@ -8,52 +8,31 @@
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
-/// The largest pixel in each window; see `max_pool2d`.
-class MaxPool2d : public Module {
+/// A function of the windows of images or sequences, as a module.
+template <class Size, class Options, Tensor (*f)(const In&, Size, const Options&)>
+class Pooling : public Module {
  public:
   /// Keeps the kernel and the options; `forward` checks them.
-  explicit MaxPool2d(Size2d kernel_, const MaxPool2dOptions& options_ = {})
+  explicit Pooling(Size kernel_, const Options& options_ = {})
       : kernel(kernel_), options(options_) {}
-  /// x [N, C, H, W] or [C, H, W] becomes [N, C, OH, OW] or [C, OH, OW]. Errors as for `max_pool2d`.
-  Tensor forward(const In& x) const override;
-  const Size2d kernel;             ///< the size of the window
-  const MaxPool2dOptions options;  ///< the options that were given
+  /// f(x, kernel, options).
+  Tensor forward(const In& x) const override { return f(x, kernel, options); }
+  const Size kernel;      ///< the size of the window
+  const Options options;  ///< the options that were given
 };
-
-/// The mean of the pixels in each window; see `avg_pool2d`.
-class AvgPool2d : public Module {
- public:
-  /// Keeps the kernel and the options; `forward` checks them.
-  explicit AvgPool2d(Size2d kernel_, const AvgPool2dOptions& options_ = {})
-      : kernel(kernel_), options(options_) {}
-  /// x [N, C, H, W] or [C, H, W] becomes [N, C, OH, OW] or [C, OH, OW]. Errors as for `avg_pool2d`.
-  Tensor forward(const In& x) const override;
-  const Size2d kernel;             ///< the size of the window
-  const AvgPool2dOptions options;  ///< the options that were given
+/// The largest pixel in each window (`MaxPool2d`), the mean of its pixels (`AvgPool2d`), and the
+/// same for sequences: see `max_pool2d`, `avg_pool2d`, `max_pool1d` and `avg_pool1d`.
+class MaxPool2d : public Pooling<Size2d, MaxPool2dOptions, max_pool2d> {
+  using Pooling::Pooling;
 };
-
-/// The largest element in each window of a sequence; see `max_pool1d`.
-class MaxPool1d : public Module {
- public:
-  /// Keeps the kernel and the options; `forward` checks them.
-  explicit MaxPool1d(int64_t kernel_, const MaxPool2dOptions& options_ = {})
-      : kernel(kernel_), options(options_) {}
-  /// x [N, C, L] or [C, L] becomes [N, C, OL] or [C, OL]. Errors as for `max_pool1d`.
-  Tensor forward(const In& x) const override;
-  const int64_t kernel;            ///< the size of the window
-  const MaxPool2dOptions options;  ///< the options that were given
+class AvgPool2d : public Pooling<Size2d, AvgPool2dOptions, avg_pool2d> {
+  using Pooling::Pooling;
 };
-
-/// The mean of the elements in each window of a sequence; see `avg_pool1d`.
-class AvgPool1d : public Module {
- public:
-  /// Keeps the kernel and the options; `forward` checks them.
-  explicit AvgPool1d(int64_t kernel_, const AvgPool2dOptions& options_ = {})
-      : kernel(kernel_), options(options_) {}
-  /// x [N, C, L] or [C, L] becomes [N, C, OL] or [C, OL]. Errors as for `avg_pool1d`.
-  Tensor forward(const In& x) const override;
-  const int64_t kernel;            ///< the size of the window
-  const AvgPool2dOptions options;  ///< the options that were given
+class MaxPool1d : public Pooling<int64_t, MaxPool2dOptions, max_pool1d> {
+  using Pooling::Pooling;
+};
+class AvgPool1d : public Pooling<int64_t, AvgPool2dOptions, avg_pool1d> {
+  using Pooling::Pooling;
 };
 
 /// Means of windows that cover the image; see `adaptive_avg_pool2d`.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "descent/core/autograd/backward.hpp"
 #include "descent/core/graph/graph.hpp"
@@ -10,7 +9,6 @@
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/vmath.hpp"
 #include "descent/core/ops/ops.hpp"
-#include "descent/nn/init.hpp"
 #include "descent/nn/layers/dropout.hpp"
 #include "descent/nn/layers/parameter.hpp"
 
@@ -38,33 +36,24 @@ template <class X, std::size_t G> struct Slopes {
   X own;
 };
 
-struct TanhCell {
+template <bool rectified> struct PlainCell {
   static constexpr std::size_t gates = 1;
   static constexpr bool has_c = false;
   template <class X>
   [[gnu::always_inline]] static std::array<X, 1> step(const X* x, const X* h, const X&) {
-    return {bend<X>(x[0] + h[0])};
-  }
-  template <class T>
-  [[gnu::always_inline]] static Slopes<T, 1> slopes(const T* x, const T* h, T, T of_h, T) {
-    const T y = bend(x[0] + h[0]), s = of_h * ((1 - y) * (1 + y));
-    return {{s}, {s}, 0};
-  }
-};
-struct ReluCell {
-  static constexpr std::size_t gates = 1;
-  static constexpr bool has_c = false;
-  template <class X>
-  [[gnu::always_inline]] static std::array<X, 1> step(const X* x, const X* h, const X&) {
-    if constexpr (std::is_same_v<X, Tensor>) return {relu(x[0] + h[0])};
+    if constexpr (!rectified) return {bend<X>(x[0] + h[0])};
+    else if constexpr (std::is_same_v<X, Tensor>) return {relu(x[0] + h[0])};
     else return {x[0] + h[0] < 0 ? X(0) : x[0] + h[0]};
   }
   template <class T>
   [[gnu::always_inline]] static Slopes<T, 1> slopes(const T* x, const T* h, T, T of_h, T) {
-    const T s = x[0] + h[0] <= 0 ? T(0) : of_h;
+    const T y = rectified ? x[0] + h[0] : bend(x[0] + h[0]);
+    const T s = !rectified ? of_h * ((1 - y) * (1 + y)) : y <= 0 ? T(0) : of_h;
     return {{s}, {s}, 0};
   }
 };
+using TanhCell = PlainCell<false>;
+using ReluCell = PlainCell<true>;
 struct LstmCell {
   static constexpr std::size_t gates = 4;
   static constexpr bool has_c = true;
@@ -231,8 +220,7 @@ Tensor step_by_step(const Formula& f, const std::vector<Tensor>& in, const Tenso
   std::vector<Tensor> outputs(static_cast<std::size_t>(x.size(0)));
   for (int64_t s = 0; s < x.size(0); ++s) {
     const int64_t t = reverse ? x.size(0) - 1 - s : s;
-    const Tensor gates_x = x[t],
-                 gates_h = bias.defined() ? linear(h, weight, bias) : linear(h, weight);
+    const Tensor gates_x = x[t], gates_h = linear(h, weight, bias);
     std::vector<Tensor> xs = chunk(gates_x, f.gates, 1), hs = chunk(gates_h, f.gates, 1);
     const auto next = f.step(xs.data(), hs.data(), f.has_c ? c : h);
     const Tensor on = lengths.defined() ? unsqueeze(lengths > t, 1) : ones({1, 1}, boolean);
@@ -269,7 +257,6 @@ std::vector<Tensor> gradients(const Steps& s, const Tensor& g) {
 /// [N, D] if the cell has one, bias [G D] if it is there.
 Tensor run(const char* op, const Formula& f, const std::vector<Tensor>& in, const Tensor& lengths,
            bool reverse, At at) {
-  const bool has_bias = in.size() > (f.has_c ? 4 : 3);
   const int64_t count = in[0].size(0), n = in[2].size(0), d = in[2].size(1);
   Steps s;
   Tensor result;
@@ -277,7 +264,7 @@ Tensor run(const char* op, const Formula& f, const std::vector<Tensor>& in, cons
     const NoGradGuard no_grad;
     s.formula = &f, s.lengths = lengths, s.reverse = reverse;
     s.x = in[0].detach().contiguous(), s.weight = in[1].detach();
-    if (has_bias) s.bias = in.back().detach();
+    if (in.size() > (f.has_c ? 4 : 3)) s.bias = in.back().detach();
     s.h = empty(s.x.shape(), s.x.dtype());
     s.hidden = empty({count + 1, n, d}, s.x.dtype());
     s.hidden.select(0, 0).copy_(in[2].detach());
@@ -287,7 +274,7 @@ Tensor run(const char* op, const Formula& f, const std::vector<Tensor>& in, cons
     }
     for (int64_t step = 0; step < count; ++step) {
       const Tensor h = s.hidden[step];
-      s.h.select(0, step).copy_(has_bias ? linear(h, s.weight, s.bias) : linear(h, s.weight));
+      s.h.select(0, step).copy_(linear(h, s.weight, s.bias));
       f.forward(s, step);
     }
     Tensor outputs = narrow(s.hidden, 0, 1, count);
@@ -338,15 +325,12 @@ Recurrent::Recurrent(Kind kind, int64_t in_, int64_t hidden_, const RecurrentOpt
 std::vector<Recurrent::Direction> Recurrent::directions() {
   const int64_t rows = hidden * (kind_ == Kind::lstm ? 4 : kind_ == Kind::gru ? 3 : 1);
   const int64_t ways = options.bidirectional ? 2 : 1;
-  const double bound = 1 / std::sqrt(static_cast<double>(hidden));
   std::vector<Direction> all;
   for (int64_t layer = 0; layer < options.num_layers; ++layer)
     for (int64_t way = 0; way < ways; ++way) {
       const std::string suffix = "_l" + std::to_string(layer) + (way == 1 ? "_reverse" : "");
       auto make = [&](const char* name, const Shape& shape) {
-        const Tensor x = empty(shape);
-        init::uniform_(x, -bound, bound);
-        return register_parameter(name + suffix, x);
+        return register_parameter(name + suffix, initial(shape, At::here(), empty({1, hidden})));
       };
       Direction d;
       d.weight_ih = make("weight_ih", {rows, layer == 0 ? in : ways * hidden});
@@ -378,16 +362,10 @@ RecurrentResult Recurrent::forward(const In& x, const RecurrentState& state) con
   const Tensor h = start("h", state.h), c = start("c", state.c);
   if (state.c.defined() && kind_ != Kind::lstm)
     fail<ValueError>(x.at, "{}: there is no c: only an LSTM has one", layer);
-  const Tensor& lengths = state.lengths;
-  if (lengths.defined() && (lengths.dtype() != int64 || !(lengths.shape() == Shape{n})))
-    fail<ShapeError>(x.at, "{}: lengths are {} {}: need int64 {}", layer, lengths.dtype(),
-                     lengths.shape(), Shape{n});
-  if (lengths.defined() && any(logical_or(lt(lengths, 1), gt(lengths, count))).item<bool>())
-    fail<ValueError>(x.at, "{}: lengths {} for {} steps: need 1 to {}", layer,
-                     lengths.to_vector<int64_t>(), count, count);
   Tensor ends;
-  if (lengths.defined()) {
-    ends = lengths.detach().clone();  // backward needs them as they are now
+  if (state.lengths.defined()) {
+    check_lengths(layer, "lengths", {state.lengths, x.at}, n, 1, count);
+    ends = state.lengths.detach().clone();  // backward needs them as they are now
     y = where(unsqueeze(unsqueeze(arange(count), 1) < ends, 2), y, 0);
   }
 
@@ -403,9 +381,7 @@ RecurrentResult Recurrent::forward(const In& x, const RecurrentState& state) con
     if (k > 0) y = dropout(y, options.dropout, training());
     for (int64_t way = 0; way < ways; ++way) {
       const Direction& p = directions_[static_cast<std::size_t>(k + way)];
-      std::vector<Tensor> inputs{
-          options.bias ? linear(y, p.weight_ih, p.bias_ih) : linear(y, p.weight_ih), p.weight_hh,
-          h[k + way]};
+      std::vector<Tensor> inputs{linear(y, p.weight_ih, p.bias_ih), p.weight_hh, h[k + way]};
       if (kind_ == Kind::lstm) inputs.push_back(c[k + way]);
       if (options.bias) inputs.push_back(p.bias_hh);
       const Tensor all = run(layer, formula, inputs, ends, way == 1, x.at);
@@ -425,14 +401,6 @@ RecurrentResult Recurrent::forward(const In& x, const RecurrentState& state) con
 // ---- the cells
 
 namespace {
-/// A parameter of a cell: uniform in +-1/sqrt(hidden).
-Tensor cell_start(const char* layer, const Shape& shape, int64_t in, int64_t hidden, At at) {
-  check_features(layer, in, hidden, at);
-  const Tensor x = empty(shape);
-  const double bound = 1 / std::sqrt(static_cast<double>(hidden));
-  init::uniform_(x, -bound, bound);
-  return x;
-}
 /// One step as the formula has it, from the parameters of a cell.
 template <class Layer>
 std::pair<Tensor, Tensor> one_step(const char* name, const Formula& f, const Layer& l, const In& x,
@@ -446,7 +414,7 @@ std::pair<Tensor, Tensor> one_step(const char* name, const Formula& f, const Lay
     fail<ShapeError>(x.at, "{}: x {} and state {}: need [N, {}] and [N, {}]", name, x.shape(),
                      h.shape() == state ? own.shape() : h.shape(), l.weight_ih.size(1), hidden);
   auto gates = [&f](const In& of, const Tensor& weight, const Tensor& bias) {
-    return chunk(bias.defined() ? linear(of, weight, bias) : linear(of, weight), f.gates, 1);
+    return chunk(linear(of, weight, bias), f.gates, 1);
   };
   const std::vector<Tensor> xs = gates(x, l.weight_ih, l.bias_ih),
                             hs = gates(h, l.weight_hh, l.bias_hh);
@@ -457,17 +425,15 @@ std::pair<Tensor, Tensor> one_step(const char* name, const Formula& f, const Lay
 template <class Signature>
 RecurrentCell<Signature>::RecurrentCell(const char* name, int64_t gates, int64_t in, int64_t hidden,
                                         const RecurrentOptions& o, At at)
-    : options(o),
-      weight_ih(this->register_parameter("weight_ih",
-                                         cell_start(name, {gates * hidden, in}, in, hidden, at))),
-      weight_hh(this->register_parameter(
-          "weight_hh", cell_start(name, {gates * hidden, hidden}, in, hidden, at))),
-      bias_ih(!o.bias ? Tensor()
-                      : this->register_parameter(
-                            "bias_ih", cell_start(name, {gates * hidden}, in, hidden, at))),
-      bias_hh(!o.bias ? Tensor()
-                      : this->register_parameter(
-                            "bias_hh", cell_start(name, {gates * hidden}, in, hidden, at))) {}
+    : options((check_features(name, in, hidden, at), o)),
+      weight_ih(start("weight_ih", {gates * hidden, in}, hidden)),
+      weight_hh(start("weight_hh", {gates * hidden, hidden}, hidden)),
+      bias_ih(o.bias ? start("bias_ih", {gates * hidden}, hidden) : Tensor()),
+      bias_hh(o.bias ? start("bias_hh", {gates * hidden}, hidden) : Tensor()) {}
+template <class Signature>
+Tensor RecurrentCell<Signature>::start(const char* name, const Shape& shape, int64_t hidden) {
+  return this->register_parameter(name, initial(shape, At::here(), empty({1, hidden})));
+}
 template class RecurrentCell<Tensor(const In&, const In&)>;
 template class RecurrentCell<std::pair<Tensor, Tensor>(const In&, const In&, const In&)>;
 

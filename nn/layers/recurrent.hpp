@@ -109,6 +109,9 @@ template <class Signature> class RecurrentCell : public ModuleOf<Signature> {
   /// ValueError unless both sizes are at least 1.
   RecurrentCell(const char* name, int64_t gates, int64_t in, int64_t hidden,
                 const RecurrentOptions& options, At at);
+
+ private:
+  Tensor start(const char* name, const Shape& shape, int64_t hidden);
 };
 /// One step of an `RNN`: from x [N, in] and h [N, hidden] the next h.
 class RNNCell : public RecurrentCell<Tensor(const In& x, const In& h)> {

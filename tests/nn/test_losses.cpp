@@ -296,7 +296,7 @@ TEST_CASE("losses refuse what they do not accept, and say which element is wrong
 
 TEST_CASE("losses of three tensors name themselves when they refuse integers") {
   const Tensor x = ones({2, 3}, int64), y = ones({2}, int64);
-  const std::string rest = ": the tensors are int64: need float32 or float64";
+  const std::string rest = ": the input is int64: need float32 or float64 (use to())";
   CHECK(refusal<DtypeError>([&] { nn::gaussian_nll_loss(x, x, x); }) == "gaussian_nll_loss" + rest);
   CHECK(refusal<DtypeError>([&] { nn::margin_ranking_loss(x, x, x); }) ==
         "margin_ranking_loss" + rest);

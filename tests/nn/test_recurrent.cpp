@@ -171,7 +171,7 @@ TEST_CASE("what a recurrent layer cannot read is refused") {
         }) == "LSTM: lengths are int64 [3]: need int64 [2]");
   CHECK(refusal<ValueError>([&] {
           lstm(x, {.lengths = tensor({6, 1})});
-        }) == "LSTM: lengths [6, 1] for 5 steps: need 1 to 5");
+        }) == "LSTM: lengths are [6, 1]: need 1 to 5");
   CHECK(refusal<ValueError>([&] {
           gru(x, {.c = zeros({1, 5, 4})});
         }) == "GRU: there is no c: only an LSTM has one");

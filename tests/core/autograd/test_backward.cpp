@@ -38,8 +38,7 @@ TEST_CASE("two threads may walk one graph at once: each gradient counts whole, o
       } catch (const GraphError& e) {
         ++refused;
         const std::string text = e.what();
-        wrong += text.find("another thread") == std::string::npos &&
-                 text.find("another backward") == std::string::npos;
+        wrong += text.find("another thread") == std::string::npos;
       }
   };
   std::thread other(walk);
@@ -89,7 +88,8 @@ TEST_CASE("a walk that another thread begins in a hook is refused where the two 
   loss.backward({}, true);
   CHECK(values(x.grad()) == Values{16});
   CHECK(refused ==
-        "grad: another thread's backward is passing through mul now: run them one after the other");
+        "grad: another thread's backward is passing through mul [1] now: run them one after the "
+        "other");
   CHECK(allowed == "nothing was thrown");
   CHECK(values(grad({other}, {x})[0]) == Values{200});
 }
@@ -115,7 +115,8 @@ TEST_CASE("a walk in a hook of the same thread passes where the outer one waits"
   loss.backward({}, true);
   CHECK(inside == Values{200});
   CHECK(elsewhere ==
-        "grad: another thread's backward is passing through mul now: run them one after the other");
+        "grad: another thread's backward is passing through mul [1] now: run them one after the "
+        "other");
   CHECK(values(x.grad()) == Values{16});
 }
 

@@ -223,8 +223,8 @@ TEST_CASE("two backwards into one leaf at once both count, or one of them is ref
       } catch (const GraphError& e) {
         ++refused;
         wrong += std::string(e.what()).rfind(
-                     "backward: another backward is adding to the same "
-                     "leaf [1000] now: run them one after the other (test_",
+                     "backward: another thread's backward is passing through leaf [1000] now: run "
+                     "them one after the other (test_",
                      0) != 0;
       }
     }
