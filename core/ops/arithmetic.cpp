@@ -7,6 +7,7 @@
 #include "descent/core/kernels/vmath.hpp"
 #include "descent/core/ops/factory.hpp"
 #include "descent/core/ops/pointwise.hpp"
+#include "descent/core/ops/reduction.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
 namespace {
@@ -28,9 +29,10 @@ constexpr auto less_equal = [](auto a, auto b) { return a <= b; };
 constexpr auto greater = [](auto a, auto b) { return a > b; };
 constexpr auto greater_equal = [](auto a, auto b) { return a >= b; };
 
-// The derivatives of sums and differences.
+// The derivatives of sums, differences and steps.
 constexpr auto same = [](const Tensor& g) { return g; };
 constexpr auto opposite = [](const Tensor& g) { return -g; };
+constexpr auto nothing = [](const Tensor& g) { return zeros_like(g); };
 
 /// A scalar tensor of x's dtype with the number that stands beside x.
 Tensor make_scalar(const char* op, const In& x, Number number) {
@@ -107,6 +109,65 @@ Tensor pow(const In& x, const In& p) {
 }
 
 Tensor pow(Number x, const In& p) { return pow({make_scalar("pow", p, x), p.at}, p); }
+
+/// a / b rounded down, and the rest of a, which has b's sign. (It is long and does not vectorise.)
+template <class T> [[gnu::noinline]] static std::pair<T, T> divide_down(T a, T b) {
+  T rest, quotient;
+  if constexpr (std::is_integral_v<T>) {
+    rest = b == -1 ? 0 : a % b;
+    quotient = b == -1 ? detail::ring::neg(a) : a / b;
+  } else {
+    rest = std::fmod(a, b);
+    quotient = b == 0 ? a / b : std::round((a - rest) / b);
+  }
+  const bool down = rest != 0 && (rest < 0) != (b < 0);
+  return {static_cast<T>(quotient - down), down ? rest + b : rest};
+}
+static Tensor divide(const char* op, const In& a, const In& b, bool quotient) {
+  check_inputs(op, a, b);
+  if (b.dtype() == int64 && !all(b).item<bool>())
+    fail<ValueError>(b.at, "{}: an element of b is 0: need another divisor in int64", op);
+  return zip<Kinds::numeric>(op, a, b, [quotient](auto x, auto y) {
+    const auto both = divide_down(x, y);
+    return quotient ? both.first : both.second;
+  });
+}
+Tensor floor_divide(const In& a, const In& b) {
+  return record("floor_divide", divide("floor_divide", a, b, true), wrt(a, nothing),
+                wrt(b, nothing));
+}
+Tensor remainder(const In& a, const In& b) {
+  auto by_b = [a = saved(a), b = saved(b)](const Tensor& g) { return -g * floor_divide(a, b); };
+  return record("remainder", divide("remainder", a, b, false), wrt(a, same), wrt(b, by_b));
+}
+Tensor floor_divide(const In& a, Number b) {
+  return floor_divide(a, {make_scalar("floor_divide", a, b), a.at});
+}
+Tensor remainder(const In& a, Number b) {
+  return remainder(a, {make_scalar("remainder", a, b), a.at});
+}
+
+Tensor lerp(const In& a, const In& b, double weight) {
+  check_inputs("lerp", a, b);
+  check_floating("lerp", a);
+  const Frame frame(a.at);
+  return std::abs(weight) < 0.5 ? a + (b - a) * weight : b - (b - a) * (1 - weight);
+}
+Tensor lerp(const In& a, const In& b, const In& weight) {
+  check_inputs("lerp", a, weight, "a", "weight");
+  const Frame frame(a.at);
+  return where(abs(weight) < 0.5, a + (b - a) * weight, b - (b - a) * (1 - weight));
+}
+
+Tensor atan2(const In& y, const In& x) {
+  auto share = [x = saved(x), y = saved(y)](const Tensor& g) {
+    const Tensor squares = square(x) + square(y);
+    return g / where(squares == 0, 1, squares);
+  };
+  return record("atan2", zip("atan2", y, x, [](auto v, auto u) { return std::atan2(v, u); }),
+                wrt(y, [share, x = saved(x)](const Tensor& g) { return share(g) * x; }),
+                wrt(x, [share, y = saved(y)](const Tensor& g) { return -share(g) * y; }));
+}
 
 /// The elements that win, or NaN. The gradient of one side is 0 where it loses, half of g at a tie,
 /// and all of g where it wins or one of the two is NaN.
@@ -203,6 +264,10 @@ Tensor logical_or(const In& a, const In& b) {
   check_bool("logical_or", a);
   return zip<Kinds::any>("logical_or", a, b, [](auto x, auto y) { return bool(x) || bool(y); });
 }
+Tensor logical_xor(const In& a, const In& b) {
+  check_bool("logical_xor", a);
+  return zip<Kinds::any>("logical_xor", a, b, unequal);
+}
 Tensor logical_not(const In& x) {
   check_bool("logical_not", x);
   return map<Kinds::any>("logical_not", x, [](auto v) { return !bool(v); });
@@ -273,22 +338,20 @@ Tensor Tensor::pow(double p, At at) const { return descent::pow({*this, at}, p);
 Tensor Tensor::clamp(Number low, Number high, At at) const {
   return descent::clamp({*this, at}, low, high);
 }
-const Tensor& Tensor::operator+=(const In& b) const& { return apply("add_", *this, b, plus); }
-const Tensor& Tensor::operator+=(Scalar b) const& { return apply("add_", *this, b, plus); }
-const Tensor& Tensor::operator-=(const In& b) const& { return apply("sub_", *this, b, minus); }
-const Tensor& Tensor::operator-=(Scalar b) const& { return apply("sub_", *this, b, minus); }
-const Tensor& Tensor::operator*=(const In& b) const& { return apply("mul_", *this, b, times); }
-const Tensor& Tensor::operator*=(Scalar b) const& { return apply("mul_", *this, b, times); }
-const Tensor& Tensor::operator/=(const In& b) const& {
+Tensor Tensor::operator+=(const In& b) const { return apply("add_", *this, b, plus); }
+Tensor Tensor::operator+=(Scalar b) const { return apply("add_", *this, b, plus); }
+Tensor Tensor::operator-=(const In& b) const { return apply("sub_", *this, b, minus); }
+Tensor Tensor::operator-=(Scalar b) const { return apply("sub_", *this, b, minus); }
+Tensor Tensor::operator*=(const In& b) const { return apply("mul_", *this, b, times); }
+Tensor Tensor::operator*=(Scalar b) const { return apply("mul_", *this, b, times); }
+Tensor Tensor::operator/=(const In& b) const {
   return apply<Kinds::floating>("div_", *this, b, over);
 }
-const Tensor& Tensor::operator/=(Scalar b) const& {
-  return apply<Kinds::floating>("div_", *this, b, over);
-}
-const Tensor& Tensor::copy_(const In& source) const& {
+Tensor Tensor::operator/=(Scalar b) const { return apply<Kinds::floating>("div_", *this, b, over); }
+Tensor Tensor::copy_(const In& source) const {
   return apply<Kinds::any>("copy_", *this, source, second);
 }
-const Tensor& Tensor::fill_(Number value, At at) const& {
+Tensor Tensor::fill_(Number value, At at) const {
   get("fill_", at);
   return apply<Kinds::any>("fill_", *this, Scalar(value, at), second);
 }

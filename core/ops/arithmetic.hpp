@@ -34,6 +34,21 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor pow(const In& x, double p);
 [[nodiscard]] Tensor pow(const In& x, const In& p);
 [[nodiscard]] Tensor pow(Number x, const In& p);
+/// a / b rounded down (`floor_divide`), and what is left of a, a - b floor(a / b) (`remainder`),
+/// which has b's sign, as % in Python; float32, float64 or int64. A floating b of 0 gives the
+/// quotient a / b and the remainder NaN; an int64 one is a ValueError. The gradient of the quotient
+/// is 0; that of the remainder is 1 for a and -floor(a / b) for b, at its jumps too.
+[[nodiscard]] Tensor floor_divide(const In& a, const In& b);
+[[nodiscard]] Tensor floor_divide(const In& a, Number b);
+[[nodiscard]] Tensor remainder(const In& a, const In& b);
+[[nodiscard]] Tensor remainder(const In& a, Number b);
+/// a + weight (b - a), element by element: a if the weight is 0, b if it is 1. Floating dtypes; all
+/// broadcast.
+[[nodiscard]] Tensor lerp(const In& a, const In& b, double weight);
+[[nodiscard]] Tensor lerp(const In& a, const In& b, const In& weight);
+/// The angle in (-pi, pi] between the x axis and the point (x, y), in radians; 0 or +-pi if both
+/// are 0, by their signs. Floating dtypes. Both gradients are 0 where x^2 + y^2 is 0.
+[[nodiscard]] Tensor atan2(const In& y, const In& x);
 /// The larger (`maximum`) or smaller (`minimum`) of a and b, element by element; NaN if one of them
 /// is NaN. At a tie each gets half of the gradient; where one is NaN, both get all of it.
 [[nodiscard]] Tensor maximum(const In& a, const In& b);
@@ -66,10 +81,12 @@ namespace [[gnu::visibility("default")]] descent {
 [[nodiscard]] Tensor le(const In& a, Number b);
 [[nodiscard]] Tensor gt(const In& a, Number b);
 [[nodiscard]] Tensor ge(const In& a, Number b);
-/// Whether both elements are true (`logical_and`), at least one is (`logical_or`), or x is false
-/// (`logical_not`): bool tensors only (DtypeError), without a gradient.
+/// Whether both elements are true (`logical_and`), at least one is (`logical_or`), exactly one is
+/// (`logical_xor`), or x is false (`logical_not`): bool tensors only (DtypeError), without a
+/// gradient.
 [[nodiscard]] Tensor logical_and(const In& a, const In& b);
 [[nodiscard]] Tensor logical_or(const In& a, const In& b);
+[[nodiscard]] Tensor logical_xor(const In& a, const In& b);
 [[nodiscard]] Tensor logical_not(const In& x);
 
 /// The functions above as C++ operators.

@@ -3,7 +3,7 @@
 /// Functions that make a tensor. Data and shape are never confused: `tensor({1., 2.})` takes data,
 /// `zeros({1, 2})` takes a shape.
 
-#include <iterator>
+#include <span>
 
 #include "descent/core/tensor/tensor.hpp"
 

@@ -6,8 +6,7 @@
 
 #include "descent/core/base/checked.hpp"
 #include "descent/core/graph/graph.hpp"
-#include "descent/core/kernels/copy.hpp"
-#include "descent/core/kernels/elementwise.hpp"
+#include "descent/core/kernels/reduce.hpp"
 #include "descent/core/ops/ops.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
@@ -161,11 +160,25 @@ Tensor record_gather(const char* op, const In& x, int dim, const In& index) {
                 }));
 }
 
-/// The entries index[0], index[1], ... of x along `dim`.
-Tensor record_select(const char* op, const In& x, int dim, const In& index) {
+/// The index of x that picks the entries index[0], index[1], ... along `dim`.
+Tensor spread_index(const In& x, int dim, const In& index) {
   Shape column = Shape::filled(x.dim(), 1), shape = x.shape();
   column[dim] = shape[dim] = index.numel();
-  return record_gather(op, x, dim, expand({reshape(index, column), x.at}, shape));
+  return expand({reshape(index, column), x.at}, shape);
+}
+Tensor record_select(const char* op, const In& x, int dim, const In& index) {
+  return record_gather(op, x, dim, spread_index(x, dim, index));
+}
+
+/// Checks that `index` is a vector that picks entries of x along `dim`, and returns the axis.
+int check_vector_index(const char* op, const In& x, int64_t dim, const In& index) {
+  const int d = detail::axis_of(op, x, dim);
+  check_kind(op, "index", index, int64);
+  if (index.dim() != 1)
+    fail<ShapeError>(index.at, "{}: index {} has rank {}: need a vector", op, index.shape(),
+                     index.dim());
+  check_index(op, x.shape(), d, index);
+  return d;
 }
 
 /// The positions in row-major order, int64 [count], of the elements that are not zero.
@@ -185,13 +198,7 @@ Tensor find_nonzero(const char* op, const In& x) {
 }  // namespace
 
 Tensor index_select(const In& x, int64_t dim, const In& index) {
-  const int d = detail::axis_of("index_select", x, dim);
-  check_kind("index_select", "index", index, int64);
-  if (index.dim() != 1)
-    fail<ShapeError>(index.at, "index_select: index {} has rank {}: need a vector", index.shape(),
-                     index.dim());
-  check_index("index_select", x.shape(), d, index);
-  return record_select("index_select", x, d, index);
+  return record_select("index_select", x, check_vector_index("index_select", x, dim, index), index);
 }
 
 Tensor gather(const In& x, int64_t dim, const In& index) {
@@ -214,6 +221,16 @@ static int scatter_axis(const char* op, const In& x, int64_t dim, const In& inde
 Tensor scatter_add(const In& x, int64_t dim, const In& index, const In& src) {
   const int d = scatter_axis("scatter_add", x, dim, index, src);
   return record_scatter("scatter_add", x, x.detach().clone(x.at), d, index, src);
+}
+
+Tensor index_add(const In& x, int64_t dim, const In& index, const In& source) {
+  const int d = check_vector_index("index_add", x, dim, index);
+  const Frame frame(x.at);
+  const Tensor full = spread_index(x, d, index);
+  check_inputs("index_add", source, x, "source", "x");
+  if (!(source.shape() == full.shape()))
+    fail<ShapeError>(source.at, "index_add: source {}: need {}", source.shape(), full.shape());
+  return record_scatter("index_add", x, x.detach().clone(x.at), d, full, source);
 }
 
 Tensor scatter(const In& x, int64_t dim, const In& index, const In& src) {
@@ -316,17 +333,68 @@ Tensor triu(const In& x, int64_t diagonal) {
 }
 
 Tensor flip(const In& x, const Dims& dims) {
-  detail::check("flip", x);
+  const detail::Axes axes("flip", x, dims);
   const Frame frame(x.at);
   Tensor y = x.clone();
-  bool seen[kMaxRank] = {};
-  for (const int64_t dim : dims) {
-    const int d = detail::axis_of("flip", x, dim);
-    if (std::exchange(seen[d], true))
-      fail<ShapeError>(x.at, "flip: dims {} name an axis twice", dims);
-    y = index_select(y, d, arange(x.shape()[d] - 1, -1, -1));
+  for (int d = 0; d < x.dim() && dims.rank() > 0; ++d)
+    if (axes.contain(d)) y = index_select(y, d, arange(x.shape()[d] - 1, -1, -1));
+  return y;
+}
+
+Tensor roll(const In& x, const Dims& shifts, const Dims& dims) {
+  detail::check("roll", x);
+  if (shifts.rank() != dims.rank())
+    fail<ShapeError>(x.at, "roll: shifts {} and dims {}: need one length", shifts, dims);
+  const Frame frame(x.at);
+  Tensor y = x.clone();
+  for (int i = 0; i < dims.rank(); ++i) {
+    const int d = detail::axis_of("roll", x, dims[i]);
+    const int64_t n = std::max<int64_t>(x.shape()[d], 1);
+    y = index_select(y, d, remainder(arange(x.shape()[d]) - shifts[i] % n, n));
   }
   return y;
+}
+Tensor roll(const In& x, int64_t shift) {
+  detail::check("roll", x);
+  const Frame frame(x.at);
+  return reshape(roll(reshape(x, {x.numel()}), shift, 0), x.shape());
+}
+
+/// The entries of x, again and again along its last axes.
+static Tensor repeat(const char* op, const In& x, const Shape& counts, bool fewer) {
+  detail::check(op, x);
+  const bool positive = std::ranges::all_of(counts, [](int64_t n) { return n >= 0; });
+  if (!positive || (counts.rank() < x.dim() && !fewer))
+    fail<ShapeError>(x.at, "{}: counts {} of x {}: need at least 0{}", op, counts, x.shape(),
+                     fewer ? "" : ", one for each axis");
+  const Frame frame(x.at);
+  Tensor y = x.clone();
+  while (y.dim() < counts.rank()) y = unsqueeze(y, 0);
+  for (int i = 1; i <= counts.rank(); ++i) {
+    const int64_t n = y.shape()[-i], all = checked_mul(n, counts[-i], op, x.at);
+    y = index_select(y, -i, remainder(arange(all), std::max<int64_t>(n, 1)));
+  }
+  return y;
+}
+Tensor repeat(const In& x, const Shape& counts) { return repeat("repeat", x, counts, false); }
+Tensor tile(const In& x, const Shape& counts) { return repeat("tile", x, counts, true); }
+
+Tensor diag(const In& x, int64_t diagonal) {
+  detail::check("diag", x);
+  if (x.dim() < 1 || x.dim() > 2)
+    fail<ShapeError>(x.at, "diag: x {}: need a vector or a matrix", x.shape());
+  const Frame frame(x.at);
+  const bool matrix = x.dim() == 2;
+  const int64_t farthest = matrix ? std::max(x.shape()[0], x.shape()[1]) : int64_t{1} << 62;
+  const int64_t off = std::clamp(diagonal, -farthest, farthest);
+  const int64_t right = std::max<int64_t>(off, 0), down = right - off;
+  const int64_t n = matrix ? x.shape()[0] : checked_add(x.numel(), right + down, "diag", x.at),
+                m = matrix ? x.shape()[1] : n;
+  const Tensor all = matrix ? Tensor(x) : zeros({n, n}, x.dtype());
+  const int64_t count = std::max<int64_t>(std::min(n - down, m - right), 0);
+  const Tensor places = arange(count) * (m + 1) + (right + down * m);
+  const Tensor flat = reshape(all, {all.numel()});
+  return matrix ? index_select(flat, 0, places) : reshape(index_add(flat, 0, places, x), {n, n});
 }
 
 Tensor nonzero(const In& x) {

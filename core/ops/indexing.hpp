@@ -32,6 +32,11 @@ namespace [[gnu::visibility("default")]] descent {
 /// no gradient.
 [[nodiscard]] Tensor scatter(const In& x, int64_t dim, const In& index, const In& src);
 
+/// A copy of x with out[index[i]] += source[i] for dim = 0, and likewise for other axes. `index` is
+/// a vector [m], and `source` has x's shape, but size m along `dim` (ShapeError). Otherwise as
+/// `scatter_add`.
+[[nodiscard]] Tensor index_add(const In& x, int64_t dim, const In& index, const In& source);
+
 /// Options of `embedding`.
 struct EmbeddingOptions {
   /// A row of the weight that gets no gradient; a negative number counts from the back.
@@ -64,6 +69,20 @@ struct EmbeddingOptions {
 /// x with the order reversed along each axis of `dims`; an empty list means no axis. ShapeError for
 /// an axis that is named twice.
 [[nodiscard]] Tensor flip(const In& x, const Dims& dims);
+/// Moves the elements by shifts[i] indices along dims[i], for each i; what leaves at the end comes
+/// in at the beginning, and a negative shift moves to the front. ShapeError unless both lists have
+/// one length. Without axes, along all of x in row-major order.
+[[nodiscard]] Tensor roll(const In& x, const Dims& shifts, const Dims& dims);
+[[nodiscard]] Tensor roll(const In& x, int64_t shift);
+/// x repeated counts[i] times along axis i. If there are more counts than axes, new axes come in
+/// front; if there are fewer, `repeat` throws a ShapeError, and `tile` repeats only the last axes.
+/// ShapeError for a negative count.
+[[nodiscard]] Tensor repeat(const In& x, const Shape& counts);
+[[nodiscard]] Tensor tile(const In& x, const Shape& counts);
+/// The elements [i, j] with j - i = `diagonal` of a matrix, as a vector, which may be empty; of a
+/// vector, the matrix that has it there and 0 elsewhere. Any dtype, for a vector not bool;
+/// ShapeError for other ranks.
+[[nodiscard]] Tensor diag(const In& x, int64_t diagonal = 0);
 /// The indices of the elements that are not zero, in row-major order: int64 [count, rank].
 [[nodiscard]] Tensor nonzero(const In& x);
 

@@ -13,6 +13,7 @@
 #include "descent/core/ops/normalization.hpp"
 #include "descent/core/ops/pointwise.hpp"
 #include "descent/core/ops/pooling.hpp"
+#include "descent/core/ops/products.hpp"
 #include "descent/core/ops/reduction.hpp"
 #include "descent/core/ops/resize.hpp"
 #include "descent/core/ops/softmax.hpp"

@@ -1,11 +1,9 @@
 #include "descent/core/ops/pointwise.hpp"
 
 #include <cmath>
-#include <limits>
 #include <numbers>
 
 #include "descent/core/kernels/vmath.hpp"
-#include "descent/core/ops/arithmetic.hpp"
 #include "descent/core/ops/factory.hpp"
 #include "descent/core/ops/slope.hpp"
 
@@ -31,6 +29,10 @@ Tensor sqrt(const In& x) {
   return record("sqrt", map("sqrt", x, [](auto v) { return vmath::sqrt(v); }),
                 wrt(x, [](const Tensor& g, const Tensor& y) { return g / (y * 2); }));
 }
+Tensor rsqrt(const In& x) {
+  return record("rsqrt", map("rsqrt", x, [](auto v) { return 1 / vmath::sqrt(v); }),
+                wrt(x, [](const Tensor& g, const Tensor& y) { return g * (y * y * y) * -0.5; }));
+}
 Tensor square(const In& x) {
   const detail::Slope slope{"square_backward", [](auto g, auto v) { return g * (v * 2); },
                             [](const Tensor& gh, const Tensor&) { return gh * 2; }};
@@ -49,13 +51,41 @@ Tensor abs(const In& x) {
                           [](auto v) { return v <= 0 ? detail::ring::sub<decltype(v)>(0, v) : v; }),
       wrt(x, [x = saved(x)](const Tensor& g) { return g * sign(x); }));
 }
+/// A function of the C library, which is called for each element, and its derivative slope(g, x).
+static Tensor call(const char* op, const In& x, float (*f)(float), double (*d)(double),
+                   Tensor (*slope)(const Tensor& g, const Tensor& x)) {
+  auto either = [f, d]<class T>(T v) {
+    if constexpr (sizeof(T) == sizeof(float)) return f(v);
+    else return d(v);
+  };
+  return record(op, map(op, x, either),
+                wrt(x, [x = saved(x), slope](const Tensor& g) { return slope(g, *x); }));
+}
 Tensor sin(const In& x) {
-  return record("sin", map("sin", x, [](auto v) { return std::sin(v); }),
-                wrt(x, [x = saved(x)](const Tensor& g) { return g * cos(x); }));
+  return call("sin", x, std::sin, std::sin, [](auto& g, auto& v) { return g * cos(v); });
 }
 Tensor cos(const In& x) {
-  return record("cos", map("cos", x, [](auto v) { return std::cos(v); }),
-                wrt(x, [x = saved(x)](const Tensor& g) { return -g * sin(x); }));
+  return call("cos", x, std::cos, std::cos, [](auto& g, auto& v) { return -g * sin(v); });
+}
+Tensor tan(const In& x) {
+  return call("tan", x, std::tan, std::tan, [](auto& g, auto& v) { return g / square(cos(v)); });
+}
+Tensor asin(const In& x) {
+  auto slope = [](auto& g, auto& v) { return g * rsqrt((1 - v) * (v + 1)); };
+  return call("asin", x, std::asin, std::asin, slope);
+}
+Tensor acos(const In& x) {
+  auto slope = [](auto& g, auto& v) { return -g * rsqrt((1 - v) * (v + 1)); };
+  return call("acos", x, std::acos, std::acos, slope);
+}
+Tensor atan(const In& x) {
+  return call("atan", x, std::atan, std::atan, [](auto& g, auto& v) { return g / (v * v + 1); });
+}
+Tensor sinh(const In& x) {
+  return call("sinh", x, std::sinh, std::sinh, [](auto& g, auto& v) { return g * cosh(v); });
+}
+Tensor cosh(const In& x) {
+  return call("cosh", x, std::cosh, std::cosh, [](auto& g, auto& v) { return g * sinh(v); });
 }
 Tensor tanh(const In& x) {
   return record(
@@ -92,9 +122,11 @@ Tensor round(const In& x) {
 Tensor isnan(const In& x) {
   return map("isnan", x, [](auto v) { return v != v; });
 }
+Tensor isinf(const In& x) {
+  return map("isinf", x, [](auto v) { return std::isinf(v); });
+}
 Tensor isfinite(const In& x) {
-  return map("isfinite", x,
-             [](auto v) { return vmath::abs(v) <= std::numeric_limits<decltype(v)>::max(); });
+  return map("isfinite", x, [](auto v) { return std::isfinite(v); });
 }
 
 // ---- the same functions as methods

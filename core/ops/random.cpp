@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 #include <utility>
 
 #include "descent/core/kernels/elementwise.hpp"
 #include "descent/core/kernels/vmath.hpp"
-#include "descent/core/ops/factory.hpp"
+#include "descent/core/ops/ops.hpp"
 #include "descent/core/tensor/state.hpp"
 
 namespace [[gnu::visibility("default")]] descent {
@@ -194,6 +195,48 @@ Tensor randperm(int64_t n, Generator& generator, At at) {
   auto* order = elements_of<int64_t>(out);
   for (int64_t i = n; i > 1; --i)
     std::swap(order[i - 1], order[generator.bounded(static_cast<uint64_t>(i))]);
+  return out;
+}
+
+Tensor rand_like(const In& x, Generator& generator) {
+  check_floating("rand_like", x);
+  return rand(x.shape(), x.dtype(), generator, x.at);
+}
+Tensor randn_like(const In& x, Generator& generator) {
+  check_floating("randn_like", x);
+  return randn(x.shape(), x.dtype(), generator, x.at);
+}
+
+Tensor multinomial(const In& weights, int64_t count, bool replacement, Generator& generator) {
+  const char* op = "multinomial";
+  check_floating(op, weights);
+  const Shape& shape = weights.shape();
+  if (shape.rank() < 1 || shape.rank() > 2 || count < 0)
+    fail<ShapeError>(weights.at, "{}: weights {}, count {}: need [N, K] or [K], and at least 0", op,
+                     shape, count);
+  const Frame frame(weights.at);
+  const Tensor all = to(weights.detach(), float64).contiguous();
+  const Tensor fit = logical_and(logical_and(all >= 0, isfinite(sum(all, -1, true))),
+                                 sum(all > 0, -1, true) >= (replacement ? count > 0 : count));
+  if (!descent::all(fit).item<bool>())
+    fail<ValueError>(weights.at,
+                     "{}: weights {} for {} numbers: need weights of at least 0 with a finite sum, "
+                     "{} in each row above 0",
+                     op, shape, count, replacement ? "one" : "as many");
+  Shape drawn = shape;
+  drawn[-1] = count;
+  Tensor out = detail::empty(op, drawn, int64, weights.at);
+  for (int64_t i = 0, k = shape.back(); i < out.numel(); ++i) {
+    double* const row = elements_of<double>(all) + i / count * k;
+    double left = generator.uniform() * std::accumulate(row, row + k, 0.0);
+    int64_t pick = 0;
+    for (int64_t j = 0; j < k && left >= 0; ++j) {
+      if (row[j] > 0) pick = j;  // the last one, if rounding leaves something
+      left -= row[j];
+    }
+    elements_of<int64_t>(out)[i] = pick;
+    if (!replacement) row[pick] = 0;
+  }
   return out;
 }
 

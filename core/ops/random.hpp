@@ -92,6 +92,16 @@ Tensor randint(int64_t low, int64_t high, const Shape& shape,
 /// Yates). ValueError if n is negative.
 Tensor randperm(int64_t n, Generator& generator = default_generator(), At at = At::here());
 
+/// Numbers as those of `rand` and `randn`, with x's shape and dtype.
+Tensor rand_like(const In& x, Generator& generator = default_generator());
+Tensor randn_like(const In& x, Generator& generator = default_generator());
+/// `count` numbers of classes from each row of weights [N, K] or [K]: int64 [N, count] or [count].
+/// A class is drawn as often as its weight is large; without `replacement`, at most once.
+/// ValueError if a weight is negative or not finite, if their sum is not finite, or if a row has
+/// not enough classes with a weight above 0. Floating dtypes.
+Tensor multinomial(const In& weights, int64_t count, bool replacement = false,
+                   Generator& generator = default_generator());
+
 namespace detail {
 
 /// Four words of 32 bits: a counter, or the random bits that are computed from it.

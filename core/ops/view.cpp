@@ -1,7 +1,6 @@
 #include "descent/core/ops/view.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "descent/core/base/checked.hpp"
@@ -193,6 +192,19 @@ Tensor slice(const In& x, int64_t dim, int64_t start, int64_t end, int64_t step)
   const int64_t first = clamped(start), last = std::max(first, clamped(end));
   return record_slice("slice", x, d, first, last == first ? 0 : (last - first - 1) / step + 1,
                       step);
+}
+
+Tensor Tensor::view_part(std::initializer_list<AxisIndex> parts) const {
+  const At at = parts.begin()->at;
+  if (std::ssize(parts) > get("index", at).shape.rank())
+    fail<IndexError>(at, "index: {} indices for {}: need at most one for each axis", parts.size(),
+                     shape());
+  Tensor y = *this;
+  int axis = 0;  // of y
+  for (const AxisIndex& i : parts)
+    if (i.removed) y = y.select(axis, i.start, at);
+    else y = slice({y, at}, axis++, i.start, i.end, i.step);
+  return y;
 }
 
 Tensor select(const In& x, int64_t dim, int64_t index) {

@@ -22,9 +22,6 @@ namespace [[gnu::visibility("default")]] descent {
 /// Reorders the axes: axis i of the result is axis dims[i] of x. ShapeError unless `dims` names
 /// each axis once.
 [[nodiscard]] Tensor permute(const In& x, const Dims& dims);
-template <std::integral... D>
-[[nodiscard]] Tensor permute(const In& x, int64_t dim0, int64_t dim1, D... more)
-    __attribute__((unavailable("write the axes as one list: permute(x, {1, 0})")));
 /// The indices [start, start + length) along `dim`; a negative start counts from the back.
 /// IndexError unless x has all of them.
 [[nodiscard]] Tensor narrow(const In& x, int64_t dim, int64_t start, int64_t length);

@@ -5,7 +5,6 @@
 
 #include <functional>
 #include <memory>
-#include <span>
 #include <utility>
 #include <vector>
 
@@ -79,14 +78,28 @@ struct Scalar {
   At at;         ///< the place of the call
 };
 
-/// An index along an axis, and the place of the call.
-struct Index {
-  /// From any integer: x[0].
+/// An argument of `x(1, slice(2, 5), all)`: an integer, a slice, or the function `all`, which
+/// stands for the whole axis; and the place of the call.
+struct AxisIndex {
+  /// From any integer; a negative one counts from the back.
   template <std::integral T>
-  Index(T i, At at_ = At::here()) : value(static_cast<int64_t>(i)), at(at_) {}
-  int64_t value;  ///< the index; a negative one counts from the back
-  At at;          ///< the place of the call
+  AxisIndex(T i, At at_ = At::here()) : start(static_cast<int64_t>(i)), removed(true), at(at_) {}
+  /// From a function.
+  AxisIndex(Tensor (*)(const In&, const Dims&, KeepDim), At at_ = At::here())
+      : removed(false), at(at_) {}
+  int64_t start = 0;        ///< the index, or the first one
+  int64_t end = INT64_MAX;  ///< where the indices end
+  int64_t step = 1;         ///< from one index to the next
+  bool removed;             ///< whether the axis goes, because of an integer
+  At at;                    ///< the place of the call
 };
+/// The indices start, start + step, ... below `end`, for `x(...)`: see `slice` of a tensor.
+[[nodiscard]] inline AxisIndex slice(int64_t start, int64_t end = INT64_MAX, int64_t step = 1,
+                                     At at = At::here()) {
+  AxisIndex some(start, at);
+  some.end = end, some.step = step, some.removed = false;
+  return some;
+}
 
 /// What `Tensor::register_hook` takes: a function that sees a gradient on its way back. If it
 /// returns a defined tensor, that replaces the gradient.
@@ -180,10 +193,7 @@ class Tensor {
   [[nodiscard]] bool is_leaf() const;
   /// Sets whether a floating leaf collects a gradient. `false` forgets the gradient and the hooks,
   /// and graphs that were recorded before no longer reach it. GraphError on the result of an op.
-  const Tensor& requires_grad_(bool on = true, At at = At::here()) const&;
-  Tensor requires_grad_(bool on = true, At at = At::here()) && {
-    return std::as_const(*this).requires_grad_(on, at);
-  }
+  Tensor requires_grad_(bool on = true, At at = At::here()) const;
   /// The gradient that backward has accumulated; undefined before the first backward and after
   /// `zero_grad()`. If you hold a handle on the gradient, the next backward adds into a new tensor
   /// and leaves yours as it is. GraphError on the result of an op, which keeps no gradient.
@@ -228,19 +238,15 @@ class Tensor {
   [[nodiscard]] Tensor contiguous(At at = At::here()) const;
   [[nodiscard]] Tensor clone(At at = At::here()) const;
   [[nodiscard]] Tensor to(DType dtype, At at = At::here()) const;
-  // PyTorch takes such lists without braces too. Here the last argument is the place of the call.
-  template <std::integral... D>
-  [[nodiscard]] Tensor reshape(int64_t size0, int64_t size1, D... more) const
-      __attribute__((unavailable("write the sizes as one list: reshape({2, 3})")));
-  template <std::integral... D>
-  [[nodiscard]] Tensor permute(int64_t dim0, int64_t dim1, D... more) const
-      __attribute__((unavailable("write the axes as one list: permute({1, 0})")));
-  template <std::integral... D>
-  [[nodiscard]] Tensor expand(int64_t size0, int64_t size1, D... more) const
-      __attribute__((unavailable("write the sizes as one list: expand({2, 3})")));
 
-  /// Index i of the first axis, as a view: x[0] is select(0, 0).
-  [[nodiscard]] Tensor operator[](Index i) const { return select(0, i.value, i.at); }
+  /// A view of some indices of the leading axes: x(1, slice(2, 5), all) is x[1, 2:5, :] in Python,
+  /// and x[1] is x(1). A negative index counts from the back. An integer removes its axis.
+  /// IndexError for more arguments than axes.
+  [[nodiscard]] Tensor operator[](const AxisIndex& i) const { return view_part({i}); }
+  template <class... I>
+  [[nodiscard]] Tensor operator()(const AxisIndex& first, const I&... rest) const {
+    return view_part({first, AxisIndex(rest)...});
+  }
 
   // ---- elementwise; see pointwise.hpp and arithmetic.hpp
   /// The functions of these names.
@@ -267,36 +273,23 @@ class Tensor {
                            At at = At::here()) const;
   [[nodiscard]] Tensor min(const Dims& dims = {}, KeepDim keepdim = false,
                            At at = At::here()) const;
-  [[nodiscard]] Tensor argmax(At at = At::here()) const;
-  [[nodiscard]] Tensor argmax(int64_t dim, KeepDim keepdim = false, At at = At::here()) const;
+  [[nodiscard]] Tensor argmax(const Dims& dims = {}, KeepDim keepdim = false,
+                              At at = At::here()) const;
 
   // ---- in place
   /// Changes the elements, which views share. GraphError if the tensor requires a gradient, except
-  /// under NoGradGuard. The right side broadcasts to this shape and has this dtype.
-  const Tensor& operator+=(const In& other) const&;
-  const Tensor& operator-=(const In& other) const&;
-  const Tensor& operator*=(const In& other) const&;
-  const Tensor& operator/=(const In& other) const&;
-  const Tensor& operator+=(Scalar other) const&;
-  const Tensor& operator-=(Scalar other) const&;
-  const Tensor& operator*=(Scalar other) const&;
-  const Tensor& operator/=(Scalar other) const&;
-  const Tensor& copy_(const In& source) const&;
-  const Tensor& fill_(Number value, At at = At::here()) const&;
-  /// The same on a result that has no name, such as a view. These return a value, because a
-  /// reference would outlive the tensor.
-  Tensor operator+=(const In& other) && { return std::as_const(*this) += other; }
-  Tensor operator-=(const In& other) && { return std::as_const(*this) -= other; }
-  Tensor operator*=(const In& other) && { return std::as_const(*this) *= other; }
-  Tensor operator/=(const In& other) && { return std::as_const(*this) /= other; }
-  Tensor operator+=(Scalar other) && { return std::as_const(*this) += other; }
-  Tensor operator-=(Scalar other) && { return std::as_const(*this) -= other; }
-  Tensor operator*=(Scalar other) && { return std::as_const(*this) *= other; }
-  Tensor operator/=(Scalar other) && { return std::as_const(*this) /= other; }
-  Tensor copy_(const In& source) && { return std::as_const(*this).copy_(source); }
-  Tensor fill_(Number value, At at = At::here()) && {
-    return std::as_const(*this).fill_(value, at);
-  }
+  /// under NoGradGuard. The right side broadcasts to this shape and has this dtype. They return
+  /// another handle on this tensor.
+  Tensor operator+=(const In& other) const;
+  Tensor operator-=(const In& other) const;
+  Tensor operator*=(const In& other) const;
+  Tensor operator/=(const In& other) const;
+  Tensor operator+=(Scalar other) const;
+  Tensor operator-=(Scalar other) const;
+  Tensor operator*=(Scalar other) const;
+  Tensor operator/=(Scalar other) const;
+  Tensor copy_(const In& source) const;
+  Tensor fill_(Number value, At at = At::here()) const;
 
  protected:
   /// The header that this is a handle on. ValueError if there is none.
@@ -309,6 +302,7 @@ class Tensor {
   const detail::Header& sole_element(At at) const;
   const void* elements(const char* op, DType dtype, At at) const;
   void* mutable_elements(DType dtype, At at) const;
+  Tensor view_part(std::initializer_list<AxisIndex> parts) const;
 
   friend Tensor detail::view_of(detail::Storage*, std::byte*, DType, const Shape&, const Strides&);
   friend struct Peek;

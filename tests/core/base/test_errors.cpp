@@ -238,14 +238,16 @@ TEST_CASE("every function names itself, whatever it is made of") {
   };
 #define ONE(f) std::pair<const char*, void (*)(const In&)>(#f, [](const In& a) { (void)f(a); })
   for (const auto& op :
-       {ONE(neg),       ONE(exp),         ONE(log),      ONE(log1p),   ONE(expm1),
-        ONE(sin),       ONE(cos),         ONE(erf),      ONE(tanh),    ONE(sigmoid),
-        ONE(relu),      ONE(abs),         ONE(sqrt),     ONE(square),  ONE(reciprocal),
-        ONE(sign),      ONE(floor),       ONE(ceil),     ONE(round),   ONE(isnan),
-        ONE(isfinite),  ONE(logical_not), ONE(sum),      ONE(mean),    ONE(max),
-        ONE(min),       ONE(argmax),      ONE(argmin),   ONE(var),     ONE(norm),
-        ONE(logsumexp), ONE(any),         ONE(all),      ONE(softmax), ONE(log_softmax),
-        ONE(nonzero),   ONE(zeros_like),  ONE(ones_like)})
+       {ONE(neg),       ONE(exp),         ONE(log),       ONE(log1p),     ONE(expm1),
+        ONE(sin),       ONE(cos),         ONE(erf),       ONE(tanh),      ONE(sigmoid),
+        ONE(relu),      ONE(abs),         ONE(sqrt),      ONE(square),    ONE(reciprocal),
+        ONE(sign),      ONE(floor),       ONE(ceil),      ONE(round),     ONE(isnan),
+        ONE(isfinite),  ONE(logical_not), ONE(sum),       ONE(mean),      ONE(max),
+        ONE(min),       ONE(argmax),      ONE(argmin),    ONE(var),       ONE(norm),
+        ONE(logsumexp), ONE(any),         ONE(all),       ONE(softmax),   ONE(log_softmax),
+        ONE(nonzero),   ONE(zeros_like),  ONE(ones_like), ONE(rsqrt),     ONE(tan),
+        ONE(asin),      ONE(acos),        ONE(atan),      ONE(sinh),      ONE(cosh),
+        ONE(isinf),     ONE(diag),        ONE(rand_like), ONE(randn_like)})
     names(op.first, [&] { here(), op.second(none); });
   for (const auto& op : {ONE(softmax), ONE(log_softmax), ONE(logsumexp), ONE(var), ONE(norm),
                          ONE(mean), ONE(exp), ONE(sqrt), ONE(sigmoid), ONE(tanh)})
@@ -275,6 +277,13 @@ TEST_CASE("every function names itself, whatever it is made of") {
                          TWO(ge),
                          TWO(logical_and),
                          TWO(logical_or),
+                         TWO(logical_xor),
+                         TWO(remainder),
+                         TWO(floor_divide),
+                         TWO(atan2),
+                         TWO(outer),
+                         TWO(bmm),
+                         TWO(cosine_similarity),
                          TWO(matmul),
                          TWO(linear),
                          TWO(conv2d),
@@ -491,7 +500,7 @@ TEST_CASE("an error that arises in backward names the line of the forward op") {
     here(), loss = layer(x).sum();
     x += 1, loss.backward();
   });
-  refuses<GraphError>(changed("cross_entropy", "[3]", "fill_", 2), [&] {
+  refuses<GraphError>(changed("mul", "[3]", "fill_", 2), [&] {
     here(), loss = nn::cross_entropy(layer(x), label, {.weight = weight, .label_smoothing = 0.1});
     weight.fill_(2), loss.backward();
   });

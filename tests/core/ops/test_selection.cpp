@@ -210,6 +210,8 @@ TEST_CASE("functions that choose elements say what they refuse") {
   CHECK(refusal<DtypeError>([&] { masked_select(x, x); }) ==
         "masked_select: mask is float32: need bool (use to())");
   CHECK(refusal<ShapeError>([&] { triu(zeros({3})); }) == "triu: x [3]: need [.., n, m]");
-  CHECK(refusal<ShapeError>([&] { flip(x, {0, -2}); }) == "flip: dims [0, -2] name an axis twice");
+  CHECK(refusal<ShapeError>([&] {
+          flip(x, {0, -2});
+        }) == "flip: dims [0, -2] of a tensor [2, 3] name an axis twice");
   CHECK(refusal<ValueError>([&] { chunk(x, 0); }) == "chunk: count 0: need at least 1");
 }
