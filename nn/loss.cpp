@@ -4,16 +4,14 @@
 #include <numbers>
 
 #include "descent/core/graph/graph.hpp"
-#include "descent/core/kernels/elementwise.hpp"
-#include "descent/core/ops/ops.hpp"
+#include "descent/nn/layers/parameter.hpp"
 
 namespace [[gnu::visibility("default")]] descent { namespace nn {
 
 /// Refuses b unless it has a's dtype and this shape.
 static void check_beside(const char* op, const In& a, const In& b, const Shape& shape) {
   check_inputs(op, a, b, "the first tensor", "another one");
-  if (!is_floating(a.dtype()))
-    fail<DtypeError>(a.at, "{}: the tensors are {}: need float32 or float64", op, a.dtype());
+  check_floating(op, a);
   if (!(b.shape() == shape))
     fail<ShapeError>(b.at, "{}: {} beside {}: need {}", op, b.shape(), a.shape(), shape);
 }
@@ -71,6 +69,70 @@ Tensor triplet_margin_loss(const In& anchor, const In& positive, const In& negat
   Tensor far = distance(anchor, negative);
   if (o.swap) far = minimum(far, distance(positive, negative));
   return reduce_losses(op, relu(distance(anchor, positive) - far + o.margin), o.reduction);
+}
+
+// ---- ctc_loss
+
+namespace {
+
+/// What stands for log 0: sums of such numbers are finite, and exp gives 0.
+constexpr double kLogZero = -1e30;
+
+/// The labels with a blank around each, and blanks behind their end: [N, 2 S + 1].
+Tensor put_blanks(const In& targets, const In& lengths, int64_t blank, int64_t k) {
+  const int64_t n = targets.shape()[0], s = targets.shape()[1];
+  const Tensor inside = arange(s) < unsqueeze(lengths, 1);
+  const Tensor strange = logical_or(logical_or(targets < 0, targets >= k), targets == blank);
+  if (const Tensor wrong = nonzero(logical_and(inside, strange)); wrong.numel() > 0)
+    fail<IndexError>(targets.at, "ctc_loss: targets{} is {}: need 0 to {}, but not the blank, {}",
+                     wrong[0].to_vector<int64_t>(),
+                     targets[wrong[0][0].item<int64_t>()][wrong[0][1].item<int64_t>()].item(),
+                     k - 1, blank);
+  const Tensor labels = where(inside, targets, blank), blanks = full_like(labels, blank);
+  return pad(reshape(stack({blanks, labels}, 2), {n, 2 * s}), {0, 1}, {.value = blank});
+}
+
+}  // namespace
+
+Tensor ctc_loss(const In& log_probs, const In& targets, const In& input_lengths,
+                const In& target_lengths, const CtcOptions& o) {
+  const char* op = "ctc_loss";
+  check_floating(op, log_probs);
+  check_input(op, targets);
+  const Frame frame(log_probs.at);
+  const Shape &p = log_probs.shape(), &t = targets.shape();
+  if (p.rank() != 3 || t.rank() != 2 || targets.dtype() != int64 || p[1] != t[0] || p[0] == 0)
+    fail<ShapeError>(log_probs.at,
+                     "{}: log_probs {} with targets {} {}: need [T, N, K], int64 "
+                     "[N, S] and T > 0",
+                     op, p, targets.dtype(), t);
+  check_lengths(op, "input_lengths", input_lengths, p[1], 1, p[0]);
+  check_lengths(op, "target_lengths", target_lengths, p[1], 0, t[1]);
+  if (o.blank < 0 || o.blank >= p[2])
+    fail<ValueError>(log_probs.at, "{}: blank is {}: need 0 to {}", op, o.blank, p[2] - 1);
+  const Tensor labels = put_blanks(targets, target_lengths, o.blank, p[2]);
+  const int64_t width = labels.size(1);
+  const Tensor emitted =
+      maximum(gather(log_probs, 2, expand(labels, {p[0], p[1], width})), kLogZero);
+  auto moved = [&](const Tensor& x, int64_t by, Number fill) {
+    return pad(x, {by, -by}, {.value = fill});
+  };
+  // A path may leave out a blank between two labels that differ.
+  const Tensor skips = logical_and(labels != o.blank, labels != moved(labels, 2, o.blank));
+  Tensor alpha = where(arange(width) < 2, emitted[0], kLogZero);
+  for (int64_t step = 1; step < p[0]; ++step) {
+    const Tensor two = where(skips, moved(alpha, 2, kLogZero), kLogZero);
+    const Tensor next =
+        logsumexp(stack({alpha, moved(alpha, 1, kLogZero), two}), 0) + emitted[step];
+    alpha = where(unsqueeze(input_lengths > step, 1), next, alpha);
+  }
+  const Tensor end = unsqueeze(target_lengths * 2, 1);
+  const Tensor label = where(end > 0, gather(alpha, 1, maximum(end - 1, 0)), kLogZero);
+  Tensor losses = -logsumexp(cat({gather(alpha, 1, end), label}, 1), 1);
+  losses = where(losses > -kLogZero / 2, o.zero_infinity ? 0 : HUGE_VAL, losses);
+  if (o.reduction == Reduction::mean)
+    losses = losses / maximum(target_lengths, 1).to(losses.dtype());
+  return reduce_losses(op, losses, o.reduction);
 }
 
 }}  // namespace descent::nn

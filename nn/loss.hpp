@@ -57,4 +57,24 @@ struct TripletMarginOptions {
 [[nodiscard]] Tensor triplet_margin_loss(const In& anchor, const In& positive, const In& negative,
                                          const TripletMarginOptions& options = {});
 
+/// Options of `ctc_loss`.
+struct CtcOptions {
+  int64_t blank = 0;                      ///< the class that stands for no label
+  Reduction reduction = Reduction::mean;  ///< what is returned; a mean divides by lengths first
+  bool zero_infinity = false;             ///< whether 0 takes the place of an infinite loss
+};
+/// -log of the probability of a sequence of labels whose times are not known: the sum over all
+/// paths that give it when repetitions and then blanks are left out.
+///
+/// log_probs: [T, N, K], such as log_softmax gives. targets: int64 [N, S], classes other than the
+/// blank (IndexError); those behind the end of a target do not count. input_lengths, in 1..T, and
+/// target_lengths, in 0..S: int64 [N] (ValueError). With Reduction::mean, each loss is divided by
+/// the length of its target, if that is not 0, before the mean is taken. If T is too short for any
+/// path, the loss is infinite, and its gradient 0. The gradient is that of this function, whatever
+/// log_probs are, where PyTorch's is right behind log_softmax only; it is made of operations. A log
+/// probability counts as at least -1e30. (Graves et al., Connectionist temporal classification,
+/// 2006, section 4.1.)
+[[nodiscard]] Tensor ctc_loss(const In& log_probs, const In& targets, const In& input_lengths,
+                              const In& target_lengths, const CtcOptions& options = {});
+
 }}  // namespace descent::nn

@@ -36,6 +36,28 @@ void losses(Tally& t) {
   }
 }
 
+void ctc(Tally& t) {
+  const Tensor targets = tensor({{1, 2}, {3, 3}, {2, 0}}), lengths = tensor({2, 2, 0});
+  for (const auto reduction : {nn::Reduction::mean, nn::Reduction::sum, nn::Reduction::none})
+    for (const bool zero : {false, true})
+      for (const Layout layout : {Layout::plain, Layout::transposed, Layout::strided}) {
+        const nn::CtcOptions options{.reduction = reduction, .zero_infinity = zero};
+        t.run("ctc_loss",
+              [=](const Tensors& x) {
+                return nn::ctc_loss(x[0], targets, tensor({5, 4, 3}), lengths, options);
+              },
+              {input({5, 3, 4}, layout, false, 1)});
+      }
+  for (const int64_t steps : {1, 2, 4})  // not a path, one path, and many
+    t.run("ctc_loss of one",
+          [=](const Tensors& x) {
+            return nn::ctc_loss(x[0], tensor({{0, 1}}), tensor({steps}), tensor({2}),
+                                {.blank = 2, .zero_infinity = true});
+          },
+          {input({4, 1, 3}, Layout::plain, false, 1)});
+}
+
 const Family kLosses(losses);
+const Family kCtc(ctc);
 
 }  // namespace
