@@ -47,18 +47,73 @@ inline Tensor input(const Shape& shape, Layout layout, bool positive, uint64_t s
   return x.detach().requires_grad_();
 }
 
+/// The value of f and the gradients of sum(f outer), each as doubles.
+inline std::vector<Values> value_and_gradients(const Function& f, const Tensors& inputs,
+                                               uint64_t seed) {
+  Generator generator(seed);
+  const Tensor y = f(inputs);
+  std::vector<Values> all{values(y)};
+  Tensors wanted;
+  for (const Tensor& x : inputs)
+    if (x.requires_grad()) wanted.push_back(x);
+  const Tensor outer = randn(y.shape(), float32, generator).to(y.dtype());
+  for (const Tensor& g : grad({y}, wanted, {.allow_unused = true}, {outer}))
+    all.push_back(g.defined() ? values(g) : Values{});
+  return all;
+}
+
 struct Tally {
+  bool single = false;  // float32 is compared with float64, in place of gradient checks
   int64_t checks = 0;
   double worst = 0;
-  std::map<std::string, int64_t> functions;  // and layers: how many checks each has
+  std::map<std::string, int64_t> functions = {};  // and layers: how many checks each has
 
   void run(const std::string& name, const Function& f, const Tensors& inputs, int order = 2) {
+    INFO(name);
+    if (single) return compare(name.substr(0, name.find(' ')), f, inputs);
     const GradcheckResult r = gradcheck(f, inputs, {.order = order});
     checks += r.checks;
     functions[name.substr(0, name.find(' '))] += r.checks;
     worst = std::max(worst, r.worst);
-    INFO(name, ": ", r.message);
+    INFO(r.message);
     CHECK(r.ok);
+  }
+
+ private:
+  /// Compares f in float32 with f in float64 of the same numbers. The inputs are leaves, so that a
+  /// layer, whose parameters are among them, changes its dtype with them. A row with constants of
+  /// float64 refuses float32, and counts nothing.
+  void compare(const std::string& name, const Function& f, const Tensors& inputs) {
+    functions.emplace(name, 0);
+    auto become = [&](DType dtype) {
+      for (const Tensor& x : inputs) x.set_data(x.detach().to(dtype));
+    };
+    try {
+      become(float32), become(float64);
+      const std::vector<Values> right = value_and_gradients(f, inputs, 3);
+      become(float32);
+      const std::vector<Values> ours = value_and_gradients(f, inputs, 3);
+      compare(name, {ours[0]}, {right[0]});
+      compare(name, {ours.begin() + 1, ours.end()}, {right.begin() + 1, right.end()});
+    } catch (const Error&) {}
+    become(float64);
+  }
+  /// In units of the last place of the largest number: the gradients of one call have one scale,
+  /// because terms that cancel in one of them leave what rounding leaves of the terms.
+  void compare(const std::string& name, const std::vector<Values>& ours,
+               const std::vector<Values>& right) {
+    double scale = 0x1p-4, error = 0;  // smaller results are made of numbers near 1
+    for (std::size_t k = 0; k < right.size(); ++k)
+      for (std::size_t i = 0; i < right[k].size(); ++i) {
+        const double a = ours[k][i], b = right[k][i];
+        if (std::isfinite(b)) scale = std::max(scale, std::abs(b));
+        if (a == b || (std::isnan(a) && std::isnan(b))) continue;
+        error = std::isnan(a - b) ? HUGE_VAL : std::max(error, std::abs(a - b));
+      }
+    const double ulp = error / scale * 0x1p23;
+    checks += std::ssize(right), functions[name] += std::ssize(right);
+    worst = std::max(worst, ulp);
+    CHECK(ulp <= 64);
   }
 };
 
