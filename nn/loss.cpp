@@ -75,8 +75,8 @@ Tensor triplet_margin_loss(const In& anchor, const In& positive, const In& negat
 
 namespace {
 
-/// What stands for log 0: sums of such numbers are finite, and exp gives 0.
-constexpr double kLogZero = -1e30;
+/// What stands for log 0: sums of such numbers are finite, and below those of any float32.
+constexpr double kLogZero = -1e100;
 
 /// The labels with a blank around each, and blanks behind their end: [N, 2 S + 1].
 Tensor put_blanks(const In& targets, const In& lengths, int64_t blank, int64_t k) {
@@ -111,28 +111,29 @@ Tensor ctc_loss(const In& log_probs, const In& targets, const In& input_lengths,
   if (o.blank < 0 || o.blank >= p[2])
     fail<ValueError>(log_probs.at, "{}: blank is {}: need 0 to {}", op, o.blank, p[2] - 1);
   const Tensor labels = put_blanks(targets, target_lengths, o.blank, p[2]);
-  const int64_t width = labels.size(1);
-  const Tensor emitted =
-      maximum(gather(log_probs, 2, expand(labels, {p[0], p[1], width})), kLogZero);
+  // Sums of many steps lose digits: they are in float64.
+  const Tensor picked = gather(log_probs, 2, expand(labels, {p[0], p[1], labels.size(1)}));
+  std::vector<Tensor> emitted;  // by two levels, because the gradient of each part is made whole
+  for (const Tensor& part : split(maximum(picked.to(float64), kLogZero), 32))
+    for (const Tensor& one : split(part, 1)) emitted.push_back(one[0]);
   auto moved = [&](const Tensor& x, int64_t by, Number fill) {
     return pad(x, {by, -by}, {.value = fill});
   };
   // A path may leave out a blank between two labels that differ.
   const Tensor skips = logical_and(labels != o.blank, labels != moved(labels, 2, o.blank));
-  Tensor alpha = where(arange(width) < 2, emitted[0], kLogZero);
+  Tensor alpha = where(arange(labels.size(1)) < 2, emitted[0], kLogZero);
   for (int64_t step = 1; step < p[0]; ++step) {
     const Tensor two = where(skips, moved(alpha, 2, kLogZero), kLogZero);
-    const Tensor next =
-        logsumexp(stack({alpha, moved(alpha, 1, kLogZero), two}), 0) + emitted[step];
+    const Tensor next = logsumexp(stack({alpha, moved(alpha, 1, kLogZero), two}), 0) +
+                        emitted[static_cast<std::size_t>(step)];
     alpha = where(unsqueeze(input_lengths > step, 1), next, alpha);
   }
   const Tensor end = unsqueeze(target_lengths * 2, 1);
   const Tensor label = where(end > 0, gather(alpha, 1, maximum(end - 1, 0)), kLogZero);
   Tensor losses = -logsumexp(cat({gather(alpha, 1, end), label}, 1), 1);
   losses = where(losses > -kLogZero / 2, o.zero_infinity ? 0 : HUGE_VAL, losses);
-  if (o.reduction == Reduction::mean)
-    losses = losses / maximum(target_lengths, 1).to(losses.dtype());
-  return reduce_losses(op, losses, o.reduction);
+  if (o.reduction == Reduction::mean) losses = losses / maximum(target_lengths, 1).to(float64);
+  return reduce_losses(op, losses.to(log_probs.dtype()), o.reduction);
 }
 
 }}  // namespace descent::nn

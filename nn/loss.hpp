@@ -71,9 +71,8 @@ struct CtcOptions {
 /// target_lengths, in 0..S: int64 [N] (ValueError). With Reduction::mean, each loss is divided by
 /// the length of its target, if that is not 0, before the mean is taken. If T is too short for any
 /// path, the loss is infinite, and its gradient 0. The gradient is that of this function, whatever
-/// log_probs are, where PyTorch's is right behind log_softmax only; it is made of operations. A log
-/// probability counts as at least -1e30. (Graves et al., Connectionist temporal classification,
-/// 2006, section 4.1.)
+/// log_probs are, where PyTorch's is right behind log_softmax only; it is made of operations, in
+/// float64. (Graves et al., Connectionist temporal classification, 2006, section 4.1.)
 [[nodiscard]] Tensor ctc_loss(const In& log_probs, const In& targets, const In& input_lengths,
                               const In& target_lengths, const CtcOptions& options = {});
 

@@ -243,12 +243,13 @@ Tensor cross_entropy(const In& logits, const In& target, const CrossEntropyOptio
   if (o.label_smoothing == 0) return record_reduction(l, rows, std::move(losses), slope);
   // (1 - s) loss[n] - s/K sum_j w[j] log p[j]
   const Tensor hard = record(l.op, losses, wrt(rows, slope));
-  const Tensor counts = reshape(l.target, {l.n, 1}) != l.ignored;  // other rows may hold anything
-  Tensor all = log_softmax(where(counts, rows, 0), 1);
-  if (o.weight.defined()) all = all * o.weight;
-  const double share = o.label_smoothing / static_cast<double>(l.k);
-  all = hard * (1 - o.label_smoothing) - sum(where(counts, all, 0), 1) * share;
-  return record_reduction(l, all, all.detach(), [](const Tensor& g) { return g; });
+  const Tensor counts = reshape(l.target, {l.n}) != l.ignored;  // other rows may hold anything
+  const bool clean = all(counts).item<bool>();
+  Tensor log_p = log_softmax(clean ? Tensor(rows) : where(unsqueeze(counts, 1), rows, 0), 1);
+  if (o.weight.defined()) log_p = log_p * o.weight;
+  const Tensor even = where(counts, sum(log_p, 1), 0) * (o.label_smoothing / double(l.k));
+  const Tensor mixed = hard * (1 - o.label_smoothing) - even;
+  return record_reduction(l, mixed, mixed.detach(), [](const Tensor& g) { return g; });
 }
 
 }  // namespace descent

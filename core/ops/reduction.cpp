@@ -16,7 +16,6 @@ namespace {
 
 using detail::Axes;
 using detail::Larger;
-using detail::pack;
 using detail::Plus;
 using detail::reduce;
 using detail::Smaller;
@@ -310,7 +309,7 @@ Tensor norm(const In& x, const Dims& dims, KeepDim keepdim, const NormOptions& o
                     const auto exact = [least](auto v) {
                       return is_finite(v) && (v >= least || v <= -least);
                     };
-                    if (every(pack(scale), exact)) return x * scale;
+                    if (every(detail::pack(scale), exact)) return x * scale;
                     return where(length == 0, 0.0, outer * (x / length));
                   }
                   Tensor share = abs(x) / replace_zero(length);

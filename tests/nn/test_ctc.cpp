@@ -92,6 +92,23 @@ TEST_CASE("ctc_loss of many steps and of logits of 1e30 is finite") {
   CHECK(all(isfinite(long_x.grad())).item<bool>());
   const Tensor huge = tensor({1e30, 0., 0., 0., 1e30, 0.}, float32).reshape({2, 1, 3});
   CHECK(nn::ctc_loss(log_softmax(huge, 2), tensor({{1}}), tensor({2}), tensor({1})).item() == 0);
+  const Tensor small = full({3, 1, 2}, -1e30);
+  CHECK(nn::ctc_loss(small, tensor({{1}}), tensor({3}), tensor({1})).item() ==
+        doctest::Approx(3e30));
+  // The gradient of float32 is as precise as its result.
+  const Tensor x = randn({300, 2, 5}), targets = randint(1, 5, {2, 40}), n = tensor({40, 40});
+  Values slopes[2];
+  for (const DType dtype : {float32, float64}) {
+    const Tensor z = x.detach().to(dtype).detach().requires_grad_();
+    nn::ctc_loss(log_softmax(z, 2), targets, tensor({300, 300}), n).backward();
+    slopes[dtype == float64] = values(z.grad());
+  }
+  double off = 0, largest = 0;
+  for (std::size_t i = 0; i < slopes[0].size(); ++i) {
+    off = std::max(off, std::abs(slopes[0][i] - slopes[1][i]));
+    largest = std::max(largest, std::abs(slopes[1][i]));
+  }
+  CHECK(off < 64 * 0x1p-23 * largest);
 }
 
 TEST_CASE("ctc_loss says what it refuses") {
