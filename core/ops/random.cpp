@@ -227,7 +227,7 @@ Tensor multinomial(const In& weights, int64_t count, bool replacement, Generator
   drawn[-1] = count;
   Tensor out = detail::empty(op, drawn, int64, weights.at);
   for (int64_t i = 0, k = shape.back(); i < out.numel(); ++i) {
-    double* const row = elements_of<double>(all) + i / count * k;
+    double* const row = elements_of<double>(all) + i / std::max<int64_t>(count, 1) * k;
     double left = generator.uniform() * std::accumulate(row, row + k, 0.0);
     int64_t pick = 0;
     for (int64_t j = 0; j < k && left >= 0; ++j) {
