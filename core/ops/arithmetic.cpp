@@ -114,8 +114,8 @@ Tensor pow(Number x, const In& p) { return pow({make_scalar("pow", p, x), p.at},
 template <class T> [[gnu::noinline]] static std::pair<T, T> divide_down(T a, T b) {
   T rest, quotient;
   if constexpr (std::is_integral_v<T>) {
-    rest = b == -1 ? 0 : a % b;
-    quotient = b == -1 ? detail::ring::neg(a) : a / b;
+    if (b == -1) return {detail::ring::neg(a), 0};  // a / b might overflow
+    rest = a % b, quotient = a / b;
   } else {
     rest = std::fmod(a, b);
     quotient = b == 0 ? a / b : std::round((a - rest) / b);

@@ -229,6 +229,13 @@ TEST_CASE("what cannot be padded, resized or convolved is refused") {
   CHECK(shape([&] { adaptive_avg_pool2d(x, 0); }) ==
         "adaptive_avg_pool2d: x [2, 3, 4] to [0, 0]: need [N, C, H, W] or [C, H, W] with pixels, "
         "and a size of at least 1");
+  CHECK(
+      shape([&] {
+        adaptive_avg_pool2d(zeros({1, 1, 3, 0}), 2);
+      }) ==
+      "adaptive_avg_pool2d: x [1, 1, 3, 0] to [2, 2]: need [N, C, H, W] or [C, H, W] with pixels, "
+      "and a size of at least 1");
+  CHECK(adaptive_avg_pool2d(zeros({1, 3, 4}), 2).shape() == Shape{1, 2, 2});  // 3 is no multiple
   CHECK(shape([&] { max_pool1d(zeros({4}), 2); }) ==
         "max_pool1d: x [4] has rank 1: need [N, C, L] or [C, L]");
   CHECK(shape([&] { conv1d(zeros({4}), w); }) ==

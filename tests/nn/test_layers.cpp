@@ -194,6 +194,17 @@ TEST_CASE("pooling refuses windows that do not fit") {
         }) ==
         "max_pool2d: kernel [1099511627776, 1] spans too much of x [1, 2, 4, 5]: need less than "
         "2^31 pixels");
+  // The largest window that is allowed, for which there is no memory, and one that is larger.
+  const int64_t columns = (int64_t{1} << 30) + 10, kernel = (int64_t{1} << 30) - 10;
+  const Tensor wide = zeros({1, 1, 1, 1}).expand({1, 1, 2, columns});
+  set_memory_limit(memory_stats().system_bytes + (1 << 20));
+  CHECK_THROWS_AS(max_pool2d(wide, {2, kernel}), OutOfMemory);
+  set_memory_limit(0);
+  CHECK(refusal<SizeError>([&] {
+          max_pool2d(wide, {2, kernel + 1});
+        }) ==
+        "max_pool2d: kernel [2, 1073741815] spans too much of x [1, 1, 2, 1073741834]: need less "
+        "than 2^31 pixels");
   CHECK(max_pool2d(zeros({0, 2, 4, 4}), 2).shape() == Shape{0, 2, 2, 2});
   CHECK(avg_pool2d(zeros({3, 0, 4, 4}), 2).shape() == Shape{3, 0, 2, 2});
 }

@@ -255,6 +255,16 @@ TEST_CASE("what is huge or not finite changes only what sees it, in all three pr
   CHECK(compared == 6 * 3 * 4 * 3);
 }
 
+TEST_CASE("a huge number of the last of many channels does not change taps that do not see it") {
+  const Tensor x = randn({1, 64, 12, 12}), g = randn({1, 64, 12, 12});
+  g(0, 40, 0, 0).fill_(1e8);  // under the first row of taps there is padding
+  const Tensor w = randn({64, 64, 3, 3}).requires_grad_();
+  const Tensor exact = w.detach().to(float64).requires_grad_();
+  conv2d(x, w, {.padding = 1}).backward(g);
+  conv2d(x.to(float64), exact, {.padding = 1}).backward(g.to(float64));
+  CHECK(max(abs(w.grad()(40, all, 0).to(float64) - exact.grad()(40, all, 0))).item() < 1e-3);
+}
+
 TEST_CASE("numbers whose tiles overflow convolve as the sum does") {
   const Tensor x = full({1, 16, 12, 12}, 1e37).requires_grad_();
   const Tensor weight = full({16, 16, 3, 3}, 1e-4);
