@@ -93,7 +93,7 @@ Tensor einsum(const std::string& equation, const In& a, const In& b) {
   return arrange(reshape(matmul(x, y), shape), all, of_result);
 }
 
-/// Checks two tensors of this rank; `fits` says whether their sizes do.
+/// Checks that two tensors have this rank and, if it is 3, that their matrices chain.
 static void check_product(const char* op, const In& a, const In& b, int rank, const char* need) {
   check_inputs(op, a, b);
   const Shape &x = a.shape(), &y = b.shape();
