@@ -131,6 +131,14 @@ TEST_CASE("long sequences are computed in blocks, with the gradients of the form
         return max(abs(a.to(float64) - b)).item() / max(abs(b)).item();
       };
       CHECK(off(y, want) < most);
+      // A mask with fewer axes is the same as one that repeats.
+      for (const Tensor& few : {allowed.select(0, 5), tensor(true)}) {
+        auto masked = [&](const Tensor& mask) {
+          return nn::scaled_dot_product_attention(in[0], in[1], in[2],
+                                                  {.mask = mask, .causal = causal});
+        };
+        CHECK(same_bits(masked(few), masked(few.expand({t, s}))));
+      }
       for (std::size_t i = 0; i < 3; ++i) CHECK(off(ours[i], theirs[i]) < most);
     }
 }

@@ -83,6 +83,10 @@ TEST_CASE("a range that never arrives, or that the dtype cannot hold, is refused
   CHECK(refusal<ValueError>([&] { arange(0, 1e39, 1e38, float32); }) ==
         "arange: a float32 tensor with 9e+38: need at most 3.4028235e38 in size (use to(float64))");
   CHECK_THROWS_AS(arange(kMin, kMax), Error);
+  CHECK(refusal<SizeError>([] { arange(0, 9e18, 1.); }) ==
+        "arange: 9000000000000000000 * 4 is too large: sizes end at 9223372036854775807");
+  CHECK(refusal<SizeError>([] { arange(0, 9.1e18, 1.); }) ==
+        "arange: 9.1e+18 elements: sizes end at 9223372036854775807");
   CHECK(refusal<ValueError>([] { linspace(-kInf, -1, 3); }) ==
         "linspace: from -inf to -1: need finite ends");
   CHECK(refusal<ValueError>([&] { linspace(0, 1e300, 3); }) == "linspace" + too_large);

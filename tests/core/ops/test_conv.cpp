@@ -218,7 +218,8 @@ TEST_CASE("what is huge or not finite changes only what sees it, in all three pr
         manual_seed(static_cast<uint64_t>(at));
         Tensor in[] = {randn({2, 16, 13, 13}), randn({16, 16, 3, 3}), randn({2, 16, 13, 13})};
         const Tensor& set = in[where];
-        const int64_t plane = where == 1 ? 9 : 169, element = 3 * plane + at % plane;
+        const int64_t image = where == 1 ? 0 : at % 2, plane = where == 1 ? 9 : 169;
+        const int64_t element = (16 * image + 3) * plane + at % plane;
         set.reshape({-1}).narrow(0, element, 1).fill_(special);
         auto results = [&](auto transform) {
           auto as = [&](const Tensor& t) { return transform(t.to(float64)); };
