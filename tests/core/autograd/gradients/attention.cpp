@@ -24,7 +24,7 @@ void attention(Tally& t) {
 /// The layer of several inputs as a function of the first one and of its parameters.
 template <class Layer, class F>
 void of_layer(Tally& t, const std::string& name, Layer layer, const Shape& shape, F call) {
-  layer.to(float64);
+  layer.to(kNumber);
   Tensors in{input(shape, Layout::plain, false, 1)};
   for (const Tensor& p : layer.parameters()) in.push_back(p);
   t.run(

@@ -47,7 +47,7 @@ void elementwise_losses(Tally& t) {
   pairs(t, "smooth_l1_loss without a square", [](nn::Reduction r) -> Loss {
     return [=](const Tensor& a, const Tensor& b) { return nn::smooth_l1_loss(a, b, {0, r}); };
   });
-  for (const Tensor& weight : {Tensor(), tensor(1.5, float64)}) {
+  for (const Tensor& weight : {Tensor(), tensor(1.5, kNumber)}) {
     pairs(
         t, "binary_cross_entropy",
         [=](nn::Reduction r) -> Loss {
@@ -117,7 +117,7 @@ void losses_of_three(Tally& t) {
             {leaf({3, 4}, 1, false, layout), leaf({3, 4}, 2), leaf({3, 4}, 3)});
       t.run("cosine_embedding_loss",
             [=](const Tensors& x) {
-              return nn::cosine_embedding_loss(x[0], x[1], tensor({1., -1., 1.}, float64),
+              return nn::cosine_embedding_loss(x[0], x[1], tensor({1., -1., 1.}, kNumber),
                                                {0.05, reduction});
             },
             {leaf({3, 4}, 1, false, layout), leaf({3, 4}, 2)});
@@ -135,7 +135,7 @@ void losses_of_three(Tally& t) {
         [](const Tensors& x) { return nn::triplet_margin_loss(x[0], x[1], x[2], {.margin = 3}); },
         {leaf({5}, 1), leaf({5}, 2), leaf({5}, 3)});
   t.run("cosine_embedding_loss of vectors",
-        [](const Tensors& x) { return nn::cosine_embedding_loss(x[0], x[1], tensor(1., float64)); },
+        [](const Tensors& x) { return nn::cosine_embedding_loss(x[0], x[1], tensor(1., kNumber)); },
         {leaf({5}, 1), leaf({5}, 2)});
   for (const nn::Reduction reduction : {nn::Reduction::sum, nn::Reduction::none}) {
     t.run("triplet_margin_loss of nothing",
@@ -145,14 +145,14 @@ void losses_of_three(Tally& t) {
           {leaf({0, 3}, 1), leaf({0, 3}, 2), leaf({0, 3}, 3)});
     t.run("cosine_embedding_loss of nothing",
           [=](const Tensors& x) {
-            return nn::cosine_embedding_loss(x[0], x[1], zeros({0}, float64), {0, reduction});
+            return nn::cosine_embedding_loss(x[0], x[1], zeros({0}, kNumber), {0, reduction});
           },
           {leaf({0, 3}, 1), leaf({0, 3}, 2)});
   }
 }
 
 void losses_of_classes(Tally& t) {
-  const Tensor weight = tensor({1., 2., 0.5}, float64);
+  const Tensor weight = tensor({1., 2., 0.5}, kNumber);
   const Tensor target = tensor({{2, 0}, {1, 1}, {0, 2}, {1, 0}});
   for (const nn::Reduction reduction : reductions)
     for (const int64_t ignored : {-100, 1}) {

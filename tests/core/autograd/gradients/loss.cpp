@@ -6,7 +6,7 @@ namespace {
 
 void losses(Tally& t) {
   const Tensor target = tensor({2, 0, 1});
-  const Tensor weight = tensor({1., 2., 0.5}, float64);
+  const Tensor weight = tensor({1., 2., 0.5}, kNumber);
   for (nn::Reduction reduction : {nn::Reduction::mean, nn::Reduction::sum, nn::Reduction::none}) {
     any_of(t, "cross_entropy",
            [=](const Tensors& x) {

@@ -23,7 +23,7 @@ void pointwise(Tally& t) {
       t, "pow -1.5", [](const In& x) { return pow(x, -1.5); }, true);
   unary(t, "pow 0", [](const In& x) { return pow(x, 0.0); });
   unary(t, "clamp", [](const In& x) { return clamp(x, -0.9, 1.1); });
-  unary(t, "to", [](const In& x) { return x.to(float64); });
+  unary(t, "to", [](const In& x) { return x.to(float64).to(x.dtype()); });
 }
 
 void arithmetic(Tally& t) {

@@ -6,7 +6,7 @@ namespace gradients { namespace {
 template <class Layer>
 void recurrent(Tally& t, const std::string& name, Layer layer, const Shape& shape,
                const Tensor& lengths) {
-  layer.to(float64);
+  layer.to(kNumber);
   const int64_t ways = layer.options.bidirectional ? 2 : 1, rows = ways * layer.options.num_layers;
   Tensor x = input(shape, Layout::transposed, false, 1);
   Tensors in{x, input({rows, shape[layer.options.batch_first ? 0 : 1], layer.hidden}, Layout::plain,
@@ -27,7 +27,7 @@ void recurrent(Tally& t, const std::string& name, Layer layer, const Shape& shap
 
 template <class Cell> void cell(Tally& t, const std::string& name, bool bias) {
   Cell made(3, 2, {.bias = bias});
-  made.to(float64);
+  made.to(kNumber);
   for (int64_t n : {1, 2, 0}) {
     Tensors in{input({n, 3}, Layout::plain, false, 1), input({n, 2}, Layout::plain, false, 2)};
     for (const Tensor& p : made.parameters()) in.push_back(p);
@@ -68,7 +68,7 @@ void rows(Tally& t) {
   for (int64_t width : {1, 2, 3, 4, 5, 6, 7})
     for (const std::optional<int64_t> padding : {std::optional<int64_t>(), {1}}) {
       nn::Embedding layer(3, width, padding);
-      layer.to(float64);
+      layer.to(kNumber);
       t.run("Embedding",
             [=](const Tensors& v) {
               const Tensor y = layer(index) * 1.5;

@@ -22,7 +22,7 @@ void totals(Tally& t) {
   // Products that are right where elements are 0: one, two, and all of them.
   for (const Ints& zero : {Ints{0}, Ints{1, 3}, Ints{0, 1, 2, 3, 4}}) {
     const Tensor x = sample({5}, false, 3);
-    for (int64_t i : zero) x.mutable_data<double>()[i] = 0;
+    for (int64_t i : zero) x.select(0, i).fill_(0);
     t.run("prod with zeros", [](const Tensors& in) { return prod(in[0]); }, {x.requires_grad_()});
   }
   for (int64_t dim : {0, 1, -1})
@@ -86,7 +86,7 @@ void picks(Tally& t) {
              [=](const Tensors& x) {
                // What the padding row gives has no gradient, so it must not count.
                const Tensor y = embedding(index, x[0], {.padding_idx = padding});
-               return padding ? y * (index != *padding).unsqueeze(-1).to(float64) : y;
+               return padding ? y * (index != *padding).unsqueeze(-1).to(kNumber) : y;
              },
              {{3, 4}, {4, 1}, {3, 0}});
   const Tensor mask = sample({3, 4}, false, 7) > 0;

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <map>
@@ -18,7 +19,11 @@ using Function = std::function<Tensor(const Tensors&)>;
 
 enum class Layout { plain, transposed, strided };
 
+/// What the rows compute in: float64, or float32 where the two are compared.
+inline DType kNumber = float64;
+
 /// Distinct values in +-[0.3, 2], or positive ones, in random order: no ties, and away from kinks.
+/// Both dtypes can hold them.
 inline Tensor sample(const Shape& shape, bool positive, uint64_t seed) {
   Generator generator(seed);
   const int64_t n = empty(shape).numel();
@@ -29,7 +34,7 @@ inline Tensor sample(const Shape& shape, bool positive, uint64_t seed) {
                         1.6123 * static_cast<double>(k) / static_cast<double>(n);
     v.push_back(positive || k % 2 == 0 ? size : -size);
   }
-  return tensor(v, shape, float64);
+  return tensor(v, shape, float32).to(kNumber);
 }
 
 /// A leaf of this shape whose elements lie in memory as the layout says.
@@ -40,80 +45,125 @@ inline Tensor input(const Shape& shape, Layout layout, bool positive, uint64_t s
   } else if (layout == Layout::strided && x.dim() >= 1) {
     Shape wide = shape;
     wide[shape.rank() - 1] *= 3;
-    Tensor room = slice(zeros(wide, float64), -1, 1, INT64_MAX, 3);
+    Tensor room = slice(zeros(wide, kNumber), -1, 1, INT64_MAX, 3);
     room.copy_(x);
     x = room;
   }
   return x.detach().requires_grad_();
 }
 
-/// The value of f and the gradients of sum(f outer), each as doubles.
+/// x, each element of which is larger or smaller by this part of it.
+inline Tensor nudge(const Tensor& x, double part, Generator& generator) {
+  return x.detach() * (1 + part * sign(randn(x.shape(), float64, generator))).to(x.dtype());
+}
+
+/// The value of f and the gradients of sum(f outer), where outer is random; all of the inputs and
+/// outer are nudged by `part`, if it is not 0.
 inline std::vector<Values> value_and_gradients(const Function& f, const Tensors& inputs,
-                                               uint64_t seed) {
-  Generator generator(seed);
-  const Tensor y = f(inputs);
-  std::vector<Values> all{values(y)};
-  Tensors wanted;
-  for (const Tensor& x : inputs)
+                                               double part = 0, uint64_t seed = 1) {
+  Generator fixed(3), random(seed);
+  Tensors before, wanted;
+  for (const Tensor& x : inputs) {
+    before.push_back(x.detach());
+    if (part != 0) x.set_data(nudge(x, part, random));
     if (x.requires_grad()) wanted.push_back(x);
-  const Tensor outer = randn(y.shape(), float32, generator).to(y.dtype());
+  }
+  const Tensor y = f(inputs);
+  Tensor outer = randn(y.shape(), float32, fixed).to(y.dtype());
+  if (part != 0) outer = nudge(outer, part, random);
+  std::vector<Values> all{values(y)};
   for (const Tensor& g : grad({y}, wanted, {.allow_unused = true}, {outer}))
     all.push_back(g.defined() ? values(g) : Values{});
+  for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i].set_data(before[i]);
   return all;
 }
 
+/// The largest difference of two results: infinity if one is a NaN or infinite and the other not.
+inline double largest_difference(const Values& a, const Values& b) {
+  if (a.size() != b.size()) return HUGE_VAL;
+  double largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i]))) continue;
+    largest = std::isnan(a[i] - b[i]) ? HUGE_VAL : std::max(largest, std::abs(a[i] - b[i]));
+  }
+  return largest;
+}
+
+/// What a row gives in float64: values, then gradients, and the scale that the errors of each have
+/// in float32.
+///
+/// The scale of a result is its largest number; or, if this is more, how much the result changes
+/// for each unit by which all of the inputs change relative to themselves (the largest of three
+/// random changes). Terms that cancel in the result do not cancel in its changes, and a function
+/// that is steep, as the tangent near its pole, is as steep in its changes. So float32 is asked for
+/// what rounding of the inputs alone would leave of the result, and for no more.
+///
+/// Where the terms of a gradient cancel for all inputs, up to a small part, a row names their size,
+/// `terms`.
+struct Expected {
+  std::string name;
+  std::vector<Values> right;
+  std::vector<double> scale;
+
+  Expected(std::string row, const Function& f, const Tensors& inputs, double terms)
+      : name(std::move(row)), right(value_and_gradients(f, inputs)) {
+    for (const Values& all : right) {
+      double largest = 0;
+      for (const double v : all)
+        if (std::isfinite(v)) largest = std::max(largest, std::abs(v));
+      scale.push_back(largest);
+    }
+    for (uint64_t seed : {1, 2, 3}) {
+      const double part = 0x1p-30;
+      const std::vector<Values> near = value_and_gradients(f, inputs, part, seed);
+      for (std::size_t k = 0; k < right.size(); ++k)
+        if (const double change = largest_difference(near[k], right[k]) / part; change < HUGE_VAL)
+          scale[k] = std::max(scale[k], change);
+    }
+    for (std::size_t k = 1; k < scale.size(); ++k) scale[k] = std::max(scale[k], terms);
+  }
+};
+
+/// Checks gradients; or computes in float64 what is right; or compares float32 with that.
+enum class Mode { check, expect, compare };
+
 struct Tally {
-  bool single = false;  // float32 is compared with float64, in place of gradient checks
+  Mode mode = Mode::check;
   int64_t checks = 0;
   double worst = 0;
+  std::string worst_row = {};
   std::map<std::string, int64_t> functions = {};  // and layers: how many checks each has
+  std::vector<Expected> expected = {};
+  std::size_t compared = 0;  // rows
+  double terms = 0;          // of the gradients of the rows that follow; see Expected
 
   void run(const std::string& name, const Function& f, const Tensors& inputs, int order = 2) {
     INFO(name);
-    if (single) return compare(name.substr(0, name.find(' ')), f, inputs);
+    if (mode == Mode::expect) return void(expected.emplace_back(name, f, inputs, terms));
+    if (mode == Mode::compare) return compare(name, value_and_gradients(f, inputs));
     const GradcheckResult r = gradcheck(f, inputs, {.order = order});
-    checks += r.checks;
-    functions[name.substr(0, name.find(' '))] += r.checks;
-    worst = std::max(worst, r.worst);
+    count(name, r.checks, r.worst);
     INFO(r.message);
     CHECK(r.ok);
   }
 
  private:
-  /// Compares f in float32 with f in float64 of the same numbers. The inputs are leaves, so that a
-  /// layer, whose parameters are among them, changes its dtype with them. A row with constants of
-  /// float64 refuses float32, and counts nothing.
-  void compare(const std::string& name, const Function& f, const Tensors& inputs) {
-    functions.emplace(name, 0);
-    auto become = [&](DType dtype) {
-      for (const Tensor& x : inputs) x.set_data(x.detach().to(dtype));
-    };
-    try {
-      become(float32), become(float64);
-      const std::vector<Values> right = value_and_gradients(f, inputs, 3);
-      become(float32);
-      const std::vector<Values> ours = value_and_gradients(f, inputs, 3);
-      compare(name, {ours[0]}, {right[0]});
-      compare(name, {ours.begin() + 1, ours.end()}, {right.begin() + 1, right.end()});
-    } catch (const Error&) {}
-    become(float64);
+  void count(const std::string& name, int64_t number, double error) {
+    checks += number;
+    functions[name.substr(0, name.find(' '))] += number;
+    if (error > worst) worst = error, worst_row = name;
   }
-  /// In units of the last place of the largest number: the gradients of one call have one scale,
-  /// because terms that cancel in one of them leave what rounding leaves of the terms.
-  void compare(const std::string& name, const std::vector<Values>& ours,
-               const std::vector<Values>& right) {
-    double scale = 0x1p-4, error = 0;  // smaller results are made of numbers near 1
-    for (std::size_t k = 0; k < right.size(); ++k)
-      for (std::size_t i = 0; i < right[k].size(); ++i) {
-        const double a = ours[k][i], b = right[k][i];
-        if (std::isfinite(b)) scale = std::max(scale, std::abs(b));
-        if (a == b || (std::isnan(a) && std::isnan(b))) continue;
-        error = std::isnan(a - b) ? HUGE_VAL : std::max(error, std::abs(a - b));
-      }
-    const double ulp = error / scale * 0x1p23;
-    checks += std::ssize(right), functions[name] += std::ssize(right);
-    worst = std::max(worst, ulp);
-    CHECK(ulp <= 64);
+  void compare(const std::string& name, const std::vector<Values>& ours) {
+    REQUIRE(compared < expected.size());
+    const Expected& row = expected[compared++];
+    REQUIRE(row.name == name);
+    for (std::size_t k = 0; k < ours.size(); ++k) {
+      const double error = largest_difference(ours[k], row.right[k]);
+      const double ulp = error == 0 ? 0 : error / row.scale[k] * 0x1p23;
+      count(name, std::ssize(ours[k]), ulp);
+      INFO("the value, or gradients, number ", k);
+      CHECK(ulp <= 64);
+    }
   }
 };
 
@@ -170,7 +220,7 @@ inline void any_of(Tally& tally, const std::string& name, const Function& f,
 template <class Layer>
 void layer(Tally& tally, const std::string& name, Layer module, const std::vector<Shape>& shapes,
            int order = 2) {
-  module.to(float64);
+  module.to(kNumber);
   for (const Shape& shape : shapes) {
     Tensors inputs{input(shape, Layout::plain, false, 1)};
     for (const Tensor& p : module.parameters()) inputs.push_back(p);
