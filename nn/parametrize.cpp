@@ -85,7 +85,8 @@ Parametrized::Parametrized(const Weighted& layer, std::shared_ptr<Weight> weight
   add_child("parametrizations", std::make_shared<Folder>("weight", weight_, at), at);
 }
 Tensor Parametrized::forward(const In& x) const {
-  const NamedTensors buffers = weight_->named_buffers();
+  // Only a call in training changes them; in evaluation other threads may be reading them.
+  const NamedTensors buffers = weight_->training() ? weight_->named_buffers() : NamedTensors{};
   std::vector<Tensor> before;
   for (const auto& entry : buffers) before.push_back(entry.second.clone());
   try {

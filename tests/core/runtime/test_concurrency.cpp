@@ -253,20 +253,48 @@ TEST_CASE("a leaf that a backward is using refuses another one, and is free afte
   CHECK(same_bits(x.grad(), full({3}, 13)));
 }
 
+/// Each kind of layer that has buffers, draws numbers in training, or keeps what it computed.
+struct Mixed : nn::Module {
+  nn::Parametrized conv = register_module("conv", spectral_norm(nn::Conv2d(2, 4, 3)));
+  nn::BatchNorm2d norm = register_module("norm", nn::BatchNorm2d(4));
+  nn::Dropout2d drop = register_module("drop", nn::Dropout2d(0.5));
+  nn::Parametrized linear = register_module("linear", weight_norm(nn::Linear(9, 8)));
+  nn::MultiheadAttention attention =
+      register_module("attention", nn::MultiheadAttention(8, 2, {.dropout = 0.5}));
+  nn::TransformerEncoder encoder =
+      register_module("encoder", nn::TransformerEncoder(2, 8, 2, {.dim_feedforward = 16}));
+  nn::LSTM lstm = register_module(
+      "lstm", nn::LSTM(8, 6, {.num_layers = 2, .dropout = 0.5, .bidirectional = true}));
+  nn::GRU gru = register_module("gru", nn::GRU(12, 5));
+  nn::RNN rnn = register_module("rnn", nn::RNN(5, 5));
+  nn::Linear last = register_module("last", nn::Linear(5, 3));
+  nn::Dropout drop_last = register_module("drop_last", nn::Dropout(0.5));
+  Tensor forward(const In& x) const override {
+    const Tensor pages = max_pool2d(relu(norm(drop(conv(x)))), 2);  // [N, 4, 3, 3]
+    const Tensor steps = linear(flatten(pages, 2)).transpose(0, 1);
+    const Tensor seen = encoder(attention(steps, steps, steps, {.causal = true}), {});
+    return drop_last(last(rnn(gru(lstm(seen).output).output).output));
+  }
+};
+
 TEST_CASE("a model in evaluation mode can be called by several threads at once") {
   manual_seed(1);
-  nn::Sequential net{nn::Conv2d(2, 4, 3, {.padding = 1}),
-                     relu,
-                     nn::MaxPool2d(2),
-                     nn::Dropout2d(0.5),
-                     nn::Flatten(),
-                     nn::Linear(64, 5),
-                     nn::Dropout(0.5)};
+  Mixed net;
+  (void)net(randn({32, 2, 8, 8}));  // the statistics of one batch
   net.eval();
-  const Tensor x = randn({3, 2, 8, 8}), alone = net(x);
+  const Tensor x = randn({40, 2, 8, 8}), outer = randn({4, 40, 3}), alone = net(x);
+  auto slope = [&](const Tensor& y, const Tensor& at) { return grad({y}, {at}, {}, {outer})[0]; };
+  const Tensor leaf = x.clone().requires_grad_(), slope_alone = slope(net(leaf), leaf);
+  NumThreads guard(2);
   std::atomic<int> wrong = 0;
   in_threads(4, [&](int i) {
-    for (int round = 0; round < 20; ++round) {
+    for (int round = 0; round < 10; ++round) {
+      if (i == 0) {  // refused where the weight is there already
+        wrong += refusal<ShapeError>([&] { net(zeros({1, 3, 8, 8})); }) == kNothingThrown;
+      } else if (i == 1) {
+        const Tensor at = x.clone().requires_grad_();
+        wrong += !same_bits(slope(net(at), at), slope_alone);
+      }
       std::optional<NoGradGuard> none;
       if (i % 2 == 0) none.emplace();
       wrong += !same_bits(net(x), alone);
