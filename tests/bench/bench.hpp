@@ -71,6 +71,9 @@ void train_on_digits(Run& run, optim::OptimizerBase& opt, int steps, double flop
 double step_time(Run& run, optim::OptimizerBase& opt, int steps,
                  const std::function<Tensor()>& loss);
 
+/// Times `net` on one example of this shape, in evaluation mode and without a graph.
+void predict(Run& run, nn::Module& net, const Shape& shape);
+
 /// The seconds of one product [n, n] x [n, n] cut into strips of rows, one for each thread.
 double gemm_time(int64_t n);
 /// Bytes per second, read and written, of copying what no cache holds. The memory moves half as

@@ -53,6 +53,11 @@ void cnn(Run& run) {
                   [&](const data::Batch& b) { return nn::cross_entropy(net(b.x), b.y); });
 }
 
+template <class Net> void predict_digit(Run& run) {
+  Net net;
+  predict(run, net, {1, 1, 28, 28});
+}
+
 void conv(Run& run) {
   for (const measure::ConvCase& c : measure::conv_cases) {
     const nn::Conv2d layer(
@@ -84,7 +89,11 @@ void conv(Run& run) {
   }
 }
 
-const Register entries[] = {{"lenet", lenet}, {"cnn", cnn}, {"conv", conv}};
+const Register entries[] = {{"lenet", lenet},
+                            {"cnn", cnn},
+                            {"conv", conv},
+                            {"predict_lenet", predict_digit<LeNet>},
+                            {"predict_cnn", predict_digit<Cnn>}};
 
 }  // namespace
 }  // namespace bench

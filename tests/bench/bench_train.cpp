@@ -61,6 +61,17 @@ double step_time(Run& run, optim::OptimizerBase& opt, int steps,
   return time;
 }
 
+void predict(Run& run, nn::Module& net, const Shape& shape) {
+  net.eval();
+  const NoGradGuard no_grad;
+  const Tensor x = randn(shape);
+  (void)net(x);
+  run.first_step_done();
+  const double time = run.best([&] { return per_call([&] { (void)net(x); }); });
+  run.report("us/call", time * 1e6);
+  run.finish(time, {});
+}
+
 namespace {
 
 /// Floating-point operations of a step for each example: forward, and backward to the weights and,
@@ -101,6 +112,11 @@ void tiny(Run& run) {
   const double time = step_time(run, opt, 5000, [&] { return nn::mse_loss(net(x), y); });
   run.report("steps/s", 1 / time);
   run.finish(time, {.flops = n * mlp_flops({1, 16, 16, 1})});
+}
+
+void predict_mlp(Run& run) {
+  nn::Sequential net{nn::Linear(784, 256), relu, nn::Linear(256, 128), relu, nn::Linear(128, 10)};
+  predict(run, net, {1, 784});
 }
 
 /// Ten products and sums, and one sum of all: 21 operations, each with hardly any arithmetic.
@@ -144,8 +160,8 @@ void adam(Run& run) {
   run.finish(time, {.bytes = bytes});
 }
 
-const Register entries[] = {
-    {"mlp", mlp}, {"wide", wide}, {"tiny", tiny}, {"scalar", scalar}, {"adam", adam}};
+const Register entries[] = {{"mlp", mlp},       {"wide", wide}, {"tiny", tiny},
+                            {"scalar", scalar}, {"adam", adam}, {"predict_mlp", predict_mlp}};
 
 }  // namespace
 }  // namespace bench

@@ -158,6 +158,28 @@ void tiny() {
                  [](double time) { report("steps/s", 1 / time); });
 }
 
+void predict(nn::Module& net, at::IntArrayRef shape,
+             const std::function<Tensor(const Tensor&)>& forward) {
+  net.eval();
+  const c10::InferenceMode no_graph;
+  const Tensor x = torch::randn(shape);
+  forward(x);
+  report("startup_ms", (now() - started) * 1e3);
+  auto call = [&] { return measure::per_call([&] { forward(x); }); };
+  report("us/call", measure::best(seconds, call) * 1e6);
+}
+
+void predict_mlp() {
+  nn::Sequential net(nn::Linear(784, 256), nn::ReLU(), nn::Linear(256, 128), nn::ReLU(),
+                     nn::Linear(128, 10));
+  predict(*net, {1, 784}, [&](const Tensor& x) { return net->forward(x); });
+}
+
+template <class Net> void predict_digit() {
+  Net net = laid_out(Net());
+  predict(net, {1, 1, 28, 28}, [&](const Tensor& x) { return net.forward(x); });
+}
+
 void scalar() {
   const Tensor a = torch::randn({4}, torch::requires_grad());
   const double time = time_of(20'000, [&] {
@@ -205,9 +227,17 @@ void conv() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::pair<const char*, void (*)()> workloads[] = {
-      {"mlp", mlp},   {"lenet", lenet},   {"cnn", cnn},   {"wide", wide},
-      {"tiny", tiny}, {"scalar", scalar}, {"adam", adam}, {"conv", conv}};
+  const std::pair<const char*, void (*)()> workloads[] = {{"mlp", mlp},
+                                                          {"lenet", lenet},
+                                                          {"cnn", cnn},
+                                                          {"wide", wide},
+                                                          {"tiny", tiny},
+                                                          {"scalar", scalar},
+                                                          {"adam", adam},
+                                                          {"conv", conv},
+                                                          {"predict_mlp", predict_mlp},
+                                                          {"predict_lenet", predict_digit<LeNet>},
+                                                          {"predict_cnn", predict_digit<Cnn>}};
   started = measure::process_start(argv);
   workload = argc > 1 ? argv[1] : "";
   for (int i = 2; i + 1 < argc; i += 2) {
@@ -223,6 +253,8 @@ int main(int argc, char** argv) {
     report("peak_MB", measure::peak_memory());
     return 0;
   }
-  std::fprintf(stderr, "usage: libtorch mlp|lenet|cnn|wide|tiny|scalar|adam|conv [--threads N]\n");
+  std::fprintf(stderr, "usage: libtorch WORKLOAD [--threads N]: one of");
+  for (const auto& entry : workloads) std::fprintf(stderr, " %s", entry.first);
+  std::fprintf(stderr, "\n");
   return 2;
 }

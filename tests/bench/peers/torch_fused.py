@@ -5,7 +5,9 @@ import numpy
 import torch
 from torch import nn
 
-args = peer.arguments(["mlp", "lenet", "cnn", "wide", "tiny", "adam", "gpt", "lstm", "resnet", "vae"])
+args = peer.arguments([
+    "mlp", "lenet", "cnn", "wide", "tiny", "adam", "gpt", "lstm", "resnet", "vae", "predict_mlp",
+    "predict_lenet", "predict_cnn"])
 torch.set_num_threads(args.threads)
 torch.manual_seed(1)
 run = peer.Run("torch-compiled" if args.compile else "torch-fused", args)
@@ -64,19 +66,27 @@ def sgd(net, lr):
     return torch.optim.SGD(net.parameters(), lr, momentum=0.5, fused=True)
 
 
-def lenet():
-    net = nn.Sequential(
+def lenet_layers():
+    return nn.Sequential(
         nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU(),
         nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(),
         nn.Linear(320, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, 10), nn.LogSoftmax(1))
+
+
+def lenet():
+    net = lenet_layers()
     train_on_digits(net, sgd(net, 0.01), 938, (1, 28, 28), nn.functional.nll_loss)
 
 
-def cnn():
-    net = nn.Sequential(
+def cnn_layers():
+    return nn.Sequential(
         nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
         nn.Dropout(0.25), nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5),
         nn.Linear(128, 10))
+
+
+def cnn():
+    net = cnn_layers()
     train_on_digits(net, sgd(net, 0.05), 100, (1, 28, 28))
 
 
@@ -94,6 +104,27 @@ def tiny():
     x = torch.randn(32, 1)
     opt = torch.optim.SGD(net.parameters(), 0.01, fused=True)
     run.report("steps/s", 1 / train_on_batch(net, opt, 2000, x, torch.sin(x)))
+
+
+def predict(net, *shape):
+    net.eval()
+    forward = torch.compile(net) if args.compile else net
+    x = torch.randn(shape)
+    with torch.inference_mode():
+        run.report("us/call", run.best(lambda: [forward(x) for _ in range(100)]) * 1e4)
+
+
+def predict_mlp():
+    predict(nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(),
+                          nn.Linear(128, 10)), 1, 784)
+
+
+def predict_lenet():
+    predict(lenet_layers(), 1, 1, 28, 28)
+
+
+def predict_cnn():
+    predict(cnn_layers(), 1, 1, 28, 28)
 
 
 def adam():
