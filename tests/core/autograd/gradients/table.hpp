@@ -113,7 +113,7 @@ struct Expected {
         if (std::isfinite(v)) largest = std::max(largest, std::abs(v));
       scale.push_back(largest);
     }
-    for (uint64_t seed : {1, 2, 3}) {
+    for (uint64_t seed : {1U, 2U, 3U}) {
       const double part = 0x1p-30;
       const std::vector<Values> near = value_and_gradients(f, inputs, part, seed);
       for (std::size_t k = 0; k < right.size(); ++k)
