@@ -160,6 +160,13 @@ TEST_CASE("a vector near zero has the cosine 0, and no gradient that is not fini
   CHECK(all(isfinite(a.grad())).item<bool>());
 }
 
+TEST_CASE("a vector as short as eps is still divided by its length, and its gradient knows that") {
+  const Tensor a = tensor({3., 4.}, float64).requires_grad_(), b = tensor({10., 0.}, float64);
+  cosine_similarity(a, b, 0, 5).backward();
+  CHECK(std::abs(a.grad()[0].item() - 0.128) < 1e-15);
+  CHECK(std::abs(a.grad()[1].item() + 0.096) < 1e-15);
+}
+
 TEST_CASE("numbers drawn by their weights come as often as these are large") {
   Generator generator(1);
   const Tensor weights = tensor({1., 0., 2., 5.}),

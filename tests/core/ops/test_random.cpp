@@ -51,6 +51,16 @@ template <class T, class F> double kolmogorov_smirnov(std::vector<T> values, F d
 
 }  // namespace
 
+TEST_CASE("a coin shows true where its word is below p, and never for p = 0") {
+  for (std::size_t i = 0; i < 64; ++i) {  // in a group the words of sixteen blocks stand by number
+    const double word = detail::philox(uint64_t{9}, i % 16)[i / 16];
+    for (const double above : {0., 1.}) {
+      Generator gen(9);
+      CHECK(coins(gen, 64, (word + above) * 0x1p-32)[i] == above);
+    }
+  }
+}
+
 TEST_CASE("Philox gives its authors' known answers") {
   CHECK(detail::philox({0, 0, 0, 0}, 0, 0) ==
         PhiloxBlock{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});

@@ -204,7 +204,9 @@ TEST_CASE("a process that is killed at any moment leaves one of the two files") 
         run.save();
       }
     }
-    ::usleep(static_cast<useconds_t>(2000 + generator.bounded(15'000)));
+    // A busy machine may start the child late.
+    for (const int64_t before = shared[0]; shared[0] == before;) ::usleep(100);
+    ::usleep(static_cast<useconds_t>(generator.bounded(15'000)));
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
     if (!std::filesystem::exists(path)) continue;  // killed before the first
